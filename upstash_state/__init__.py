@@ -1,0 +1,95 @@
+"""Orders backed up to Upstash Redis over HTTPS, and restored after a restart.
+
+The eight functions never raise and never block for long; they log and fall back:
+
+    from upstash_state import redis_get_all_orders, redis_save_order
+
+    STATE = redis_get_all_orders()
+    redis_save_order("5866", STATE["5866"])
+
+`OrderStore` and `UpstashRedis` do the same and raise, for callers who want to know what went
+wrong; every exception is an `UpstashError`. Settings come from the environment:
+UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's page shows them.
+"""
+
+from .budget import time_budget
+from .client import UpstashRedis
+from .errors import (
+    AnswerError,
+    AnswerTooLargeError,
+    AuthenticationError,
+    CapacityExceededError,
+    CircuitOpenError,
+    DataError,
+    EndpointTimeoutError,
+    KeyTooLargeError,
+    MissingCredentialsError,
+    NoPermissionError,
+    NotConnectedError,
+    OrderNotSerializableError,
+    OrderUnreadableError,
+    QuotaExceededError,
+    RecordTooLargeError,
+    RequestTooLargeError,
+    ResponseError,
+    RestoreError,
+    SaveManyError,
+    SettingsError,
+    UnavailableError,
+    UpstashError,
+    WrongTypeError,
+)
+from .pipeline import Pipeline
+from .serialization import deserialize_order, serialize_order
+from .shared import reset_client
+from .state import (
+    get_redis_client,
+    redis_delete_order,
+    redis_get_all_orders,
+    redis_get_order,
+    redis_get_order_count,
+    redis_save_order,
+    redis_save_orders,
+)
+from .store import Health, OrderStore
+
+__all__ = [
+    "AnswerError",
+    "AnswerTooLargeError",
+    "AuthenticationError",
+    "CapacityExceededError",
+    "CircuitOpenError",
+    "DataError",
+    "EndpointTimeoutError",
+    "Health",
+    "KeyTooLargeError",
+    "MissingCredentialsError",
+    "NoPermissionError",
+    "NotConnectedError",
+    "OrderNotSerializableError",
+    "OrderStore",
+    "OrderUnreadableError",
+    "Pipeline",
+    "QuotaExceededError",
+    "RecordTooLargeError",
+    "RequestTooLargeError",
+    "ResponseError",
+    "RestoreError",
+    "SaveManyError",
+    "SettingsError",
+    "UnavailableError",
+    "UpstashError",
+    "UpstashRedis",
+    "WrongTypeError",
+    "deserialize_order",
+    "get_redis_client",
+    "redis_delete_order",
+    "redis_get_all_orders",
+    "redis_get_order",
+    "redis_get_order_count",
+    "redis_save_order",
+    "redis_save_orders",
+    "reset_client",
+    "serialize_order",
+    "time_budget",
+]

@@ -1,0 +1,131 @@
+"""An answer's status, headers and bytes -> results, refusals, or a failure. Pure, no I/O.
+
+The error texts are those of Upstash's documentation (`redis/troubleshooting`) and of Redis; a few
+are of other servers that speak the same protocol.
+"""
+
+from __future__ import annotations
+
+from json import JSONDecoder
+
+from .errors import (
+    AnswerError,
+    AuthenticationError,
+    CapacityExceededError,
+    KeyTooLargeError,
+    NoPermissionError,
+    QuotaExceededError,
+    RecordTooLargeError,
+    RequestTooLargeError,
+    ResponseError,
+    UnavailableError,
+    WrongTypeError,
+)
+from .failures import Failure, retry_after
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+# What passes by itself, as Upstash's documentation and RFC 9110, section 15, describe it.
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+# Statuses that say that the request was not run (RFC 9110, section 15.5.9; RFC 6585, section 4).
+NOT_RUN = frozenset({408, 429})
+
+_REFUSALS: tuple[tuple[str, type[ResponseError]], ...] = (
+    ("WRONGPASS", AuthenticationError),
+    ("NOAUTH", AuthenticationError),
+    ("Unauthorized", AuthenticationError),
+    ("Invalid token", AuthenticationError),
+    ("Missing/Invalid authorization", AuthenticationError),
+    ("NOPERM", NoPermissionError),
+    ("ERR max daily request limit exceeded", QuotaExceededError),
+    ("ERR max requests limit exceeded", QuotaExceededError),
+    ("ERR max request size exceeded", RequestTooLargeError),
+    ("ERR max single record size exceeded", RecordTooLargeError),
+    ("ERR max key size exceeded", KeyTooLargeError),
+    ("ERR DB capacity quota exceeded", CapacityExceededError),
+    ("WRONGTYPE", WrongTypeError),
+)
+_REFUSING_STATUS: dict[int, tuple[type[ResponseError], str]] = {
+    401: (AuthenticationError, "the token was not accepted"),
+    413: (RequestTooLargeError, "the request is too large"),
+}
+# Servers put what they were sent into their error texts; an order in a log line is too much.
+LONGEST_TEXT = 500
+
+
+def _not_json(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = JSONDecoder(parse_constant=_not_json).decode
+
+
+def interpret(
+    status: int, headers: Mapping[str, str], data: bytes, expected: int | None, *, secret: str
+) -> Any | ResponseError | Failure:
+    """What an answer says.
+
+    Args:
+        status: The HTTP status.
+        headers: The HTTP headers, by whatever case.
+        data: The body.
+        expected: The number of items of a pipeline or transaction, None for a single command.
+        secret: What an error text must not repeat.
+
+    Returns:
+        A single command's result; or a list with each item's result or `ResponseError`; or the
+        `ResponseError` that the request was refused with; or a `Failure`.
+    """
+    try:
+        answer = _decode(data.decode())
+    except (ValueError, RecursionError):
+        answer = None
+    if isinstance(answer, dict) and isinstance(answer.get("error"), str):
+        refused = _refusal(answer["error"], status, secret)
+        if type(refused) is not ResponseError or status not in PASSING:
+            return refused
+    if status in PASSING:
+        return Failure(
+            UnavailableError(f"the endpoint answered with HTTP status {status}"),
+            passing=True,
+            may_have_run=status not in NOT_RUN,
+            retry_after=retry_after(headers.get("Retry-After")),
+        )
+    if status in _REFUSING_STATUS:
+        kind, text = _REFUSING_STATUS[status]
+        return kind(f"{text} (HTTP status {status})")
+    if not 200 <= status < 300:
+        hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
+        return Failure(AnswerError(f"HTTP status {status}{hint}, not an answer of the REST API"))
+    items = [answer] if expected is None else answer
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return Failure(AnswerError("what came back is not an answer of Upstash's REST API"))
+    if expected is not None and len(items) != expected:
+        return Failure(AnswerError(f"{expected} commands were answered with {len(items)} results"))
+    try:
+        results = [_result(item, secret) for item in items]
+    except AnswerError as error:
+        return Failure(error)
+    return results[0] if expected is None else results
+
+
+def _refusal(text: str, status: int, secret: str) -> ResponseError:
+    shown = text.replace(secret, "***")
+    if len(shown) > LONGEST_TEXT:
+        shown = shown[:LONGEST_TEXT] + "…"
+    for beginning, kind in _REFUSALS:
+        if text.startswith(beginning):
+            return kind(shown)
+    kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
+    return kind(shown)
+
+
+def _result(item: dict[str, Any], secret: str) -> Any:
+    if isinstance(item.get("error"), str):
+        return _refusal(item["error"], 200, secret)
+    if "result" in item:
+        return item["result"]
+    raise AnswerError("an answer holds neither result nor error")

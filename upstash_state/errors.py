@@ -1,0 +1,120 @@
+"""What can go wrong, one class for each thing a caller may want to do about it.
+
+Everything raised by this package on purpose is an `UpstashError`. Below it, `UnavailableError` says
+that the endpoint could not be reached or did not work (asking again later may help), and
+`ResponseError` that it worked and refused (asking again will not).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class UpstashError(Exception):
+    """Base class of every exception that this package raises on purpose."""
+
+
+class SettingsError(UpstashError, ValueError):
+    """Raised when a setting cannot be used: a URL that is none, a token that no header can hold."""
+
+
+class MissingCredentialsError(SettingsError):
+    """Raised when neither pair of URL and token is set in the environment."""
+
+
+class DataError(UpstashError, TypeError):
+    """Raised before any request is made, for an argument that the REST protocol cannot carry."""
+
+
+class OrderNotSerializableError(DataError):
+    """Raised for an order that JSON cannot hold. The text names the path to the culprit."""
+
+
+class OrderUnreadableError(UpstashError, ValueError):
+    """Raised for stored text that is not an order in JSON."""
+
+
+class UnavailableError(UpstashError):
+    """Raised when the endpoint could not be reached, or answered in a way that says it is broken.
+
+    The command may or may not have been run.
+    """
+
+
+class EndpointTimeoutError(UnavailableError):
+    """Raised when the time budget of a call ran out before the whole answer was there."""
+
+
+class AnswerError(UnavailableError):
+    """Raised when what came back is not an answer of Upstash's REST API."""
+
+
+class AnswerTooLargeError(AnswerError):
+    """Raised when an answer is larger than this client is willing to hold, and was given up."""
+
+
+class CircuitOpenError(UnavailableError):
+    """Raised without any request while the endpoint is left alone after repeated failures."""
+
+    def __init__(self, retry_in: float) -> None:
+        super().__init__(f"not asked: the endpoint kept failing, next try in {retry_in:.1f} s")
+        #: Seconds until the next call is let through.
+        self.retry_in = retry_in
+
+
+class NotConnectedError(UpstashError):
+    """Raised when the process's client could not be tested with PING. `__cause__` says why."""
+
+
+class ResponseError(UpstashError):
+    """Raised when the endpoint refused a command: its `{"error": …}`, in its own words."""
+
+
+class AuthenticationError(ResponseError):
+    """Raised when the token is wrong or missing (the TCP password is not the REST token)."""
+
+
+class NoPermissionError(ResponseError):
+    """Raised when the token may not run the command: the read-only token cannot write or SCAN."""
+
+
+class QuotaExceededError(ResponseError):
+    """Raised when the plan's commands, for the day or the month, are used up."""
+
+
+class RequestTooLargeError(ResponseError):
+    """Raised when a request, or what it would answer, is over the plan's size limit."""
+
+
+class RecordTooLargeError(ResponseError):
+    """Raised when a single value is over the plan's limit (100 MB)."""
+
+
+class KeyTooLargeError(ResponseError):
+    """Raised when a key is over Upstash's limit (32 KB)."""
+
+
+class CapacityExceededError(ResponseError):
+    """Raised when the database is full. Reading and deleting still work."""
+
+
+class WrongTypeError(ResponseError):
+    """Raised when a command does not fit the type of the value that the key holds."""
+
+
+class RestoreError(UpstashError):
+    """Raised when a restore could not be finished. `__cause__` says why."""
+
+
+class SaveManyError(UpstashError):
+    """Raised when some of many orders could not be saved. The others have been."""
+
+    def __init__(self, saved: Sequence[str], failed: Mapping[str, UpstashError]) -> None:
+        first = next(iter(failed.values()))
+        super().__init__(f"{len(failed)} of {len(saved) + len(failed)} orders not saved: {first}")
+        #: The ids of the orders that Redis now holds.
+        self.saved = saved
+        #: What went wrong, by order id. Orders lost to one cause share one exception object.
+        self.failed = failed

@@ -1,0 +1,117 @@
+"""An attempt that brought no answer: why, and whether to try again. Pure, no I/O."""
+
+from __future__ import annotations
+
+from time import time
+
+from .errors import EndpointTimeoutError, UnavailableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Failure:
+    """Why an attempt failed, and what may be done about it.
+
+    Attributes:
+        error: What to raise when it is not tried again.
+        passing: Whether it may go differently the next time.
+        may_have_run: Whether the commands may have been run all the same.
+        retry_after: Seconds that the endpoint asks to wait, or None.
+    """
+
+    __slots__ = ("error", "may_have_run", "passing", "retry_after")
+
+    def __init__(
+        self,
+        error: UnavailableError,
+        *,
+        passing: bool = False,
+        may_have_run: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        self.error = error
+        self.passing = passing
+        self.may_have_run = may_have_run
+        self.retry_after = retry_after
+
+
+def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
+    """Explain an exception of requests, urllib3 or what lies beneath them.
+
+    Nothing of the exception is kept: it may hold the request, and with it the token, and its text
+    may hold a proxy's password.
+
+    Args:
+        error: What was raised.
+        may_have_run: Whether the request may have reached the endpoint.
+    """
+    from ssl import SSLCertVerificationError, SSLError
+
+    from requests.exceptions import (
+        ChunkedEncodingError,
+        ConnectionError,
+        ContentDecodingError,
+        ProxyError,
+        RequestException,
+        Timeout,
+    )
+
+    chain = list(_chain(error))
+    where = "the proxy" if any(isinstance(link, ProxyError) for link in chain) else "the endpoint"
+    for link in chain:
+        if isinstance(link, SSLCertVerificationError):
+            return Failure(
+                UnavailableError(f"{where}'s certificate was refused: {link.verify_message}"),
+                may_have_run=False,
+            )
+    if any(isinstance(link, (TimeoutError, Timeout)) for link in chain):
+        text = f"no answer of {where} within the time budget"
+        return Failure(EndpointTimeoutError(text), passing=True, may_have_run=may_have_run)
+    if isinstance(error, ContentDecodingError):
+        return Failure(UnavailableError("the answer could not be decompressed"))
+    reason = next(
+        (link.strerror for link in reversed(chain) if isinstance(link, OSError) and link.strerror),
+        type(chain[-1]).__name__,
+    )
+    if any(isinstance(link, SSLError) for link in chain):
+        reason = f"TLS: {reason}"
+    return Failure(
+        UnavailableError(f"the connection to {where} failed: {reason}"),
+        passing=isinstance(error, (ConnectionError, ChunkedEncodingError))
+        or not isinstance(error, (RequestException, ValueError)),
+        may_have_run=may_have_run,
+    )
+
+
+def retry_after(header: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for (RFC 9110, section 10.2.3)."""
+    if not header:
+        return None
+    if header.isascii() and header.isdigit() and len(header) < 10:
+        return float(header)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen = set()
+    link: object = error
+    while isinstance(link, BaseException) and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        # requests and urllib3 hand on what they caught as the first or last argument, as `reason`,
+        # or as the cause.
+        link = next(
+            (
+                inner
+                for inner in (getattr(link, "reason", None), link.__cause__, *link.args[::-1])
+                if isinstance(inner, BaseException)
+            ),
+            link.__context__,
+        )
