@@ -1,0 +1,57 @@
+"""What several test modules share: endpoints to test against, in memory and over a real Redis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+from servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
+
+from upstash_state.local import LocalEndpoint
+
+OWN_REDIS = "UPSTASH_STATE_TEST_REDIS_URL"
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A real Redis server, which the tests empty at will. A running one may be lent to them."""
+    lent = os.environ.get(OWN_REDIS)
+    if lent:
+        yield lent
+    elif REDIS_BINARY is None:
+        pytest.skip(f"{WITHOUT_REDIS}, and {OWN_REDIS} is not set")
+    else:
+        with redis_server() as url:
+            yield url
+
+
+@pytest.fixture
+def tcp(redis_url: str) -> Iterator[redis.Redis]:
+    """redis-py, connected to the real Redis server, which is empty."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def endpoint() -> Iterator[LocalEndpoint]:
+    """An endpoint over fakeredis."""
+    with LocalEndpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def real_endpoint(redis_url: str, tcp: redis.Redis) -> Iterator[LocalEndpoint]:
+    """An endpoint over the real Redis server, which is empty."""
+    with LocalEndpoint(redis_url=redis_url) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["fakeredis", "redis"])
+def either_endpoint(request: pytest.FixtureRequest) -> LocalEndpoint:
+    """Both of the above, one after the other: the same must hold for either."""
+    name = "endpoint" if request.param == "fakeredis" else "real_endpoint"
+    chosen: LocalEndpoint = request.getfixturevalue(name)
+    return chosen
