@@ -1,0 +1,329 @@
+"""UpstashRedis: what it sends, what it makes of each answer."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import responses
+
+from upstash_state import (
+    AnswerError,
+    AuthenticationError,
+    CapacityExceededError,
+    DataError,
+    KeyTooLargeError,
+    NoPermissionError,
+    QuotaExceededError,
+    RecordTooLargeError,
+    RequestTooLargeError,
+    ResponseError,
+    SettingsError,
+    UnavailableError,
+    UpstashError,
+    UpstashRedis,
+    WrongTypeError,
+)
+
+URL = "https://test.upstash.io"
+TOKEN = "s3cret-token"
+
+
+@pytest.fixture
+def endpoint() -> Any:
+    with responses.RequestsMock() as mock:
+        yield mock
+
+
+@pytest.fixture
+def redis() -> UpstashRedis:
+    return UpstashRedis(URL, TOKEN)
+
+
+def sent(endpoint: Any, number: int = -1) -> Any:
+    return json.loads(endpoint.calls[number].request.body)
+
+
+@pytest.mark.parametrize(
+    ("call", "command", "answer", "result"),
+    [
+        (lambda r: r.ping(), ["PING"], "PONG", True),
+        (lambda r: r.set("k", "v"), ["SET", "k", "v"], "OK", True),
+        (lambda r: r.set("k", b"v", ex=60), ["SET", "k", "v", "EX", "60"], "OK", True),
+        (
+            lambda r: r.set("k", 1, ex=timedelta(minutes=1)),
+            ["SET", "k", "1", "EX", "60"],
+            "OK",
+            True,
+        ),
+        (
+            lambda r: r.set("k", 1.5, px=timedelta(seconds=1), nx=True),
+            ["SET", "k", "1.5", "PX", "1000", "NX"],
+            None,
+            None,
+        ),
+        (lambda r: r.set("k", "v", px=5, xx=True), ["SET", "k", "v", "PX", "5", "XX"], "OK", True),
+        (lambda r: r.get("k"), ["GET", "k"], "v", "v"),
+        (lambda r: r.get("k"), ["GET", "k"], None, None),
+        (lambda r: r.mget("a", "b"), ["MGET", "a", "b"], ["v", None], ["v", None]),
+        (lambda r: r.mget(["a", "b"]), ["MGET", "a", "b"], ["v", None], ["v", None]),
+        (lambda r: r.delete("a", "b"), ["DEL", "a", "b"], 1, 1),
+        (lambda r: r.exists("a"), ["EXISTS", "a"], 1, 1),
+        (lambda r: r.expire("a", 60), ["EXPIRE", "a", "60"], 1, True),
+        (lambda r: r.expire("a", timedelta(days=1)), ["EXPIRE", "a", "86400"], 0, False),
+        (lambda r: r.ttl("a"), ["TTL", "a"], -2, -2),
+        (lambda r: r.keys("o:*"), ["KEYS", "o:*"], ["o:1"], ["o:1"]),
+        (lambda r: r.scan(), ["SCAN", "0"], ["0", []], (0, [])),
+        (
+            lambda r: r.scan(17, "o:*", 1000, "string"),
+            ["SCAN", "17", "MATCH", "o:*", "COUNT", "1000", "TYPE", "string"],
+            ["42", ["o:1"]],
+            (42, ["o:1"]),
+        ),
+        (lambda r: r.dbsize(), ["DBSIZE"], 3, 3),
+        (lambda r: r.execute_command("INCR", "n"), ["INCR", "n"], 1, 1),
+        (
+            lambda r: r.execute_command("ZADD", "z", 1000000, "m"),
+            ["ZADD", "z", "1000000", "m"],
+            [["m", None]],
+            [["m", None]],
+        ),
+    ],
+)
+def test_each_command_is_sent_as_text_and_read_as_redis_py_would(
+    endpoint: Any, redis: UpstashRedis, call: Any, command: list[str], answer: Any, result: Any
+) -> None:
+    endpoint.post(URL, json={"result": answer})
+    assert call(redis) == result
+    assert sent(endpoint) == command
+
+
+def test_commands_travel_in_post_bodies_with_the_token_in_a_header(
+    endpoint: Any, redis: UpstashRedis
+) -> None:
+    endpoint.post(URL, json={"result": None})
+    redis.get("order:/?#% ü\n")
+    request = endpoint.calls[0].request
+    assert request.url == URL + "/"
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.body == '["GET","order:/?#% ü\\n"]'.encode()
+    assert request.headers["Content-Length"] == str(len(request.body))
+
+
+def test_the_sync_token_is_sent_back(endpoint: Any, redis: UpstashRedis) -> None:
+    endpoint.post(URL, json={"result": "OK"}, headers={"Upstash-Sync-Token": "one"})
+    endpoint.post(URL, json={"result": "v"})
+    endpoint.post(URL + "/pipeline", json=[{"result": "v"}], headers={"Upstash-Sync-Token": "two"})
+    redis.set("k", "v")
+    redis.get("k")
+    redis.pipeline(transaction=False).get("k").execute()
+    redis.get("k")
+    tokens = [call.request.headers.get("Upstash-Sync-Token") for call in endpoint.calls]
+    assert tokens == [None, "one", "one", "two"]
+
+
+REFUSALS = [
+    (401, "WRONGPASS invalid username-password pair", AuthenticationError),
+    (401, "Unauthorized", AuthenticationError),
+    (401, "whatever it says", AuthenticationError),
+    (400, "NOAUTH Authentication required", AuthenticationError),
+    (400, "Missing/Invalid authorization header", AuthenticationError),
+    (400, "NOPERM this user has no permissions to run the 'set' command", NoPermissionError),
+    (400, "ERR max daily request limit exceeded. Limit: 10000", QuotaExceededError),
+    (429, "ERR max requests limit exceeded. Limit: 500000, Usage: 500000", QuotaExceededError),
+    (400, "ERR max request size exceeded. Limit: 10485760 bytes", RequestTooLargeError),
+    (413, "too big", RequestTooLargeError),
+    (400, "ERR max single record size exceeded. Limit: 104857600", RecordTooLargeError),
+    (400, "ERR max key size exceeded. Limit: 32768 bytes, Actual: 40000", KeyTooLargeError),
+    (400, "ERR DB capacity quota exceeded. Threshold: 268435456 bytes", CapacityExceededError),
+    (400, "WRONGTYPE Operation against a key holding the wrong kind", WrongTypeError),
+    (400, "ERR unknown command 'NOSUCH'", ResponseError),
+    (200, "ERR syntax error", ResponseError),
+    (500, "WRONGPASS invalid token", AuthenticationError),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "kind"), REFUSALS)
+def test_a_refusal_has_its_own_class_and_is_not_retried(
+    endpoint: Any, redis: UpstashRedis, status: int, text: str, kind: type[ResponseError]
+) -> None:
+    endpoint.post(URL, status=status, json={"error": text})
+    with pytest.raises(ResponseError) as caught:
+        redis.get("k")
+    assert type(caught.value) is kind
+    assert str(caught.value) == text
+    assert len(endpoint.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, ""),
+        (200, "<html>"),
+        (200, "null"),
+        (200, "[]"),
+        (200, '"OK"'),
+        (200, "{}"),
+        (200, '{"error": 7}'),
+        (200, '{"result": NaN}'),
+        (200, '{"result": ' + "1" * 5000 + "}"),
+        (200, "[" * 100_000),
+        (200, b'{"result": "\xff"}'),
+        (302, ""),
+        (404, "<html>"),
+        (403, "<html>"),
+    ],
+)
+def test_what_is_no_answer_is_an_error_like_any_other(
+    endpoint: Any, redis: UpstashRedis, status: int, body: str | bytes
+) -> None:
+    endpoint.post(URL, status=status, body=body, headers={"Location": "https://other.example/"})
+    with pytest.raises(AnswerError):
+        redis.get("k")
+    assert len(endpoint.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda r: r.get("k"), 7),
+        (lambda r: r.set("k", "v"), "QUEUED"),
+        (lambda r: r.mget("a", "b"), ["v"]),
+        (lambda r: r.mget("a"), [7]),
+        (lambda r: r.delete("a"), True),
+        (lambda r: r.delete("a"), "1"),
+        (lambda r: r.keys(), "o:1"),
+        (lambda r: r.keys(), [None]),
+        (lambda r: r.scan(), ["0"]),
+        (lambda r: r.scan(), ["next", []]),
+        (lambda r: r.scan(), [[], "0"]),
+    ],
+)
+def test_an_answer_of_the_wrong_type_is_an_error(
+    endpoint: Any, redis: UpstashRedis, call: Any, answer: Any
+) -> None:
+    endpoint.post(URL, json={"result": answer})
+    with pytest.raises(AnswerError):
+        call(redis)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r: r.set("k", None),
+        lambda r: r.set("k", True),
+        lambda r: r.set("k", ["v"]),
+        lambda r: r.set("k", b"\xff"),
+        lambda r: r.set("k", "\ud83d"),
+        lambda r: r.set("k", "v", ex=1, px=1),
+        lambda r: r.set("k", "v", nx=True, xx=True),
+        lambda r: r.set("k", "v", ex="60"),
+        lambda r: r.mget([]),
+        lambda r: r.delete(),
+        lambda r: r.execute_command(),
+    ],
+)
+def test_an_argument_that_cannot_be_sent_is_refused_before_any_request(
+    endpoint: Any, redis: UpstashRedis, call: Any
+) -> None:
+    with pytest.raises(DataError):
+        call(redis)
+    assert len(endpoint.calls) == 0
+
+
+@pytest.mark.parametrize(("transaction", "path"), [(False, "/pipeline"), (True, "/multi-exec")])
+def test_a_pipeline_has_a_result_or_an_error_for_each_item(
+    endpoint: Any, redis: UpstashRedis, transaction: bool, path: str
+) -> None:
+    endpoint.post(URL + path, json=[{"result": "OK"}, {"error": "ERR no integer"}, {"result": "v"}])
+    pipeline = redis.pipeline(transaction=transaction)
+    pipeline.set("k", "v", ex=60).execute_command("INCR", "k").get("k")
+    assert len(pipeline) == 3
+    ok, error, value = pipeline.execute(raise_on_error=False)
+    assert (ok, value) == (True, "v")
+    assert isinstance(error, ResponseError)
+    assert sent(endpoint) == [["SET", "k", "v", "EX", "60"], ["INCR", "k"], ["GET", "k"]]
+    assert len(pipeline) == 0
+
+
+def test_a_pipeline_raises_its_first_error_unless_told_otherwise(
+    endpoint: Any, redis: UpstashRedis
+) -> None:
+    endpoint.post(URL + "/multi-exec", json=[{"result": "OK"}, {"error": "WRONGTYPE no"}])
+    with pytest.raises(WrongTypeError, match=r"^command 2 \(GET\): WRONGTYPE no$"):
+        redis.pipeline().set("k", "v").get("h").execute()
+
+
+def test_an_empty_pipeline_sends_nothing(endpoint: Any, redis: UpstashRedis) -> None:
+    assert redis.pipeline().execute() == []
+    with redis.pipeline() as pipeline:
+        pipeline.get("k")
+    assert pipeline.execute() == []
+
+
+def test_every_command_can_be_put_into_a_pipeline(endpoint: Any, redis: UpstashRedis) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.ping().set("k", "v").get("k").mget("k", "l").delete("k").exists("k").expire("k", 1)
+    pipeline.ttl("k").keys().scan().dbsize()
+    answers = ["PONG", "OK", "v", ["v", None], 1, 0, 1, 60, ["k"], ["0", ["k"]], 1]
+    endpoint.post(URL + "/pipeline", json=[{"result": answer} for answer in answers])
+    results = [True, True, "v", ["v", None], 1, 0, True, 60, ["k"], (0, ["k"]), 1]
+    assert pipeline.execute() == results
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{}", "null", "[]", '[{"result": 1}, {"result": 1}, {"result": 1}]', '[{"result": 1}, null]'],
+)
+def test_a_pipeline_answered_with_something_else_is_an_error(
+    endpoint: Any, redis: UpstashRedis, body: str
+) -> None:
+    endpoint.post(URL + "/pipeline", body=body)
+    with pytest.raises(AnswerError):
+        redis.pipeline(transaction=False).get("a").get("b").execute()
+
+
+def test_a_pipeline_refused_as_a_whole_raises(endpoint: Any, redis: UpstashRedis) -> None:
+    endpoint.post(URL + "/multi-exec", status=400, json={"error": "EXECABORT Transaction"})
+    with pytest.raises(ResponseError, match="EXECABORT"):
+        redis.pipeline().get("a").execute(raise_on_error=False)
+
+
+def test_scan_iter_goes_on_until_the_cursor_is_0(endpoint: Any, redis: UpstashRedis) -> None:
+    endpoint.post(URL, json={"result": ["5", ["a"]]})
+    endpoint.post(URL, json={"result": ["7", []]})
+    endpoint.post(URL, json={"result": ["0", ["b"]]})
+    assert list(redis.scan_iter("*")) == ["a", "b"]
+    assert [sent(endpoint, i)[1] for i in range(3)] == ["0", "5", "7"]
+
+
+def test_from_env_takes_the_environment(monkeypatch: pytest.MonkeyPatch, endpoint: Any) -> None:
+    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", URL)
+    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", TOKEN)
+    endpoint.post(URL, json={"result": "PONG"})
+    with UpstashRedis.from_env() as redis:
+        assert redis.ping()
+
+
+def test_a_client_for_a_bad_address_is_refused_without_showing_the_token() -> None:
+    with pytest.raises(SettingsError):
+        UpstashRedis("rediss://default:s3cret@x.upstash.io:6379", TOKEN)
+    with pytest.raises(SettingsError):
+        UpstashRedis(URL, "s3cret token")
+
+
+def test_an_endpoint_that_repeats_the_token_does_not_put_it_into_the_error(
+    endpoint: Any, redis: UpstashRedis
+) -> None:
+    endpoint.post(URL, status=401, json={"error": f"WRONGPASS {TOKEN} is not known"})
+    with pytest.raises(AuthenticationError, match=r"WRONGPASS \*\*\* is not known"):
+        redis.ping()
+
+
+def test_errors_have_one_root() -> None:
+    assert issubclass(ResponseError, UpstashError)
+    assert issubclass(UnavailableError, UpstashError)
+    assert not issubclass(ResponseError, UnavailableError)

@@ -1,0 +1,273 @@
+"""Retries, the time budget, the breaker and the token, without a socket.
+
+What real sockets can do to a call is in test_fault_matrix.py.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+import traceback
+from typing import Any
+
+import pytest
+import requests
+import responses
+
+from upstash_state.breaker import Breaker
+from upstash_state.budget import time_budget
+from upstash_state.errors import (
+    AnswerTooLargeError,
+    CircuitOpenError,
+    EndpointTimeoutError,
+    ResponseError,
+    UnavailableError,
+)
+from upstash_state.settings import check_token
+from upstash_state.transport import MAX_ANSWER_BYTES, Transport
+
+URL = "https://test.upstash.io"
+TOKEN = "s3cret-token"
+
+
+class Waits:
+    """Stands in for sleeping, and for chance: takes the longest pause that it may."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def pause(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def jitter(self, least: float, most: float) -> float:
+        assert least == 0
+        return most
+
+
+@pytest.fixture
+def waits() -> Waits:
+    return Waits()
+
+
+@pytest.fixture
+def transport(waits: Waits) -> Transport:
+    return Transport(URL, check_token(TOKEN), timeout=5, pause=waits.pause, jitter=waits.jitter)
+
+
+@pytest.fixture
+def endpoint() -> Any:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
+
+
+PASSING = [408, 429, 500, 502, 503, 504]
+
+
+@pytest.mark.parametrize("status", PASSING)
+def test_what_passes_by_itself_is_tried_again(
+    endpoint: Any, transport: Transport, waits: Waits, status: int
+) -> None:
+    endpoint.post(URL, status=status, body="<html>")
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert waits.seconds == [0.1]
+
+
+def test_pauses_double_and_end_after_three_retries(
+    endpoint: Any, transport: Transport, waits: Waits
+) -> None:
+    endpoint.post(URL, status=503)
+    with pytest.raises(UnavailableError, match="HTTP status 503"):
+        transport.run(["GET", "k"], repeatable=True)
+    assert waits.seconds == [0.1, 0.2, 0.4]
+    assert len(endpoint.calls) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError(ConnectionRefusedError(111, "Connection refused")),
+        requests.exceptions.ChunkedEncodingError("truncated"),
+        requests.ReadTimeout(),
+    ],
+)
+def test_a_broken_connection_is_tried_again(
+    endpoint: Any, transport: Transport, error: Exception
+) -> None:
+    endpoint.post(URL, body=error)
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+
+
+@pytest.mark.parametrize(("status", "tries"), [(500, 1), (502, 1), (503, 1), (504, 1), (429, 2)])
+def test_a_command_that_must_not_run_twice_is_repeated_only_if_it_was_not_run(
+    endpoint: Any, transport: Transport, status: int, tries: int
+) -> None:
+    endpoint.post(URL, status=status)
+    endpoint.post(URL, json={"result": 1})
+    try:
+        transport.run(["INCR", "n"], repeatable=False)
+    except UnavailableError:
+        pass
+    assert len(endpoint.calls) == tries
+
+
+def test_retry_after_is_honoured_when_it_fits_the_budget(
+    endpoint: Any, transport: Transport, waits: Waits
+) -> None:
+    endpoint.post(URL, status=429, headers={"Retry-After": "3"})
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert waits.seconds == [3]
+
+
+def test_retry_after_may_be_a_date(endpoint: Any, transport: Transport, waits: Waits) -> None:
+    date = email.utils.formatdate(time.time() + 3, usegmt=True)
+    endpoint.post(URL, status=503, headers={"Retry-After": date})
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert waits.seconds == [pytest.approx(3, abs=1.1)]
+
+
+@pytest.mark.parametrize("after", ["5", "3600", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_retry_after_beyond_the_budget_is_given_up_at_once(
+    endpoint: Any, transport: Transport, waits: Waits, after: str
+) -> None:
+    endpoint.post(URL, status=429, headers={"Retry-After": after})
+    with pytest.raises(UnavailableError, match="429"):
+        transport.run(["GET", "k"], repeatable=True)
+    assert (len(endpoint.calls), waits.seconds) == (1, [])
+
+
+@pytest.mark.parametrize("after", ["soon", "-1", "1.5", "9" * 30, ""])
+def test_a_retry_after_that_says_nothing_is_overlooked(
+    endpoint: Any, transport: Transport, waits: Waits, after: str
+) -> None:
+    endpoint.post(URL, status=429, headers={"Retry-After": after})
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert waits.seconds == [0.1]
+
+
+def test_a_pause_that_does_not_fit_is_not_begun(endpoint: Any, waits: Waits) -> None:
+    transport = Transport(
+        URL, check_token(TOKEN), timeout=0.05, pause=waits.pause, jitter=waits.jitter
+    )
+    endpoint.post(URL, status=503)
+    with pytest.raises(UnavailableError):
+        transport.run(["GET", "k"], repeatable=True)
+    assert waits.seconds == []
+
+
+def test_nothing_is_sent_once_the_budget_is_used_up(endpoint: Any, transport: Transport) -> None:
+    with time_budget(0):
+        for _ in range(5):
+            with pytest.raises(EndpointTimeoutError, match="not asked"):
+                transport.run(["GET", "k"], repeatable=True)
+    assert len(endpoint.calls) == 0
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+
+
+def test_an_answer_beyond_all_limits_is_given_up(
+    endpoint: Any, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upstash_state.transport.MAX_ANSWER_BYTES", 1000)
+    endpoint.post(URL, body="x" * 1001)
+    with pytest.raises(AnswerTooLargeError):
+        transport.run(["GET", "k"], repeatable=True)
+
+
+def test_an_answer_announced_beyond_all_limits_is_not_read(
+    endpoint: Any, transport: Transport
+) -> None:
+    endpoint.post(
+        URL,
+        body="x",
+        headers={"Content-Length": str(MAX_ANSWER_BYTES + 1)},
+        auto_calculate_content_length=False,
+    )
+    with pytest.raises(AnswerTooLargeError):
+        transport.run(["GET", "k"], repeatable=True)
+
+
+def test_failures_open_the_circuit_and_refusals_do_not(endpoint: Any, waits: Waits) -> None:
+    now = [0.0]
+    transport = Transport(
+        URL,
+        check_token(TOKEN),
+        timeout=5,
+        breaker=Breaker(lambda: now[0]),
+        pause=waits.pause,
+        jitter=waits.jitter,
+    )
+    endpoint.post(URL, status=400, json={"error": "ERR syntax error"})
+    for _ in range(5):
+        with pytest.raises(ResponseError):
+            transport.run(["GET", "k"], repeatable=True)
+    endpoint.replace(responses.POST, URL, status=404)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            transport.run(["GET", "k"], repeatable=True)
+    asked = len(endpoint.calls)
+    with pytest.raises(CircuitOpenError):
+        transport.run(["GET", "k"], repeatable=True)
+    assert len(endpoint.calls) == asked
+    endpoint.replace(responses.POST, URL, json={"result": "v"})
+    now[0] = 5
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+
+
+def test_an_interrupted_probe_makes_way_for_another(endpoint: Any, waits: Waits) -> None:
+    now = [0.0]
+    breaker = Breaker(lambda: now[0])
+    transport = Transport(
+        URL, check_token(TOKEN), timeout=5, breaker=breaker, pause=waits.pause, jitter=waits.jitter
+    )
+    for _ in range(3):
+        breaker.failed(ConnectionError(), probe=False)
+    now[0] = 5
+
+    def interrupt(request: Any) -> Any:
+        raise KeyboardInterrupt
+
+    endpoint.add_callback(responses.POST, URL, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        transport.run(["GET", "k"], repeatable=True)
+    endpoint.reset()
+    endpoint.post(URL, json={"result": "v"})
+    assert transport.run(["GET", "k"], repeatable=True) == "v"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"status": 503},
+        {"body": requests.ConnectionError("refused")},
+        {"status": 401, "json": {"error": "WRONGPASS"}},
+        {"body": "garbage"},
+    ],
+)
+def test_a_traceback_with_local_variables_does_not_show_the_token(
+    endpoint: Any, transport: Transport, outcome: dict[str, Any]
+) -> None:
+    endpoint.post(URL, **outcome)
+    with pytest.raises((UnavailableError, ResponseError)) as caught:
+        transport.run(["GET", "k"], repeatable=True)
+    text = "".join(
+        traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    )
+    assert "transport.run" in text
+    assert TOKEN not in text
+    chain = caught.value.__cause__ or caught.value.__context__
+    assert chain is None
+
+
+def test_bodies_are_utf_8_and_not_escaped(endpoint: Any, transport: Transport) -> None:
+    endpoint.post(URL, json={"result": "OK"})
+    transport.run(["SET", "k", "Zoë 🍕"], repeatable=True)
+    body = endpoint.calls[0].request.body
+    assert "Zoë 🍕".encode() in body
+    assert json.loads(body) == ["SET", "k", "Zoë 🍕"]
