@@ -12,8 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 REDIS_BINARY = shutil.which("redis-server")
 WITHOUT_REDIS = "redis-server is not installed (Debian: apt install redis-server)"
+#: For tests that start a Redis server of their own.
+needs_redis_server = pytest.mark.skipif(REDIS_BINARY is None, reason=WITHOUT_REDIS)
 _READY_SECONDS = 10.0
 
 

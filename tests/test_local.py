@@ -19,7 +19,7 @@ import redis
 import requests
 import upstash_redis
 from faults import Certificates
-from servers import free_port, redis_server
+from servers import free_port, needs_redis_server, redis_server
 from upstash_redis.errors import UpstashError as SdkError
 
 from upstash_state.errors import SettingsError, UnavailableError
@@ -432,8 +432,8 @@ class TestTokens:
 
 
 class TestLimits:
-    def test_a_request_over_the_limit(self, redis_url: str) -> None:
-        with LocalEndpoint(redis_url=redis_url, max_request_bytes=1000) as endpoint:
+    def test_a_request_over_the_limit(self) -> None:
+        with LocalEndpoint(max_request_bytes=1000) as endpoint:
             body = json.dumps(["ECHO", "x" * 2000]).encode()
             answer = send(endpoint, body)
             assert answer.status_code == 400
@@ -443,17 +443,19 @@ class TestLimits:
             assert len(fits) == 1000
             assert send(endpoint, fits).json() == {"result": "x" * 988}
 
-    def test_an_answer_over_the_limit_fails_its_own_item_only(
-        self, either_endpoint: LocalEndpoint, redis_url: str
-    ) -> None:
-        with LocalEndpoint(redis_url=redis_url, max_request_bytes=1000) as endpoint:
+    def test_an_answer_over_the_limit_fails_its_own_item_only(self) -> None:
+        with LocalEndpoint(max_request_bytes=1000) as endpoint:
             for key in ("a", "b"):
                 ask(endpoint, "SET", key, "x" * 501)
-            pipeline = [["MGET", "a", "b"], ["MGET", "a"]]
-            assert send(endpoint, pipeline, "/pipeline").json() == [
-                {"error": "ERR max request size exceeded. Limit: 1000 bytes, Actual: 1002 bytes"},
-                {"result": ["x" * 501]},
-            ]
+            commands = [["MGET", "a", "b"], ["MGET", "a"]]
+            for path in ("/pipeline", "/multi-exec"):
+                assert send(endpoint, commands, path).json() == [
+                    {
+                        "error": "ERR max request size exceeded. "
+                        "Limit: 1000 bytes, Actual: 1002 bytes"
+                    },
+                    {"result": ["x" * 501]},
+                ]
 
     @pytest.mark.parametrize(
         "command",
@@ -527,6 +529,22 @@ class TestLimits:
 
 
 class TestConnections:
+    def test_a_fault_of_its_own_is_a_500_and_logged(
+        self,
+        endpoint: LocalEndpoint,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def fail(*args: object, **options: object) -> None:
+            raise RuntimeError("on purpose")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("upstash_state._local_redis.Backend.run", fail)
+            answer = send(endpoint, ["PING"])
+        assert (answer.status_code, answer.json()) == (500, {"error": "ERR internal error"})
+        assert [record.name for record in caplog.records] == ["upstash_state._local_api"]
+        assert ask(endpoint, "PING") == {"result": "PONG"}
+
     def test_a_connection_is_kept_whatever_the_answer(self, endpoint: LocalEndpoint) -> None:
         auth = f"Authorization: Bearer {endpoint.token}\r\n"
         many = b"".join(
@@ -659,18 +677,38 @@ def _raw(method: str, body: bytes, headers: str, path: str = "/") -> bytes:
 
 
 class TestTls:
-    def test_https(self, tmp_path: Path) -> None:
+    def test_https_with_a_silent_client_and_one_that_stays(self, tmp_path: Path) -> None:
         certificates = Certificates(tmp_path)
-        with LocalEndpoint(tls=certificates.right) as endpoint:
+        threads = set(threading.enumerate())
+        with LocalEndpoint(tls=certificates.right) as endpoint, requests.Session() as session:
             assert endpoint.url.startswith("https://127.0.0.1:")
-            answer = requests.post(
-                endpoint.url,
-                data=b'["PING"]',
-                headers={"Authorization": f"Bearer {endpoint.token}"},
-                verify=str(certificates.bundle),
-                timeout=DEADLINE,
-            )
+            port = int(endpoint.url.rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as silent:
+                answer = session.post(
+                    endpoint.url,
+                    data=b'["PING"]',
+                    headers={"Authorization": f"Bearer {endpoint.token}"},
+                    verify=str(certificates.bundle),
+                    timeout=DEADLINE,
+                )
+                endpoint.close()
+                assert silent.recv(1) == b""
         assert answer.json() == {"result": "PONG"}
+        assert set(threading.enumerate()) == threads
+
+    def test_a_client_that_does_not_speak_it_makes_no_noise(
+        self,
+        tmp_path: Path,
+        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with LocalEndpoint(tls=Certificates(tmp_path).right) as endpoint:
+            port = int(endpoint.url.rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                assert b"HTTP/" not in b"".join(iter(lambda: plain.recv(65536), b""))
+        assert capfd.readouterr() == ("", "")
+        assert not caplog.records
 
 
 class TestRedisServers:
@@ -709,7 +747,8 @@ class TestRedisServers:
             LocalEndpoint(redis_url=url).start()
         assert "hu" not in str(failure.value)
 
-    def test_a_password_is_used_and_not_shown(self, redis_url: str) -> None:
+    @needs_redis_server
+    def test_a_password_is_used_and_not_shown(self) -> None:
         with redis_server("--requirepass", "hush-hush") as url:
             with pytest.raises(UnavailableError):
                 LocalEndpoint(redis_url=url).start()
@@ -719,7 +758,8 @@ class TestRedisServers:
                 assert ask(endpoint, "PING") == {"result": "PONG"}
                 assert "hush" not in f"{endpoint!r} {endpoint.backend}"
 
-    def test_one_that_goes_away_is_a_503_until_it_is_back(self, redis_url: str) -> None:
+    @needs_redis_server
+    def test_one_that_goes_away_is_a_503_until_it_is_back(self) -> None:
         with redis_server() as url:
             endpoint = LocalEndpoint(redis_url=url)
             endpoint.start()

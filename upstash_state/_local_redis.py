@@ -93,8 +93,9 @@ class Backend:
         try:
             (answer,) = self.run([[b"PING"]], atomic=False)
         except Refusal as refusal:
-            raise UnavailableError(refusal.text) from None
+            raise UnavailableError(refusal.text.removeprefix("ERR ")) from None
         if isinstance(answer, Failure):
+            self.disconnect()
             raise UnavailableError(f"{self.name} refused PING: {answer.text}")
 
     def disconnect(self) -> None:

@@ -127,16 +127,19 @@ class LocalEndpoint:
         """
         if self._server is not None:
             return
-        if self._backend is None:
+        if self._backend is None or self._api is None:
             self._backend = Backend.connect(self._redis_url)
-        if self._api is None:
             self._api = Api(
                 self._backend,
                 token=self.token,
                 read_only_token=self.read_only_token,
                 max_request_bytes=self._max_request_bytes,
             )
-        self._server = Server(self._host, self._port, self._api, self._tls)
+        try:
+            self._server = Server(self._host, self._port, self._api, self._tls)
+        except BaseException:
+            self._backend.disconnect()
+            raise
         self._port = self._server.port
         self._closed.clear()
 
