@@ -1,0 +1,201 @@
+"""The walk over SCAN and MGET, against answers that a real database gives only now and then."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+import responses
+from responses import matchers
+
+from upstash_state import (
+    AuthenticationError,
+    OrderStore,
+    RestoreError,
+    UnavailableError,
+    UpstashRedis,
+)
+
+URL = "https://test.upstash.io"
+TOO_LARGE = {"error": "ERR max request size exceeded. Limit: 10485760 bytes"}
+
+
+class Database:
+    """Answers SCAN from a script of pages, and MGET from a dict."""
+
+    def __init__(self, pages: list[list[str]], values: dict[str, Any] | None = None) -> None:
+        self.pages = pages
+        keys = [key for page in pages for key in page]
+        self.values = dict.fromkeys(keys, "{}") if values is None else values
+        self.most = len(keys)
+        self.whole_request_too_large = False
+        self.requests: list[Any] = []
+
+    def run(self, command: list[str]) -> dict[str, Any]:
+        if command[0] == "SCAN":
+            page = int(command[1])
+            following = page + 1 if page + 1 < len(self.pages) else 0
+            return {"result": [str(following), self.pages[page]]}
+        if len(command) - 1 > self.most:
+            return TOO_LARGE
+        return {"result": [self.values.get(key) for key in command[1:]]}
+
+    def answer(self, request: Any) -> tuple[int, dict[str, str], str]:
+        body = json.loads(request.body)
+        self.requests.append(body)
+        if request.url.endswith("/pipeline"):
+            answer: Any = [self.run(command) for command in body]
+            if self.whole_request_too_large and TOO_LARGE in answer:
+                return 413, {}, ""
+        else:
+            answer = self.run(body)
+        return 200, {}, json.dumps(answer)
+
+    def commands(self) -> list[str]:
+        return [
+            body[0] if isinstance(body[0], str) else "+".join(command[0] for command in body)
+            for body in self.requests
+        ]
+
+
+@pytest.fixture
+def store() -> OrderStore:
+    return OrderStore(UpstashRedis(URL, "token"))
+
+
+def restore(store: OrderStore, database: Database) -> dict[str, Any]:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for path in ("/", "/pipeline"):
+            mock.add_callback(responses.POST, URL + path, database.answer)
+        return store.get_all()
+
+
+def test_each_next_scan_travels_with_the_mget_before(store: OrderStore) -> None:
+    database = Database([["order:1"], ["order:2"], ["order:3"]])
+    assert sorted(restore(store, database)) == ["1", "2", "3"]
+    assert database.commands() == ["SCAN", "MGET+SCAN", "MGET+SCAN", "MGET"]
+    assert database.requests[0] == (
+        ["SCAN", "0", "MATCH", "order:*", "COUNT", "1000", "TYPE", "string"]
+    )
+
+
+def test_an_empty_database_costs_one_request(store: OrderStore) -> None:
+    database = Database([[]])
+    assert restore(store, database) == {}
+    assert database.commands() == ["SCAN"]
+
+
+def test_empty_pages_do_not_end_it(store: OrderStore) -> None:
+    database = Database([[], ["order:1"], [], [], ["order:2"], []])
+    assert sorted(restore(store, database)) == ["1", "2"]
+    assert database.commands() == ["SCAN", "SCAN", "MGET+SCAN", "SCAN", "SCAN", "MGET+SCAN"]
+
+
+def test_a_key_that_comes_twice_is_fetched_once(store: OrderStore) -> None:
+    database = Database([["order:1", "order:1"], ["order:2", "order:1"]])
+    assert sorted(restore(store, database)) == ["1", "2"]
+    assert database.requests[1][0] == ["MGET", "order:1"]
+    assert database.requests[2] == ["MGET", "order:2"]
+
+
+def test_keys_that_expire_under_way_are_left_out(store: OrderStore) -> None:
+    database = Database([["order:1", "order:gone"]], {"order:1": "{}"})
+    assert restore(store, database) == {"1": {}}
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[1]", "null", '{"a": ' + "[" * 100_000])
+def test_an_unreadable_order_is_skipped_and_named(
+    store: OrderStore, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    database = Database([["order:good", "order:bad"]], {"order:good": "{}", "order:bad": text})
+    assert restore(store, database) == {"good": {}}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Failed to get order bad from Redis: ")
+    assert record.levelno == logging.ERROR
+    assert record.order_id == "bad"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("whole_request", [False, True])
+@pytest.mark.parametrize("most", [1, 3, 7, 20])
+def test_a_batch_over_the_limit_is_halved_until_it_fits(
+    store: OrderStore, most: int, whole_request: bool
+) -> None:
+    pages = [[f"order:{page}-{i}" for i in range(20)] for page in range(3)]
+    database = Database(pages)
+    database.most = most
+    database.whole_request_too_large = whole_request
+    restored = restore(store, database)
+    assert sorted(restored) == sorted(key.removeprefix("order:") for page in pages for key in page)
+
+
+def test_what_fits_is_remembered_for_the_pages_that_follow(store: OrderStore) -> None:
+    database = Database([[f"order:{page}-{i}" for i in range(16)] for page in range(5)])
+    database.most = 4
+    restore(store, database)
+    refused = [body for body in database.requests[6:] if len(json.dumps(body)) > 150]
+    assert refused == []
+
+
+def test_one_order_over_the_limit_is_skipped_and_named(
+    store: OrderStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database([["order:huge"]])
+    database.most = 0
+    assert restore(store, database) == {}
+    assert "Failed to get order huge from Redis: ERR max request size" in caplog.text
+
+
+def test_a_prefix_is_taken_literally() -> None:
+    store = OrderStore(UpstashRedis(URL, "token"), prefix=r"shop[1]*?\:")
+    database = Database([["shop[1]*?\\:7"]])
+    assert list(restore(store, database)) == ["7"]
+    assert database.requests[0][3] == r"shop\[1\]\*\?\\:*"
+
+
+def test_only_the_first_prefix_is_taken_off(store: OrderStore) -> None:
+    assert list(restore(store, Database([["order:order:1"]]))) == ["order:1"]
+
+
+def test_the_generator_holds_one_page_at_a_time(store: OrderStore) -> None:
+    database = Database([["order:1"], ["order:2"], ["order:3"]])
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for path in ("/", "/pipeline"):
+            mock.add_callback(responses.POST, URL + path, database.answer)
+        orders = store.iter_all()
+        next(orders)
+        assert len(database.requests) == 2
+        next(orders)
+        assert len(database.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("failing", "cause"),
+    [
+        ({"status": 401, "json": {"error": "WRONGPASS"}}, AuthenticationError),
+        ({"status": 404}, UnavailableError),
+    ],
+)
+def test_a_restore_that_cannot_be_finished_raises_and_says_why(
+    store: OrderStore, failing: dict[str, Any], cause: type[Exception]
+) -> None:
+    with responses.RequestsMock() as mock:
+        page = {"result": ["7", ["order:1"]]}
+        mock.post(URL, json=page, match=[matchers.json_params_matcher(_scan("0"))])
+        mock.post(URL + "/pipeline", **failing)
+        with pytest.raises(RestoreError) as caught:
+            store.get_all()
+    assert isinstance(caught.value.__cause__, cause)
+
+
+def test_a_refused_scan_within_the_pipeline_fails_the_restore(store: OrderStore) -> None:
+    with responses.RequestsMock() as mock:
+        mock.post(URL, json={"result": ["7", ["order:1"]]})
+        mock.post(URL + "/pipeline", json=[{"result": ["{}"]}, {"error": "NOPERM no SCAN"}])
+        with pytest.raises(RestoreError, match="NOPERM"):
+            store.get_all()
+
+
+def _scan(cursor: str) -> list[str]:
+    return ["SCAN", cursor, "MATCH", "order:*", "COUNT", "1000", "TYPE", "string"]

@@ -1,0 +1,422 @@
+"""The eight functions: the contract, over an endpoint in memory and over a real Redis."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+import responses
+import upstash_redis
+
+import upstash_state
+from upstash_state import (
+    get_redis_client,
+    redis_delete_order,
+    redis_get_all_orders,
+    redis_get_order,
+    redis_get_order_count,
+    redis_save_order,
+    redis_save_orders,
+    reset_client,
+    serialize_order,
+)
+from upstash_state.local import LocalEndpoint
+
+URL = "https://test.upstash.io"
+TOKEN = "s3cret-token"
+STORED = Path(__file__).parent / "data" / "stored-orders.jsonl"
+ORDER = {
+    "name": "dishbee #26",
+    "created_at": datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc),
+    "status_history": [{"type": "new", "timestamp": datetime(2026, 3, 1, 12, 30)}],
+    "customer": {"name": "Zoë", "since": datetime(2020, 1, 1)},
+}
+IDS = ["5866", "a/b", "a?b=c#d", "50%", "*", "[x]", "\\", "🍕", "line\nbreak", "", " ", "order:1"]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in (
+        "UPSTASH_REDIS_REST_URL",
+        "UPSTASH_REDIS_REST_TOKEN",
+        "KV_REST_API_URL",
+        "KV_REST_API_TOKEN",
+        "UPSTASH_STATE_PREFIX",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    reset_client()
+    yield
+    reset_client()
+
+
+def use(monkeypatch: pytest.MonkeyPatch, url: str, token: str) -> None:
+    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", url)
+    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", token)
+
+
+@pytest.fixture
+def connected(either_endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> LocalEndpoint:
+    use(monkeypatch, either_endpoint.url, either_endpoint.token)
+    return either_endpoint
+
+
+@pytest.fixture
+def mock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    use(monkeypatch, URL, TOKEN)
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
+
+
+@pytest.mark.parametrize("order_id", IDS)
+def test_an_order_is_found_again_under_exactly_its_id(
+    connected: LocalEndpoint, order_id: str
+) -> None:
+    assert redis_save_order(order_id, ORDER) is True
+    assert redis_get_order(order_id) == ORDER
+    assert redis_get_all_orders() == {order_id: ORDER}
+    assert redis_get_order_count() == 1
+    assert redis_delete_order(order_id) is True
+    assert redis_get_order(order_id) is None
+    assert redis_get_all_orders() == {}
+    assert redis_get_order_count() == 0
+    assert redis_delete_order(order_id) is True
+
+
+def test_an_int_id_is_its_digits(connected: LocalEndpoint) -> None:
+    order_id: Any = 5866
+    assert redis_save_order(order_id, ORDER)
+    assert redis_get_order("5866") == ORDER == redis_get_order(order_id)
+    assert list(redis_get_all_orders()) == ["5866"]
+
+
+def test_a_save_is_one_request_and_one_command_with_an_expiry(connected: LocalEndpoint) -> None:
+    client = get_redis_client()
+    assert client is not None
+    before = connected.usage()
+    assert redis_save_order("5866", ORDER)
+    after = connected.usage()
+    assert (after.requests - before.requests, after.commands - before.commands) == (1, 1)
+    assert client.get("order:5866") == serialize_order(ORDER)
+    assert 604_790 < client.ttl("order:5866") <= 604_800
+
+
+def test_all_the_orders_of_the_tcp_module_come_back(connected: LocalEndpoint) -> None:
+    lines = [json.loads(line) for line in STORED.read_text(encoding="utf-8").splitlines()]
+    client = get_redis_client()
+    assert client is not None
+    pipeline = client.pipeline(transaction=False)
+    for line in lines:
+        pipeline.set(f"order:{line['id']}", line["stored"])
+    pipeline.execute()
+    restored = redis_get_all_orders()
+    assert len(lines) == 160
+    assert {order_id: _tagged(order) for order_id, order in restored.items()} == {
+        line["id"]: line["restored"] for line in lines
+    }
+    assert redis_save_orders(restored) == 160
+    assert redis_get_all_orders() == restored
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return {"$date": value.isoformat()}
+    if isinstance(value, dict):
+        return {key: _tagged(item) for key, item in value.items()}
+    return [_tagged(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("number", [0, 1, 999, 1000, 1001, 2500])
+def test_a_restore_takes_few_requests(connected: LocalEndpoint, number: int) -> None:
+    orders = {str(n): {"n": n} for n in range(number)}
+    assert redis_save_orders(orders) == number
+    before = connected.usage()
+    assert redis_get_all_orders() == orders
+    after = connected.usage()
+    assert after.requests - before.requests <= number / 1000 + 2
+    assert after.commands - before.commands <= 2 * (number / 1000 + 1)
+
+
+def test_other_keys_are_left_alone(connected: LocalEndpoint) -> None:
+    client = get_redis_client()
+    assert client is not None
+    client.execute_command("HSET", "order:hash", "f", "v")
+    client.set("orders", "v")
+    redis_save_order("1", {})
+    assert redis_get_all_orders() == {"1": {}}
+    assert redis_get_order_count() == 1
+    assert redis_get_order("hash") is None
+
+
+def test_saving_many(connected: LocalEndpoint) -> None:
+    assert redis_save_orders({}) == 0
+    assert redis_save_orders({"1": ORDER, "2": {}}) == 2
+    assert redis_get_all_orders() == {"1": ORDER, "2": {}}
+
+
+def test_what_one_client_writes_the_others_read(
+    real_endpoint: LocalEndpoint, tcp: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, real_endpoint.url, real_endpoint.token)
+    sdk = upstash_redis.Redis(real_endpoint.url, real_endpoint.token)
+    text = serialize_order(ORDER)
+    redis_save_order("ours", ORDER)
+    sdk.set("order:sdk", text, ex=60)
+    tcp.set("order:tcp", text, ex=60)
+    assert redis_get_all_orders() == {"ours": ORDER, "sdk": ORDER, "tcp": ORDER}
+    for order_id in ("ours", "sdk", "tcp"):
+        assert sdk.get(f"order:{order_id}") == text
+        assert tcp.get(f"order:{order_id}") == text.encode()
+    assert redis_delete_order("sdk")
+    assert tcp.keys("order:sdk") == []
+
+
+CALLS = [
+    ("get_redis_client", lambda: get_redis_client(), None),
+    ("redis_save_order", lambda: redis_save_order("5866", ORDER), False),
+    ("redis_get_order", lambda: redis_get_order("5866"), None),
+    ("redis_delete_order", lambda: redis_delete_order("5866"), False),
+    ("redis_get_all_orders", lambda: redis_get_all_orders(), {}),
+    ("redis_get_order_count", lambda: redis_get_order_count(), 0),
+    ("redis_save_orders", lambda: redis_save_orders({"5866": ORDER, "5867": ORDER}), 0),
+]
+MESSAGES = {
+    "get_redis_client": "Failed to connect to Redis: ",
+    "redis_save_order": "Failed to save order 5866 to Redis: ",
+    "redis_get_order": "Failed to get order 5866 from Redis: ",
+    "redis_delete_order": "Failed to delete order 5866 from Redis: ",
+    "redis_get_all_orders": "Failed to get all orders from Redis: ",
+    "redis_get_order_count": "Failed to get order count from Redis: ",
+    "redis_save_orders": "Failed to save 2 orders to Redis: ",
+}
+each_call = pytest.mark.parametrize(
+    ("name", "call", "fallback"), CALLS, ids=[name for name, _, _ in CALLS]
+)
+
+
+@each_call
+def test_without_credentials_there_is_one_warning(
+    name: str, call: Any, fallback: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert call() == fallback
+    (record,) = caplog.records
+    assert record.getMessage() == "Redis credentials not found - persistence disabled"
+    assert (record.levelno, record.name) == (logging.WARNING, "upstash_state")
+
+
+@each_call
+def test_an_unusable_url_is_one_warning_too(
+    name: str,
+    call: Any,
+    fallback: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use(monkeypatch, "rediss://default:s3cret@x.upstash.io:6379", TOKEN)
+    for _ in range(3):
+        assert call() == fallback
+    (record,) = caplog.records
+    assert "UPSTASH_REDIS_REST_URL is the address for Redis over TCP" in record.getMessage()
+    assert record.getMessage().endswith(" - persistence disabled")
+    assert "s3cret" not in caplog.text
+
+
+def test_credentials_that_appear_later_are_used(
+    endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert redis_save_order("1", {}) is False
+    use(monkeypatch, endpoint.url, endpoint.token)
+    assert redis_save_order("1", {}) is True
+
+
+def test_a_bad_setting_is_complained_about_once(
+    endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(monkeypatch, endpoint.url, endpoint.token)
+    monkeypatch.setenv("UPSTASH_STATE_TTL", "7d")
+    assert redis_save_order("1", {})
+    assert redis_save_order("2", {})
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.getMessage().startswith("UPSTASH_STATE_TTL is not a whole number of seconds")
+
+
+def test_settings_are_respected(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, endpoint.url, endpoint.token)
+    monkeypatch.setenv("UPSTASH_STATE_TTL", "60")
+    monkeypatch.setenv("UPSTASH_STATE_PREFIX", "shop:")
+    assert redis_save_order("1", {})
+    client = get_redis_client()
+    assert client is not None
+    assert client.keys() == ["shop:1"]
+    assert 50 < client.ttl("shop:1") <= 60
+
+
+@each_call
+def test_a_refusal_falls_back_and_is_logged_once(
+    mock: Any, name: str, call: Any, fallback: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    # At first use it is the PING that is refused, later the command itself.
+    mock.post(URL, status=401, json={"error": "WRONGPASS invalid token"})
+    mock.post(URL + "/pipeline", status=401, json={"error": "WRONGPASS invalid token"})
+    assert call() == fallback
+    cold = caplog.records[:]
+    mock.replace(responses.POST, URL, json={"result": "PONG"})
+    assert get_redis_client() is not None
+    caplog.clear()
+    if name != "get_redis_client":
+        mock.replace(responses.POST, URL, status=401, json={"error": "WRONGPASS invalid token"})
+        assert call() == fallback
+        (warm,) = caplog.records
+        assert warm.getMessage() == MESSAGES[name] + "WRONGPASS invalid token"
+        assert warm.operation == name  # type: ignore[attr-defined]
+    (record,) = cold
+    assert record.getMessage() == "Failed to connect to Redis: WRONGPASS invalid token"
+    assert (record.levelno, record.name) == (logging.ERROR, "upstash_state")
+    assert record.operation == name  # type: ignore[attr-defined]
+    assert record.order_id == ("5866" if "_order" in name and name[-1] == "r" else None)  # type: ignore[attr-defined]
+
+
+@each_call
+def test_an_exception_that_nobody_expects_does_not_leave(
+    name: str, call: Any, fallback: Any, mock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(upstash_state.transport.Transport, "run", explode)  # type: ignore[attr-defined]
+    assert call() == fallback
+
+
+@each_call
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_does_leave(
+    name: str, call: Any, fallback: Any, mock: Any, interruption: type[BaseException]
+) -> None:
+    def interrupt(request: Any) -> Any:
+        raise interruption
+
+    mock.add_callback(responses.POST, URL, interrupt)
+    with pytest.raises(interruption):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("order", "culprit"),
+    [
+        ({"tags": {"a"}}, "tags: set"),
+        (
+            {"status_history": [{}, {}, {"price": Decimal("1.5")}]},
+            "status_history[2].price: Decimal",
+        ),
+        ({"raw": b"x"}, "raw: bytes"),
+        ({"a": {"b": object()}}, "a.b: object"),
+    ],
+)
+def test_an_order_that_json_cannot_hold_is_named_and_nothing_is_stored(
+    connected: LocalEndpoint, order: Any, culprit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert redis_save_order("5866", order) is False
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage().startswith("Failed to save order 5866 to Redis: ")
+    assert record.getMessage().endswith(culprit)
+    assert redis_get_order_count() == 0
+
+
+def test_an_order_with_a_circle_is_refused(connected: LocalEndpoint) -> None:
+    order: dict[str, Any] = {}
+    order["self"] = order
+    assert redis_save_order("5866", order) is False
+
+
+def test_an_unreadable_order_is_none(connected: LocalEndpoint) -> None:
+    client = get_redis_client()
+    assert client is not None
+    client.set("order:5866", "no json")
+    assert redis_get_order("5866") is None
+
+
+def test_the_first_connection_is_announced(
+    connected: LocalEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "upstash_state")
+    assert get_redis_client() is get_redis_client()
+    (record,) = caplog.records
+    assert record.getMessage() == "Redis connection established"
+
+
+def test_first_use_from_many_threads_makes_one_client_and_one_ping(
+    connected: LocalEndpoint,
+) -> None:
+    start = threading.Barrier(32)
+    clients = []
+
+    def first_use() -> None:
+        start.wait(timeout=5)
+        clients.append(get_redis_client())
+
+    threads = [threading.Thread(target=first_use) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert len(clients) == 32
+    assert len(set(map(id, clients))) == 1
+    assert connected.usage().commands == 1
+
+
+def test_a_failed_first_connection_is_shared_by_those_who_waited_for_it(
+    mock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = threading.Event()
+    go_on = threading.Event()
+    asked = []
+
+    def slow(request: Any) -> tuple[int, dict[str, str], str]:
+        asked.append(request)
+        inside.set()
+        assert go_on.wait(timeout=5)
+        return 401, {}, '{"error": "WRONGPASS"}'
+
+    mock.add_callback(responses.POST, URL, slow)
+    results: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(redis_save_order("1", {}))) for _ in range(8)
+    ]
+    threads[0].start()
+    assert inside.wait(timeout=5)
+    waiting = upstash_state.shared.shared._testing  # type: ignore[attr-defined]
+    for thread in threads[1:]:
+        thread.start()
+    assert waiting.locked()
+    go_on.set()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert results == [False] * 8
+    assert len(asked) < 8
+
+
+def test_a_reset_reads_the_environment_anew(
+    endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, URL, TOKEN)
+    with responses.RequestsMock() as mock:
+        mock.post(URL, json={"result": "OK"})
+        assert redis_save_order("1", {})
+    use(monkeypatch, endpoint.url, endpoint.token)
+    reset_client()
+    assert redis_save_order("1", {})
+    assert endpoint.usage().commands == 2
+
+
+def test_the_shortest_possible_mock_is_enough(mock: Any) -> None:
+    mock.post(URL, json={"result": "OK"})
+    assert redis_save_order("5866", ORDER) is True
+    assert [json.loads(call.request.body)[0] for call in mock.calls] == ["PING", "SET"]

@@ -1,0 +1,273 @@
+"""OrderStore's raising forms: saving many, skipping what is unchanged, health."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import responses
+
+from upstash_state import (
+    AuthenticationError,
+    CapacityExceededError,
+    DataError,
+    Health,
+    OrderNotSerializableError,
+    OrderStore,
+    OrderUnreadableError,
+    SaveManyError,
+    UnavailableError,
+    UpstashError,
+    UpstashRedis,
+)
+from upstash_state.local import LocalEndpoint
+from upstash_state.unchanged import Unchanged
+
+URL = "https://test.upstash.io"
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(endpoint: LocalEndpoint, clock: Clock) -> OrderStore:
+    client = UpstashRedis(endpoint.url, endpoint.token)
+    return OrderStore(client, skip_unchanged=60, clock=clock)
+
+
+def commands(endpoint: LocalEndpoint) -> int:
+    return endpoint.usage().commands
+
+
+def test_an_order_that_is_none_is_told_from_one_that_is_not_there(store: OrderStore) -> None:
+    store.client.set("order:bad", "no json")
+    with pytest.raises(OrderUnreadableError):
+        store.get("bad")
+    assert store.get("none") is None
+
+
+@pytest.mark.parametrize("order_id", [None, True, 1.5, b"1", ["1"]])
+def test_an_id_is_text_or_an_int(store: OrderStore, order_id: Any) -> None:
+    for call in (store.get, store.delete, lambda i: store.save(i, {})):
+        with pytest.raises(DataError, match="an order id must be str or int"):
+            call(order_id)
+
+
+def test_many_orders_are_saved_in_one_request(store: OrderStore, endpoint: LocalEndpoint) -> None:
+    orders = {str(number): {"number": number} for number in range(500)}
+    assert sorted(store.save_many(orders)) == sorted(orders)
+    assert (endpoint.usage().requests, commands(endpoint)) == (1, 500)
+    assert store.get_all() == orders
+    assert store.client.ttl("order:7") > 604_000
+
+
+def test_requests_stay_below_the_size_limit(endpoint: LocalEndpoint) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
+    orders = {str(number): {"text": '"\\' * 100_000} for number in range(60)}
+    before = endpoint.usage()
+    store.save_many(orders)
+    after = endpoint.usage()
+    in_one_request = 4_000_000 // len(json.dumps(json.dumps(orders["1"])))
+    assert in_one_request == 4
+    assert after.requests - before.requests == 60 / in_one_request
+
+
+@pytest.mark.parametrize(
+    "texts", [["x" * 100] * 50, ['🍕ü\n\\"' * 30] * 50, ["\x00\x1f" * 20] * 20]
+)
+def test_a_batch_is_never_larger_than_it_thinks(texts: list[str]) -> None:
+    from upstash_state.batches import Save, cut
+
+    saves = [Save(str(i), f"order:\x01\n{i}", json.dumps(t), b"") for i, t in enumerate(texts)]
+    batches = list(cut(saves, 5000))
+    assert [save for batch in batches for save in batch] == saves
+    for batch in batches:
+        body = json.dumps(
+            [["SET", save.key, save.text, "EX", "604800"] for save in batch], ensure_ascii=False
+        )
+        assert len(body.encode()) <= 5000
+    assert len(batches) < len(texts)
+
+
+def test_a_request_over_the_plans_limit_is_halved(endpoint: LocalEndpoint) -> None:
+    with LocalEndpoint(max_request_bytes=10_000) as small:
+        store = OrderStore(UpstashRedis(small.url, small.token))
+        orders: dict[str, Any] = {str(number): {"text": "x" * 1000} for number in range(40)}
+        assert len(store.save_many(orders)) == 40
+        orders["huge"] = {"text": "x" * 20_000}
+        with pytest.raises(SaveManyError) as caught:
+            store.save_many(orders)
+    assert list(caught.value.failed) == ["huge"]
+    assert len(caught.value.saved) == 40
+
+
+def test_an_order_that_cannot_be_stored_does_not_cost_the_others(store: OrderStore) -> None:
+    with pytest.raises(SaveManyError) as caught:
+        store.save_many({"a": {"n": 1}, "b": {"n": {1, 2}}, "c": {"n": 3}})
+    assert caught.value.saved == ["a", "c"]
+    assert isinstance(caught.value.failed["b"], OrderNotSerializableError)
+    assert sorted(store.get_all()) == ["a", "c"]
+
+
+def test_an_order_that_is_refused_does_not_cost_the_others() -> None:
+    store = OrderStore(UpstashRedis(URL, "token"))
+    with responses.RequestsMock() as mock:
+        mock.post(
+            URL + "/pipeline",
+            json=[{"result": "OK"}, {"error": "ERR DB capacity quota exceeded"}, {"result": None}],
+        )
+        with pytest.raises(SaveManyError) as caught:
+            store.save_many({"a": {}, "b": {}, "c": {}})
+    assert caught.value.saved == ["a"]
+    assert isinstance(caught.value.failed["b"], CapacityExceededError)
+    assert isinstance(caught.value.failed["c"], UnavailableError)
+
+
+def test_after_a_refused_request_no_further_one_is_made() -> None:
+    store = OrderStore(UpstashRedis(URL, "token"))
+    with responses.RequestsMock() as mock:
+        mock.post(URL + "/pipeline", status=401, json={"error": "WRONGPASS"})
+        with pytest.raises(SaveManyError) as caught:
+            store.save_many({str(n): {"text": "x" * 1_000_000} for n in range(10)})
+        assert len(mock.calls) == 1
+    assert len(caught.value.failed) == 10
+    assert len({id(error) for error in caught.value.failed.values()}) == 1
+    assert isinstance(caught.value.failed["9"], AuthenticationError)
+
+
+def test_an_unchanged_order_is_not_sent_again(
+    store: OrderStore, endpoint: LocalEndpoint, clock: Clock
+) -> None:
+    store.save("1", {"n": 1})
+    store.save("1", {"n": 1})
+    assert commands(endpoint) == 1
+    store.save("1", {"n": 2})
+    assert commands(endpoint) == 2
+    clock.now += 59
+    store.save("1", {"n": 2})
+    assert commands(endpoint) == 2
+    clock.now += 1
+    store.save("1", {"n": 2})
+    assert commands(endpoint) == 3
+
+
+def test_only_the_changed_of_many_are_sent(store: OrderStore, endpoint: LocalEndpoint) -> None:
+    orders: dict[str, Any] = {str(number): {"number": number} for number in range(500)}
+    store.save_many(orders)
+    orders["7"]["status"] = "delivered"
+    before = endpoint.usage()
+    assert len(store.save_many(orders)) == 500
+    after = endpoint.usage()
+    assert (after.requests - before.requests, after.commands - before.commands) == (1, 1)
+    store.save_many(orders)
+    assert endpoint.usage() == after
+
+
+def test_nothing_is_remembered_unless_asked_for(endpoint: LocalEndpoint) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
+    store.save("1", {"n": 1})
+    store.save("1", {"n": 1})
+    assert commands(endpoint) == 2
+
+
+def test_a_clock_set_back_forgets(store: OrderStore, endpoint: LocalEndpoint, clock: Clock) -> None:
+    store.save("1", {"n": 1})
+    clock.now -= 1
+    store.save("1", {"n": 1})
+    assert commands(endpoint) == 2
+
+
+def test_a_deleted_order_is_sent_again(store: OrderStore, endpoint: LocalEndpoint) -> None:
+    store.save("1", {"n": 1})
+    store.delete("1")
+    store.save("1", {"n": 1})
+    assert commands(endpoint) == 3
+    assert store.get("1") == {"n": 1}
+
+
+def test_an_order_that_failed_is_sent_again(store: OrderStore, endpoint: LocalEndpoint) -> None:
+    store.save("1", {"n": 1})
+    with responses.RequestsMock() as mock:
+        mock.post(endpoint.url, status=404)
+        with pytest.raises(UpstashError):
+            store.save("1", {"n": 2})
+    store.save("1", {"n": 1})
+    assert commands(endpoint) == 2
+
+
+def test_a_many_that_failed_is_sent_again(store: OrderStore, endpoint: LocalEndpoint) -> None:
+    store.save_many({"1": {"n": 1}})
+    with responses.RequestsMock() as mock:
+        mock.post(endpoint.url + "/pipeline", status=404)
+        with pytest.raises(SaveManyError):
+            store.save_many({"1": {"n": 2}})
+    store.save_many({"1": {"n": 1}})
+    assert commands(endpoint) == 2
+
+
+def test_two_changes_at_the_same_time_are_not_remembered() -> None:
+    unchanged = Unchanged(60)
+    digest = unchanged.digest("text")
+    with unchanged.changing("k") as one:
+        with unchanged.changing("k") as two:
+            two.digest = digest
+        one.digest = digest
+    assert not unchanged.holds("k", digest)
+    with unchanged.changing("k") as alone:
+        alone.digest = digest
+    assert unchanged.holds("k", digest)
+
+
+def test_what_is_remembered_is_bounded_by_the_orders_of_late(clock: Clock) -> None:
+    unchanged = Unchanged(60, clock)
+    for number in range(1000):
+        clock.now += 1
+        with unchanged.changing(f"order:{number}") as change:
+            change.digest = unchanged.digest(str(number))
+    assert len(unchanged) == 60
+
+
+def test_health_counts_only_now_and_then(
+    store: OrderStore, endpoint: LocalEndpoint, clock: Clock
+) -> None:
+    store.save("1", {})
+    health = store.health(max_age=60)
+    assert (health.ok, health.orders, health.error) == (True, 1, None)
+    assert health.latency is not None
+    assert 0 < health.latency < 5
+    assert commands(endpoint) == 3
+    store.save("2", {})
+    clock.now += 59
+    assert store.health(max_age=60).orders == 1
+    assert commands(endpoint) == 5
+    clock.now += 1
+    assert store.health(max_age=60).orders == 2
+
+
+def test_health_of_an_endpoint_that_refuses_or_is_down() -> None:
+    store = OrderStore(UpstashRedis(URL, "token"))
+    with responses.RequestsMock() as mock:
+        mock.post(URL, status=401, json={"error": "WRONGPASS"})
+        health = store.health()
+    assert isinstance(health, Health)
+    assert (health.ok, health.orders, health.latency) == (False, None, None)
+    assert isinstance(health.error, AuthenticationError)
+
+
+def test_counting_costs_a_command_for_ten_thousand_keys(endpoint: LocalEndpoint) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
+    store.save_many({str(number): {} for number in range(5000)})
+    store.client.set("other", "v")
+    before = commands(endpoint)
+    assert store.count() == 5000
+    assert commands(endpoint) - before == 1
