@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib import parse
 
 from ._recording_exchange import Exchange, RecordingError
 from ._recording_file import dump, load
+from .settings import URL_AND_TOKEN, is_loopback
 
 # Shorter ones are found in ordinary words; what Upstash gives out has 40 characters and more.
 SHORTEST_SECRET = 8
 
+# What people paste around a value.
+_AROUND = " \t\r\n'\""
 _KINDS = (
     # Upstash's REST tokens are base64 of a binary head and an id.
     ("what looks like a REST token", r"\bA[A-Za-z0-9_-]{3}A[A-Za-z0-9_-]{40}"),
@@ -23,6 +27,20 @@ _KINDS = (
     ("an address with a password", r"\brediss?://[^\s/]*@"),
 )
 _PATTERNS = tuple((what, re.compile(pattern)) for what, pattern in _KINDS)
+
+
+def secrets_in(environ: Mapping[str, str]) -> set[str]:
+    """Tokens and host names that the environment names; loopback's are none."""
+    secrets = set()
+    for url, token in URL_AND_TOKEN:
+        secrets.add(environ.get(token, "").strip(_AROUND))
+        try:
+            host = parse.urlsplit(environ.get(url, "").strip(_AROUND)).hostname or ""
+        except ValueError:
+            continue
+        if not is_loopback(host):
+            secrets.add(host)
+    return secrets
 
 
 def read(path: Path, secrets: Collection[str] = ()) -> list[Exchange]:

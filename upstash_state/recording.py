@@ -24,38 +24,25 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal, get_args
 from unittest import mock
-from urllib.parse import urlsplit
 
 from . import _recording_hook as hook
 from . import breaker
-from ._recording_exchange import Exchange, RecordingError, Request, encode
+from ._recording_exchange import Exchange, RecordingError, Request
+from ._recording_faults import Fault, checked, refusal, simulated
 from ._recording_match import Replay, Varying, explain_unmatched, explain_unused
-from ._recording_storage import read, write
-from .errors import EndpointTimeoutError, SettingsError, UnavailableError
-from .settings import URL_AND_TOKEN, Settings, is_loopback
+from ._recording_storage import read, secrets_in, write
+from .errors import SettingsError
+from .settings import URL_AND_TOKEN, Settings
 from .shared import reset_client
 
 __all__ = ["Fault", "Mode", "Recording", "RecordingError", "RecordingMismatchError", "recording"]
 
 Mode = Literal["none", "once", "all"]
-Fault = Literal["outage", "slow", "wrong token", "quota"]
 
 # Loopback, so that nothing leaves the machine if it should be asked after all, and plain http,
 # because loading a CA bundle would be most of a test's time. Port 1 is served by nobody.
 PLACEHOLDER_URL = "http://127.0.0.1:1"
 PLACEHOLDER_TOKEN = "no-token-in-replay"
-
-_ERRORS: dict[str, Callable[[], UnavailableError]] = {
-    "outage": lambda: UnavailableError("the connection to the endpoint failed: simulated outage"),
-    "slow": lambda: EndpointTimeoutError(
-        "no answer of the endpoint within the time budget: simulated"
-    ),
-}
-# The texts are those of Upstash's documentation (redis/troubleshooting).
-_REFUSALS = {
-    "wrong token": (401, "WRONGPASS invalid or missing auth token"),
-    "quota": (400, "ERR max daily request limit exceeded. Limit: 10000, Usage: 10000"),
-}
 
 
 class RecordingMismatchError(RecordingError, AssertionError):
@@ -93,7 +80,7 @@ class Recording:
         self._recorded: list[Exchange] = []
         self._unanswered: dict[Request, str] = {}
         self._in_teardown = False
-        self._secrets = _secrets_in(os.environ)
+        self._secrets = secrets_in(os.environ)
         exchanges = self._load() if self.replays else []
         self._replay = Replay(exchanges, Varying(_strings(varying), _strings(varying_keys)))
         if not self.replays:
@@ -116,8 +103,7 @@ class Recording:
                 within the time budget), "wrong token", or "quota" (the plan's commands are used
                 up).
         """
-        if fault not in get_args(Fault):
-            raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, not {fault!r}")
+        checked(fault)
         with self._lock:
             self._faults.extend([fault] * n)
 
@@ -185,12 +171,12 @@ class Recording:
     def _answer(self, asked: Request) -> Exchange:
         with self._lock:
             if self._faults:
-                return _simulated(asked, self._faults.popleft())
+                return simulated(asked, self._faults.popleft())
             exchange = self._replay.answer(asked)
             if exchange is None:
                 self._unmatched[asked] += 1
-                # A refusal, because those are not tried again.
-                return _refusal(asked, 400, f"ERR nothing recorded answers {asked}")
+                # As a refusal, since those are not tried again.
+                return refusal(asked, 400, f"ERR nothing recorded answers {asked}")
         return exchange
 
     def _record(
@@ -203,7 +189,7 @@ class Recording:
             self._secrets |= secrets
             in_teardown = self._in_teardown
             if self._faults:
-                return _simulated(asked, self._faults.popleft())
+                return simulated(asked, self._faults.popleft())
         try:
             status, headers, body = ask()
         except Exception as error:
@@ -311,31 +297,6 @@ def environment(url: str, token: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _secrets_in(environ: Mapping[str, str]) -> set[str]:
-    secrets = set()
-    for url, token in URL_AND_TOKEN:
-        secrets.add(environ.get(token, "").strip())
-        try:
-            host = urlsplit(environ.get(url, "").strip()).hostname or ""
-        except ValueError:
-            host = ""
-        if not is_loopback(host):
-            secrets.add(host)
-    return secrets
-
-
-def _simulated(asked: Request, fault: Fault) -> Exchange:
-    if fault in _ERRORS:
-        # What the client itself raises in the end. After an exception of requests it would try
-        # again, and wait for that.
-        raise _ERRORS[fault]()
-    return _refusal(asked, *_REFUSALS[fault])
-
-
-def _refusal(asked: Request, status: int, text: str) -> Exchange:
-    return Exchange(asked, status, encode({"error": text}))
 
 
 def _strings(given: Iterable[str]) -> Iterable[str]:
