@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 # Threads are waited for, this long each, so that after close() nothing of a server is left.
 _JOIN_SECONDS = 5.0
-# How long the accepting thread may take to see that it should end.
-_POLL_SECONDS = 0.02
 
 
 class Request(NamedTuple):
@@ -84,6 +82,8 @@ class Server(ThreadingTCPServer):
 
     allow_reuse_address = True
     request_queue_size = 128
+    # Seconds after which the accepting thread looks whether it should end.
+    timeout = 1.0
 
     def __init__(
         self, host: str, port: int, application: Application, tls: ssl.SSLContext | None
@@ -107,14 +107,15 @@ class Server(ThreadingTCPServer):
         super().__init__((host, port), _Handler)
         #: The port that is listened on.
         self.port: int = self.socket.getsockname()[1]
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(_POLL_SECONDS,), name="upstash-local", daemon=True
-        )
+        self._closing = False
+        self._thread = threading.Thread(target=self._accept, name="upstash-local", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening, cut every connection, wait for the threads."""
-        self.shutdown()
+        self._closing = True
+        with suppress(OSError):  # Wakes the accepting thread at once, instead of at its next look.
+            socket.create_connection(self.socket.getsockname()[:2], timeout=1.0).close()
         self._thread.join(_JOIN_SECONDS)
         self.server_close()
         with self._lock:
@@ -124,6 +125,11 @@ class Server(ThreadingTCPServer):
                 # Not SSLSocket's own, which would have the thread go on in plain text.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
             thread.join(_JOIN_SECONDS)
+
+    def _accept(self) -> None:
+        # Not serve_forever, which cannot be woken up: it would poll, or make every close() wait.
+        while not self._closing:
+            self.handle_request()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
