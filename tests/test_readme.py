@@ -1,0 +1,36 @@
+"""What the README shows is run as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from upstash_state.local import LocalEndpoint
+
+README = Path(__file__).parent.parent / "README.md"
+# A comment before a block says that other tests run it: as a file, or under pytest.
+BLOCK = re.compile(r"(<!-- .*? -->\n+)?```python\n(.*?)```", re.S)
+BLOCKS = [code for comment, code in BLOCK.findall(README.read_text(encoding="utf-8")) if not comment]
+
+
+@pytest.mark.parametrize("code", BLOCKS)
+def test_every_python_block_of_the_readme_runs(endpoint: LocalEndpoint, code: str) -> None:
+    environ = {
+        **os.environ,
+        "UPSTASH_REDIS_REST_URL": endpoint.url,
+        "UPSTASH_REDIS_REST_TOKEN": endpoint.token,
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Failed" not in result.stderr
+
+
+def test_the_readme_has_blocks_to_run() -> None:
+    assert len(BLOCKS) >= 5
