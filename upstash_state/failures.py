@@ -54,9 +54,9 @@ def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
         ConnectionError,
         ContentDecodingError,
         ProxyError,
-        RequestException,
         Timeout,
     )
+    from urllib3.exceptions import HTTPError
 
     chain = list(_chain(error))
     where = "the proxy" if any(isinstance(link, ProxyError) for link in chain) else "the endpoint"
@@ -79,8 +79,7 @@ def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
         reason = f"TLS: {reason}"
     return Failure(
         UnavailableError(f"the connection to {where} failed: {reason}"),
-        passing=isinstance(error, (ConnectionError, ChunkedEncodingError))
-        or not isinstance(error, (RequestException, ValueError)),
+        passing=isinstance(error, (ConnectionError, ChunkedEncodingError, HTTPError)),
         may_have_run=may_have_run,
     )
 
