@@ -1,0 +1,484 @@
+"""The stored form: to the byte what `redis_state` writes, and nothing lost on the way back."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import OrderedDict
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from upstash_state import iso8601
+from upstash_state.errors import OrderNotSerializableError, OrderUnreadableError
+from upstash_state.serialization import deserialize_order, serialize_order
+
+DATA = Path(__file__).with_name("data")
+STORED_ORDERS = [
+    json.loads(line)
+    for line in (DATA / "stored-orders.jsonl").read_text(encoding="utf-8").splitlines()
+]
+ISO_CORPUS: dict[str, str | None] = json.loads((DATA / "iso8601.json").read_text())
+NOON = datetime(2025, 12, 1, 12, 0, 0, 5, timezone(timedelta(hours=1)))
+NOON_ISO = "2025-12-01T12:00:00.000005+01:00"
+
+needs_python_311 = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="what redis_state reads is what Python 3.11 reads"
+)
+
+
+def at_iso_positions(order: dict[str, Any], change: Any) -> dict[str, Any]:
+    """The order with every value changed where `redis_state` writes and reads datetimes."""
+    result = {}
+    for key, value in order.items():
+        result[key] = change(value)
+        if isinstance(value, list):
+            result[key] = [
+                {name: change(field) for name, field in item.items()}
+                if isinstance(item, dict)
+                else item
+                for item in value
+            ]
+    return result
+
+
+def written_by_redis_state(order: dict[str, Any]) -> str:
+    def iso(value: Any) -> Any:
+        return value.isoformat() if isinstance(value, datetime) else value
+
+    return json.dumps(at_iso_positions(order, iso), ensure_ascii=False)
+
+
+def read_by_redis_state(text: str) -> dict[str, Any]:
+    def moment(value: Any) -> Any:
+        if isinstance(value, str) and "T" in value:
+            try:
+                return datetime.fromisoformat(value)
+            except ValueError:
+                pass
+        return value
+
+    return at_iso_positions(json.loads(text), moment)
+
+
+def tagged(value: Any) -> Any:
+    """With datetimes as stored-orders.jsonl has them in `restored`."""
+    if isinstance(value, datetime):
+        return {"$date": value.isoformat()}
+    if isinstance(value, dict):
+        return {key: tagged(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [tagged(item) for item in value]
+    return value
+
+
+def untagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"$date"}:
+            return datetime.fromisoformat(value["$date"])
+        return {key: untagged(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [untagged(item) for item in value]
+    return value
+
+
+class TestOrdersThatRedisStateStored:
+    def test_come_back_as_redis_state_gave_them_back(self) -> None:
+        restored = {
+            order["id"]: tagged(deserialize_order(order["stored"])) for order in STORED_ORDERS
+        }
+
+        assert len(restored) == 160
+        assert restored == {order["id"]: order["restored"] for order in STORED_ORDERS}
+
+    def test_are_written_again_to_the_byte(self) -> None:
+        """Of text that is no `isoformat()`, such as "…Z", the order held the string itself."""
+
+        def as_it_was(value: Any) -> Any:
+            if isinstance(value, str):
+                moment = deserialize_order(json.dumps({"at": value}))["at"]
+                if isinstance(moment, datetime) and moment.isoformat() == value:
+                    return moment
+            return value
+
+        for order in STORED_ORDERS:
+            as_saved = at_iso_positions(json.loads(order["stored"]), as_it_was)
+            assert serialize_order(as_saved) == order["stored"]
+
+    def test_are_written_after_a_restore_as_redis_state_would(self) -> None:
+        for order in STORED_ORDERS:
+            restored = untagged(order["restored"])
+            assert serialize_order(restored) == written_by_redis_state(restored)
+
+
+# A high and a low surrogate next to each other are, once escaped, the character they stand for.
+texts = st.text(st.characters(exclude_categories=())).filter(
+    lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text)
+)
+offsets = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59))
+datetimes = st.builds(
+    lambda moment, zone: moment.replace(tzinfo=zone, fold=0),
+    st.datetimes(),
+    st.none() | offsets.map(timezone),
+)
+# Text that is a date becomes a datetime where redis_state reads them, and only there.
+undated_texts = texts.filter(lambda text: not re.match("[0-9]{4}.*T", text, re.DOTALL))
+no_texts = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+keys = texts | st.integers().map(str) | st.sampled_from(["status_history", "$date", "T"])
+
+
+def dicts(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Without those that look like a datetime's tag, which is the stored form's one ambiguity."""
+    return st.dictionaries(keys, values, max_size=4).filter(
+        lambda fields: list(fields) != ["$date"]
+    )
+
+
+def trees(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        leaves, lambda inner: st.lists(inner, max_size=4) | dicts(inner), max_leaves=8
+    )
+
+
+def orders(deeper: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Orders with such leaves wherever redis_state neither reads nor writes datetimes."""
+    fields = no_texts | undated_texts | datetimes | dicts(trees(deeper))
+    others = trees(deeper).filter(lambda item: not isinstance(item, dict))
+    history = st.lists(others | dicts(fields | st.lists(trees(deeper), max_size=2)))
+    return st.dictionaries(keys, fields | history, max_size=6)
+
+
+json_leaves = no_texts | texts | datetimes.map(datetime.isoformat)
+
+
+class TestRoundTrip:
+    @given(orders(json_leaves | datetimes))
+    @example({"at": NOON, "l": [NOON, [NOON], {"at": NOON, "d": {"at": NOON}}], "d": {"at": NOON}})
+    @example({"note": "\ud83d \udc00é", "\udfff": ["\ud800"]})
+    def test_every_order_comes_back_equal(self, order: dict[str, Any]) -> None:
+        before = repr(order)
+
+        text = serialize_order(order)
+
+        # repr() tells 1, 1.0 and True apart, and equal moments at different offsets.
+        assert repr(deserialize_order(text)) == before
+        assert repr(deserialize_order(text.encode())) == before
+        assert repr(order) == before
+
+    @needs_python_311
+    @given(orders(json_leaves))
+    def test_redis_state_reads_every_order_that_it_could_have_written(
+        self, order: dict[str, Any]
+    ) -> None:
+        assert repr(read_by_redis_state(serialize_order(order))) == repr(order)
+
+    @given(orders(json_leaves))
+    def test_text_is_what_redis_state_writes_unless_utf_8_cannot_carry_that(
+        self, order: dict[str, Any]
+    ) -> None:
+        original = written_by_redis_state(order)
+
+        assert serialize_order(order) == original.encode(errors="backslashreplace").decode()
+
+
+class Size(IntEnum):
+    LARGE = 40
+
+
+class Status(str, Enum):
+    NEW = "new"
+
+
+class Money(float):
+    pass
+
+
+class Moment(datetime):
+    pass
+
+
+class TestSerialize:
+    @pytest.mark.parametrize(
+        ("order", "text"),
+        [
+            pytest.param({}, "{}", id="empty"),
+            pytest.param(
+                {7: {8: 3}, None: 4, True: 5, 1.5: 6}, None, id="keys that are no strings"
+            ),
+            pytest.param({"f": [float("nan"), float("inf"), -0.0, 1e16]}, None, id="floats"),
+            pytest.param({"t": (1, ("a",))}, '{"t": [1, ["a"]]}', id="tuples become lists"),
+            pytest.param({"s": [Size.LARGE, Status.NEW, Money(1.5)]}, None, id="subclasses"),
+            pytest.param(OrderedDict(a=OrderedDict(b=1)), None, id="dict subclasses"),
+            pytest.param({"note": "Zoë 🔴 \n\u2028 \"'\\/"}, None, id="text is not escaped"),
+            pytest.param(
+                {"l": [OrderedDict(at=Moment(2025, 12, 1))]}, None, id="datetime subclass"
+            ),
+            pytest.param({"at": NOON}, f'{{"at": "{NOON_ISO}"}}', id="value"),
+            pytest.param(
+                {"l": [{"at": NOON}]}, f'{{"l": [{{"at": "{NOON_ISO}"}}]}}', id="in a list"
+            ),
+            pytest.param(
+                {"l": ({"at": NOON},)}, f'{{"l": [{{"at": "{NOON_ISO}"}}]}}', id="in a tuple"
+            ),
+            pytest.param(
+                {"d": {"at": NOON}}, f'{{"d": {{"at": {{"$date": "{NOON_ISO}"}}}}}}', id="deep"
+            ),
+            pytest.param({"l": [NOON]}, f'{{"l": [{{"$date": "{NOON_ISO}"}}]}}', id="list item"),
+            pytest.param({"s": "\ud800é"}, '{"s": "\\ud800é"}', id="lone surrogate"),
+        ],
+    )
+    def test_writes_what_redis_state_writes_or_would_write(
+        self, order: dict[Any, Any], text: str | None
+    ) -> None:
+        assert serialize_order(order) == (text or written_by_redis_state(order))
+
+    def test_leaves_the_order_as_it_is(self) -> None:
+        history = {"at": NOON}
+        order = {"at": NOON, "status_history": [history, NOON], "payload": {"at": NOON}}
+
+        serialize_order(order)
+
+        assert order == {
+            "at": NOON,
+            "status_history": [{"at": NOON}, NOON],
+            "payload": {"at": NOON},
+        }
+        assert order["status_history"][0] is history
+
+    def test_lets_another_thread_add_to_the_order(self) -> None:
+        """Here at the worst moment, between two of its fields."""
+
+        class Meddling(datetime):
+            def isoformat(self, *_: Any) -> str:
+                for fields in (order, history):
+                    fields[f"added_{len(fields)}"] = 1
+                return NOON_ISO
+
+        history: dict[str, Any] = {"at": Meddling(2025, 12, 1), "type": "new"}
+        order: dict[str, Any] = {"at": Meddling(2025, 12, 1), "history": [history], "id": 1}
+
+        text = serialize_order(order)
+
+        assert json.loads(text)["at"] == json.loads(text)["history"][0]["at"] == NOON_ISO
+
+    @pytest.mark.parametrize(
+        ("order", "culprit"),
+        [
+            ({"total": Decimal("5.80")}, "total: Decimal"),
+            (
+                {"status_history": [{}, {}, {"price": Decimal(1)}]},
+                "status_history[2].price: Decimal",
+            ),
+            ({"payload": {"a b": [{"größe": {1}}]}}, 'payload["a b"][0].größe: set'),
+            ({"payload": {"": {"5": {7: {None: b""}}}}}, 'payload[""]["5"][7][null]: bytes'),
+            ({"a\nb": {"\ud800": object()}}, '["a\\nb"]["\\ud800"]: object'),
+            ({"at": NOON, "day": date(2025, 12, 1)}, "day: date"),
+            ({"l": ((time(11, 2),),)}, "l[0][0]: time"),
+            (
+                {"fine": [{"x": [1]}], "d": {"fine": {}, "delta": timedelta(1)}},
+                "d.delta: timedelta",
+            ),
+            ({"sizes": [{(1, 2): "x"}]}, "sizes[0]: key of type tuple"),
+            ({"sizes": {NOON: "x"}}, "sizes: key of type datetime"),
+            ({b"id": 1}, "order: key of type bytes"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_names_the_path_and_type_of_what_json_cannot_hold(
+        self, order: dict[Any, Any], culprit: str
+    ) -> None:
+        with pytest.raises(TypeError) as caught:
+            serialize_order(order)
+
+        assert isinstance(caught.value, OrderNotSerializableError)
+        assert str(caught.value) == f"JSON cannot hold the order: {culprit}"
+
+    def test_names_the_path_of_an_order_that_contains_itself(self) -> None:
+        order: dict[str, Any] = {"same": [NOON_ISO] * 2, "twice": [{}, {}]}
+        order["payload"] = {"items": [{}, {"order": order}]}
+
+        with pytest.raises(OrderNotSerializableError, match=r"payload\.items\[1\]\.order: circ"):
+            serialize_order(order)
+
+    def test_an_object_that_is_there_twice_is_no_circle(self) -> None:
+        address = {"zip": "94032"}
+        order = {"from": address, "to": [address, [address, NOON], [address]], "bad": {1}}
+
+        with pytest.raises(OrderNotSerializableError, match="bad: set"):
+            serialize_order(order)
+
+    def test_says_so_when_nested_too_deeply(self) -> None:
+        nested: list[Any] = []
+        for _ in range(100_000):
+            nested = [nested]
+
+        with pytest.raises(OrderNotSerializableError, match="nested too deeply"):
+            serialize_order({"nested": nested})
+
+    @pytest.mark.parametrize("order", [{"n": {"big": 10**5000}}, {"n": {10**5000: 1}}])
+    def test_names_an_int_that_python_does_not_write(self, order: dict[str, Any]) -> None:
+        with pytest.raises(
+            OrderNotSerializableError, match=r"order: n(\.big: int|: key of type int)"
+        ):
+            serialize_order(order)
+
+    @pytest.mark.parametrize("order", [None, [], "{}", 5])
+    def test_an_order_is_a_dict(self, order: Any) -> None:
+        with pytest.raises(TypeError, match=f"a dict, not {type(order).__name__}"):
+            serialize_order(order)
+
+
+class TestDeserialize:
+    def test_reads_dates_only_where_redis_state_writes_them(self) -> None:
+        fields = f'"at": "{NOON_ISO}", "day": "2025-12-01", "spaced": "2025-12-01 12:00"'
+
+        order = deserialize_order(
+            f'{{{fields}, "d": {{{fields}}}, "l": ["{NOON_ISO}", {{{fields}, "d": {{{fields}}}}}]}}'
+        )
+
+        text = {"at": NOON_ISO, "day": "2025-12-01", "spaced": "2025-12-01 12:00"}
+        assert order == {
+            **text,
+            "at": NOON,
+            "d": text,
+            "l": [NOON_ISO, {**text, "at": NOON, "d": text}],
+        }
+
+    @pytest.mark.parametrize(
+        "tag",
+        [
+            f'{{"$date": "{NOON_ISO}"}}',
+            '{"$date": "2025-12-01T11:00:00"}',
+            '{"$date": "2025-12-01T11:00:00.120000-23:59:59.000001"}',
+        ],
+    )
+    def test_a_tag_becomes_a_datetime_wherever_one_is_written(self, tag: str) -> None:
+        moment = datetime.fromisoformat(json.loads(tag)["$date"])
+
+        order = deserialize_order(
+            f'{{"d": {{"x": {tag}}}, "l": [{tag}, [{tag}], {{"x": [{tag}]}}]}}'
+        )
+
+        assert order == {"d": {"x": moment}, "l": [moment, [moment], {"x": [moment]}]}
+        assert json.loads(serialize_order(order)) == tagged(order)
+
+    @pytest.mark.parametrize(
+        "foreign",
+        [
+            {"$date": "2025-12-01T11:00:00Z"},
+            {"$date": "2025-12-01T11:00:00.123Z"},
+            {"$date": "2025-12-01T11:00:00.123+00:00"},
+            {"$date": "2025-12-01 11:00:00"},
+            {"$date": "20251201T110000"},
+            {"$date": "2025-12-01"},
+            {"$date": "today"},
+            {"$date": 1764586800000},
+            {"$date": {"$numberLong": "1764586800000"}},
+            {"$date": NOON_ISO, "more": 1},
+            {"date": NOON_ISO},
+        ],
+        ids=str,
+    )
+    def test_what_only_resembles_a_tag_stays_as_it_is(self, foreign: dict[str, Any]) -> None:
+        order = {"payload": {"at": foreign, "all": [foreign], "$date": NOON_ISO}}
+
+        assert deserialize_order(json.dumps(order)) == order
+
+    def test_a_tag_stays_as_it_is_where_datetimes_have_no_tag(self) -> None:
+        order = {"at": {"$date": NOON_ISO}, "history": [{"at": {"$date": NOON_ISO}, "type": "new"}]}
+
+        assert deserialize_order(json.dumps(order)) == order
+
+    @pytest.mark.parametrize("depth", [800, 3000])
+    def test_a_tag_is_found_however_deep_json_may_be_nested(self, depth: int) -> None:
+        text = f'{{"d": {"[" * depth}{{"$date": "{NOON_ISO}"}}{"]" * depth}}}'
+        try:
+            json.loads(text)
+        except RecursionError:
+            pytest.skip(f"this Python reads no JSON nested {depth} deep")
+
+        found = deserialize_order(text)["d"]
+        while isinstance(found, list):
+            found = found[0]
+
+        assert found == NOON
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("", "as JSON: Expecting value"),
+            ('{"name": "Zoë"', "as JSON: Expecting ',' delimiter"),
+            ('{"name": "Zoë"} x', "as JSON: Extra data"),
+            ('["Zoë"]', "holds no object but list"),
+            ('"Zoë"', "holds no object but str"),
+            ("null", "holds no object but NoneType"),
+            ('{"name": "Zoë"}'.encode("latin-1"), "as JSON: 'utf-8' codec can't decode"),
+            ('{"name": "Zoë", "x": ' + "[" * 200_000, "is nested too deeply"),
+            ('{"name": "Zoë", "x": ' + "1" * 5000 + "}", "as JSON: Exceeds the limit"),
+            (None, "must be str, not NoneType"),
+            ({"name": "Zoë"}, "must be str, not dict"),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_says_why_text_is_unreadable_without_repeating_it(self, text: Any, reason: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(reason)) as caught:
+            deserialize_order(text)
+
+        assert isinstance(caught.value, OrderUnreadableError)
+        assert "Zo" not in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+
+class TestIso8601:
+    """Every Python reads what 3.11 reads: data/make_iso8601.py asked it."""
+
+    def test_orders(self) -> None:
+        order = deserialize_order(json.dumps({text: text for text in ISO_CORPUS}))
+
+        assert {text: self.iso(value) for text, value in order.items()} == ISO_CORPUS
+
+    def test_the_grammar_alone(self) -> None:
+        """It reads what Python 3.10 cannot, but knows the rest as well."""
+        assert {text: self.iso(self.parsed(text)) for text in ISO_CORPUS} == ISO_CORPUS
+
+    def test_a_week_beyond_the_calendar(self) -> None:
+        with pytest.raises(ValueError, match="9999"):
+            iso8601._parse_as_311("9999-W52-7T11")
+
+    @staticmethod
+    def parsed(text: str) -> datetime | str:
+        try:
+            return iso8601._parse_as_311(text)
+        except ValueError:
+            return text
+
+    @staticmethod
+    def iso(value: datetime | str) -> str | None:
+        if isinstance(value, str):
+            return None
+        assert type(value) is datetime
+        assert value.tzinfo is None or type(value.tzinfo) is timezone
+        return value.isoformat()
+
+
+def test_dateutil_is_not_loaded_for_text_that_the_standard_library_reads() -> None:
+    text = json.dumps({"at": NOON_ISO, "created_at": "2025-12-01T11:00:00Z"})
+    program = (
+        "import sys; from upstash_state.serialization import deserialize_order\n"
+        f"order = deserialize_order({text!r})\n"
+        "print([type(value).__name__ for value in order.values()], 'dateutil' in sys.modules)"
+    )
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert printed.stdout.strip() == "['datetime', 'datetime'] False"
