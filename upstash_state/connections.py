@@ -154,7 +154,7 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         try:
-            return _connect(self._dns_host, self.port)
+            return connect(self._dns_host, self.port)
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"not connected to {self.host} in time") from error
         except OSError as error:
@@ -209,7 +209,7 @@ class Adapter(HTTPAdapter):
         address = parse_url(url)
         tls: dict[str, Any] = {}
         if address.scheme == "https":
-            tls = {"ssl_context": _tls_context(), "cert_reqs": "CERT_REQUIRED"}
+            tls = {"ssl_context": tls_context(), "cert_reqs": "CERT_REQUIRED"}
         proxy = select_proxy(url, self.proxies)
         if not proxy:
             return classes[str(address.scheme)](
@@ -218,7 +218,7 @@ class Adapter(HTTPAdapter):
         if "://" not in proxy:
             proxy = "http://" + proxy
         if proxy.lower().startswith("https:"):
-            tls["proxy_ssl_context"] = _tls_context()
+            tls["proxy_ssl_context"] = tls_context()
         manager = self.proxy_manager_for(proxy, **tls)
         if not proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = classes
@@ -237,7 +237,12 @@ class Adapter(HTTPAdapter):
         super().close()
 
 
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """A context whose sockets respect the deadline, with the CA bundle that requests would use.
+
+    Raises:
+        OSError: The bundle cannot be read.
+    """
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
     context.sslsocket_class = _TLSSocket
     # The two variables that requests reads, in its order.
@@ -253,8 +258,13 @@ def _tls_context() -> ssl.SSLContext:
     return context
 
 
-def _connect(host: str, port: int) -> socket.socket:
-    addresses = _resolve(host, port)
+def connect(host: str, port: int) -> socket.socket:
+    """A connection to the first of a host's addresses that takes one, before the deadline.
+
+    Raises:
+        OSError: None does, or the name is not known.
+    """
+    addresses = resolve(host, port)
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = _Socket(family, kind, protocol)
         try:
@@ -312,7 +322,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_lookups)
 
 
-def _resolve(host: str, port: int) -> Sequence[AddressInfo]:
+def resolve(host: str, port: int) -> Sequence[AddressInfo]:
+    """The addresses of a host, as `socket.getaddrinfo` gives them, before the deadline.
+
+    Raises:
+        OSError: The name is not known, or was not looked up in time.
+    """
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
