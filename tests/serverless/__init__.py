@@ -1,0 +1,1 @@
+"""The README's examples for each platform, run on the platforms' own runtimes."""
