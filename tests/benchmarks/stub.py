@@ -1,0 +1,286 @@
+"""An endpoint that costs as little as it can, in a process of its own.
+
+It speaks Upstash's REST API for the commands that the contenders send, from values that are
+encoded once. It listens on two ports, of which one answers each request a round trip later, and
+forwards a third to a real Redis with the same delay. The token chooses the database.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import threading
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import urlopen
+
+DELAY = 0.020
+#: How many orders the databases hold at the start; a database's token is this number.
+SIZES = (0, 10_000, 100_000)
+ORDERS = Path(__file__).parent.parent / "data" / "stored-orders.jsonl"
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TOKEN = re.compile(rb"\r\nauthorization: *Bearer (\S+)", re.IGNORECASE)
+_BASE64 = re.compile(rb"\r\nupstash-encoding: *base64", re.IGNORECASE)
+
+
+def stored_orders() -> list[str]:
+    """The texts of real-life orders, 1.6 KB each on average."""
+    with ORDERS.open(encoding="utf-8") as lines:
+        return [json.loads(line)["stored"] for line in lines]
+
+
+class Usage(NamedTuple):
+    """What a server was asked to do so far: HTTP heads count as bytes, too."""
+
+    requests: int = 0
+    commands: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+    def since(self, before: Usage) -> Usage:
+        return Usage(*(now - then for now, then in zip(self, before)))
+
+
+class Text:
+    """A string as JSON text, also of its base64; each is made when it is first asked for."""
+
+    __slots__ = ("_base64", "_plain", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._plain = self._base64 = b""
+
+    def encoded(self, base64: bool) -> bytes:
+        if base64:
+            if not self._base64:
+                self._base64 = b'"' + b64encode(self._text.encode()) + b'"'
+            return self._base64
+        if not self._plain:
+            self._plain = json.dumps(self._text, ensure_ascii=False).encode()
+        return self._plain
+
+
+OK = Text("OK")
+OK._base64 = b'"OK"'
+PONG = Text("PONG")
+
+
+class Database:
+    """Keys and values. Cursors of SCAN are positions, so every page is full but the last."""
+
+    def __init__(self, size: int) -> None:
+        texts = [Text(text) for text in stored_orders()]
+        self._values = {f"order:{number}": texts[number % len(texts)] for number in range(size)}
+        self._keys = {key: Text(key) for key in self._values}
+        self._listed: list[str] | None = None
+
+    def run(self, command: list[Any], base64: bool) -> bytes:
+        name, *args = command
+        match name.upper():
+            case "SET":
+                key = args[0]
+                if key not in self._values:
+                    self._keys[key] = Text(key)
+                    self._listed = None
+                self._values[key] = Text(args[1])
+                return OK.encoded(base64)
+            case "GET":
+                return self._value(args[0], base64)
+            case "MGET":
+                return b"[" + b",".join([self._value(key, base64) for key in args]) + b"]"
+            case "EXPIRE":
+                return b"1" if args[0] in self._values else b"0"
+            case "SCAN":
+                options = dict(zip(args[1::2], args[2::2]))
+                start, count = int(args[0]), int(options["COUNT"])
+                listed = self._list()
+                end = start + count
+                cursor = Text(str(end if end < len(listed) else 0)).encoded(base64)
+                found = self._matching(listed[start:end], options["MATCH"], base64)
+                return b"[" + cursor + b"," + found + b"]"
+            case "KEYS":
+                return self._matching(self._list(), args[0], base64)
+            case "PING":
+                return PONG.encoded(base64)
+        raise ValueError(f"the stub has no {name}")
+
+    def _value(self, key: str, base64: bool) -> bytes:
+        value = self._values.get(key)
+        return b"null" if value is None else value.encoded(base64)
+
+    def _list(self) -> list[str]:
+        if self._listed is None:
+            self._listed = list(self._values)
+        return self._listed
+
+    def _matching(self, keys: Iterable[str], pattern: str, base64: bool) -> bytes:
+        prefix = pattern.removesuffix("*")
+        found = [self._keys[key].encoded(base64) for key in keys if key.startswith(prefix)]
+        return b"[" + b",".join(found) + b"]"
+
+
+class Server:
+    """What the connections of one port share."""
+
+    def __init__(self, databases: dict[bytes, Database], delay: float) -> None:
+        self.databases = databases
+        self.delay = delay
+        self.usage = Usage()
+        self._answers = 0
+
+    def answer(self, target: bytes, head: bytes, body: bytes) -> bytes:
+        if target == b"/usage":
+            return self._response(json.dumps(self.usage).encode())
+        token = _TOKEN.search(head)
+        database = self.databases[token[1]] if token else self.databases[b"0"]
+        base64 = _BASE64.search(head) is not None
+        payload = json.loads(body)
+        if target == b"/":
+            commands = 1
+            content = b'{"result":' + database.run(payload, base64) + b"}"
+        else:
+            commands = len(payload)
+            results = [b'{"result":' + database.run(item, base64) + b"}" for item in payload]
+            content = b"[" + b",".join(results) + b"]"
+        response = self._response(content)
+        was = self.usage
+        self.usage = Usage(
+            was.requests + 1,
+            was.commands + commands,
+            was.bytes_received + len(head) + 4 + len(body),
+            was.bytes_sent + len(response),
+        )
+        return response
+
+    def _response(self, content: bytes) -> bytes:
+        self._answers += 1
+        return (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            b"Date: Mon, 01 Dec 2025 11:00:28 GMT\r\n"
+            b"Upstash-Sync-Token: %012d\r\nContent-Length: %d\r\n\r\n%b"
+            % (self._answers, len(content), content)
+        )
+
+
+class HTTP(asyncio.Protocol):
+    """One kept connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._received = bytearray()
+        self._needed = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) < self._needed:
+            return
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self._received[:end])
+        length = _LENGTH.search(head)
+        self._needed = end + 4 + (int(length[1]) if length else 0)
+        if len(self._received) < self._needed:
+            return
+        body = bytes(self._received[end + 4 : self._needed])
+        # No contender sends a second request before the first is answered.
+        self._received.clear()
+        self._needed = 0
+        answer = self._server.answer(head.split(b" ", 2)[1], head, body)
+        if self._server.delay:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._server.delay, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
+
+
+async def _forward(redis_port: int) -> int:
+    """Forward a port to Redis, every request a round trip later. Returns the port."""
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await reader.read(1 << 20):
+            if wait:
+                # A contender waits for the answer before it sends the next request, so that
+                # nothing can overtake what is sent later here.
+                loop.call_later(wait, writer.write, data)
+            else:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", redis_port)
+        # The end of the process cancels what is still connected.
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(copy(reader, to_redis, DELAY), copy(from_redis, writer, 0))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+async def _serve(redis_port: int) -> None:
+    databases = {str(size).encode(): Database(size) for size in SIZES}
+    loop = asyncio.get_running_loop()
+    ports: list[int] = []
+    for server in (Server(databases, 0), Server(databases, DELAY)):
+        listening = await loop.create_server(lambda server=server: HTTP(server), "127.0.0.1", 0)
+        ports.append(listening.sockets[0].getsockname()[1])
+    ports.append(await _forward(redis_port))
+    print(json.dumps(ports), flush=True)
+    # Standard input ends with the process that started this one, however it ends.
+    ended = asyncio.Event()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    await ended.wait()
+
+
+class Stub(NamedTuple):
+    """Where a running stub listens: without delay, with it, and with it in front of Redis."""
+
+    url: str
+    slow_url: str
+    slow_redis_port: int
+
+    def usage(self) -> Usage:
+        """What has been asked without delay so far."""
+        with urlopen(f"{self.url}/usage") as answer:
+            return Usage(*json.load(answer))
+
+
+@contextmanager
+def running(redis_port: int) -> Iterator[Stub]:
+    """Run a stub.
+
+    Args:
+        redis_port: The real Redis server's port on 127.0.0.1.
+    """
+    command = [sys.executable, "-m", __name__, str(redis_port)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        port, slow_port, redis = json.loads(process.stdout.readline())
+        yield Stub(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{slow_port}", redis)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("redis_port", type=int)
+    asyncio.run(_serve(parser.parse_args().redis_port))

@@ -1,0 +1,70 @@
+"""Samples taken in turns, and what they say."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Mapping
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+#: Does a contender's work once and returns the seconds that it took.
+Sample = Callable[[], float]
+
+
+class Times(NamedTuple):
+    """One contender's seconds, a sample a round."""
+
+    samples: list[float]
+    #: Whether a part was timed and the rest reckoned from it.
+    extrapolated: bool = False
+
+    @property
+    def median(self) -> float:
+        return median(self.samples)
+
+    def ratio(self, other: Times) -> tuple[float, float, float]:
+        """These times as a multiple of another's: the median of the rounds, and its quartiles.
+
+        Both were taken within one round, so what slowed the machine down then slowed both.
+        """
+        ratios = sorted(mine / theirs for mine, theirs in zip(self.samples, other.samples))
+        quarter = len(ratios) // 4
+        return median(ratios), ratios[quarter], ratios[-1 - quarter]
+
+
+def in_turns(samples: Mapping[str, Sample], rounds: int) -> dict[str, list[float]]:
+    """Take a sample of each in every round, another one first each time.
+
+    Nothing is thrown away but one round at the start, in which connections are opened.
+    """
+    times: dict[str, list[float]] = {name: [] for name in samples}
+    names = list(samples)
+    for turn in range(-1, rounds):
+        for place in range(len(names)):
+            name = names[(turn + place) % len(names)]
+            # What the one before left behind is not this one's to clear away.
+            gc.collect()
+            seconds = samples[name]()
+            if turn >= 0:
+                times[name].append(seconds)
+    return times
+
+
+def timed(work: Callable[[], object], times: int = 1) -> float:
+    """Seconds that a call took, the mean of so many in a row."""
+    begin = perf_counter()
+    for _ in range(times):
+        work()
+    return (perf_counter() - begin) / times
+
+
+def shown(seconds: float) -> str:
+    """Seconds for people, three digits of them."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size or unit == "µs":
+            amount = seconds / size
+            digits = max(0, 2 - math.floor(math.log10(amount))) if amount else 0
+            return f"{amount:.{digits}f} {unit}"
+    raise AssertionError
