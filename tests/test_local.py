@@ -122,6 +122,7 @@ class TestAnswers:
             send(either_endpoint, ["PING"], authorization="Bearer wrong"),
             send(either_endpoint, [["PING"]], "/pipeline", Upstash_Sync_Token="of another server"),
             send(either_endpoint, None, method="DELETE"),
+            *(send(either_endpoint, ["PING"]) for _ in range(10)),
         ]
         tokens = [answer.headers["Upstash-Sync-Token"] for answer in answers]
         assert tokens == sorted(set(tokens))

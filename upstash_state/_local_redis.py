@@ -127,12 +127,8 @@ class Backend:
                 connection.send_packed_command(
                     connection.pack_commands([[b"MULTI"], *commands, [b"EXEC"]])
                 )
-                queued = [_read(connection) for _ in range(len(commands) + 1)]
+                queued = [_read(connection) for _ in [b"MULTI", *commands]]
                 replies = _read(connection)
-            except BaseException:
-                # Replies that nobody has read must not be taken for the next command's.
-                connection.disconnect()
-                raise
             finally:
                 self._pool.release(connection)
         except RedisError as error:

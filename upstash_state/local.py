@@ -188,21 +188,21 @@ def serve(
     except (ImportError, UpstashError) as error:
         print(f"Cannot start: {error}", file=out)
         return 1
-    with endpoint:
-        print(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.\n", file=out)
-        print(f"export UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
-        print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n", file=out)
-        if not is_loopback(host):
-            print(
-                f"Warning: {host} is not a loopback address. This is plain HTTP: whoever can see\n"
-                "the traffic can read the token, and with it all the data.\n",
-                file=out,
-            )
-        print("Ctrl-C ends it.", file=out, flush=True)
-        try:
+    try:
+        with endpoint:
+            print(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.\n", file=out)
+            print(f"export UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
+            print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n", file=out)
+            if not is_loopback(host):
+                print(
+                    f"Warning: {host} is not a loopback address. This is plain HTTP: whoever can\n"
+                    "see the traffic can read the token, and with it all the data.\n",
+                    file=out,
+                )
+            print("Ctrl-C ends it.", file=out, flush=True)
             endpoint.serve_forever()
-        except KeyboardInterrupt:
-            print(file=out)
+    except KeyboardInterrupt:
+        print(file=out)
     return 0
 
 
