@@ -21,15 +21,13 @@ from .errors import (
     UnavailableError,
     WrongTypeError,
 )
-from .failures import Failure, retry_after
+from .failures import PASSING, Failure, retry_after
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# What passes by itself, as Upstash's documentation and RFC 9110, section 15, describe it.
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
 # Statuses that say that the request was not run (RFC 9110, section 15.5.9; RFC 6585, section 4).
 NOT_RUN = frozenset({408, 429})
 

@@ -10,6 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What passes by itself, as Upstash's documentation and RFC 9110, section 15, describe it.
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
 
 class Failure:
     """Why an attempt failed, and what may be done about it.
@@ -66,6 +69,14 @@ def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
                 UnavailableError(f"{where}'s certificate was refused: {link.verify_message}"),
                 may_have_run=False,
             )
+    status = _tunnel_status(chain)
+    if status is not None:
+        hint = ": HTTPS_PROXY lacks the right user:password@" if status == 407 else ""
+        return Failure(
+            UnavailableError(f"the proxy answered with HTTP status {status}{hint}"),
+            passing=status in PASSING,
+            may_have_run=False,
+        )
     if any(isinstance(link, (TimeoutError, Timeout)) for link in chain):
         text = f"no answer of {where} within the time budget"
         return Failure(EndpointTimeoutError(text), passing=True, may_have_run=may_have_run)
@@ -96,6 +107,15 @@ def retry_after(header: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time())
     except (ValueError, OverflowError):
         return None
+
+
+def _tunnel_status(chain: list[BaseException]) -> int | None:
+    # http.client hands a proxy's answer to CONNECT on as text.
+    for link in chain:
+        before, found, answer = str(link).partition("Tunnel connection failed: ")
+        if found and not before and answer[:3].isdecimal():
+            return int(answer[:3])
+    return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,1 @@
+"""Hosts that let almost nothing out: no port but one, proxies, nothing to write to."""
