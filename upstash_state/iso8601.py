@@ -38,7 +38,8 @@ def parse(text: str) -> datetime:
             "T" without which nobody asks here.)
 
     Returns:
-        The same as `datetime.fromisoformat` on Python 3.11.
+        The same as `datetime.fromisoformat` on Python 3.11, unless the text holds a NUL, which
+        ends it there.
 
     Raises:
         ValueError: Python 3.11 would not read it.
@@ -72,7 +73,10 @@ def _parse_as_311(text: str) -> datetime:
         zone = timezone.utc
     elif match["zone"]:
         hours, minutes, seconds, microseconds = _clock(match, "zone_")
-        offset = timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=microseconds)
+        offset = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        # An offset of less than a second is none to 3.11.
+        if offset:
+            offset += timedelta(microseconds=microseconds)
         zone = timezone(-offset if match["sign"] == "-" else offset)
     return moment.replace(
         hour=hour, minute=minute, second=second, microsecond=microsecond, tzinfo=zone
