@@ -17,8 +17,8 @@ KEPT_HEADERS = ("Retry-After", "Content-Type")
 Commands = tuple[tuple[str, ...], ...]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# What JSON leaves as it is and YAML does not: unprintable characters and its own line breaks.
-_UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
+#: What JSON leaves as it is and YAML does not: unprintable characters and its own line breaks.
+UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
 
 
 class RecordingError(UpstashError):
@@ -110,14 +110,14 @@ def indented(text: str) -> str | None:
         block = json.dumps(value, ensure_ascii=False, indent=2)
     except (ValueError, RecursionError):
         return None
-    return _UNFIT_FOR_YAML.sub(_escape, block)
+    return UNFIT_FOR_YAML.sub(_escape, block)
 
 
 def is_item(item: Any) -> bool:
     """Whether it is a `{"result": …}` or `{"error": …}` of the REST protocol."""
     if not isinstance(item, dict) or len(item) != 1:
         return False
-    return ("result" in item and _is_result(item["result"])) or isinstance(item.get("error"), str)
+    return ("result" in item and _is_result(item["result"])) or _is_text(item.get("error"))
 
 
 def _protocol_answer(body: bytes) -> Any:
@@ -132,7 +132,12 @@ def _protocol_answer(body: bytes) -> Any:
 def _is_result(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_result(item) for item in value)
-    return value is None or (isinstance(value, (int, str)) and not isinstance(value, bool))
+    return value is None or _is_text(value) or type(value) is int
+
+
+def _is_text(value: Any) -> bool:
+    # YAML cannot hold lone surrogates, not even escaped.
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 
 from ._recording_exchange import (
     KEPT_HEADERS,
+    UNFIT_FOR_YAML,
     Exchange,
     RecordingError,
     Request,
@@ -40,6 +42,8 @@ _KEYS = frozenset(
         *("status", "headers", "answer", "body", "body_base64"),
     }
 )
+# Lines that a block can hold: more than one newline at its end would not be told from empty lines.
+_PAGE = re.compile(r"[ -~][ -~\n]*[ -~]\n?")
 # libyaml's loader is ten times as fast, where PyYAML was built with it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -65,25 +69,30 @@ def _block(dumper: yaml.SafeDumper, data: _Block) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|")
 
 
+def _text_node(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
+    # Only in double quotes does PyYAML escape YAML's own line breaks, such as U+0085.
+    style = '"' if UNFIT_FOR_YAML.search(data) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _text_node)
 _Dumper.add_representer(_Flow, _flow)
 _Dumper.add_representer(_Block, _block)
 
 
 def dump(exchanges: Iterable[Exchange]) -> str:
     """The text of a recording's file."""
-    items = [
-        yaml.dump(
-            [_written(exchange)],
-            Dumper=_Dumper,
-            allow_unicode=True,
-            sort_keys=False,
-            default_flow_style=False,
-            width=100,
-        )
-        for exchange in exchanges
-    ]
-    listed = "exchanges:\n" + "\n".join(items) if items else "exchanges: []\n"
-    return f"{_HEAD}format: {FORMAT}\n{listed}"
+    text = yaml.dump(
+        {"format": FORMAT, "exchanges": [_written(exchange) for exchange in exchanges]},
+        Dumper=_Dumper,
+        allow_unicode=True,
+        sort_keys=False,
+        default_flow_style=False,
+        width=100,
+    )
+    # Nothing but an exchange begins at the margin with a dash.
+    spaced = text.replace("\n- path: ", "\n\n- path: ")
+    return _HEAD + spaced.replace("exchanges:\n\n", "exchanges:\n", 1)
 
 
 def _written(exchange: Exchange) -> dict[str, Any]:
@@ -105,7 +114,8 @@ def _written(exchange: Exchange) -> dict[str, Any]:
         written["answer"] = _item(answer)
     else:
         try:
-            written["body"] = exchange.body.decode()
+            text = exchange.body.decode()
+            written["body"] = _Block(text) if _PAGE.fullmatch(text) else text
         except UnicodeDecodeError:
             written["body_base64"] = base64.b64encode(exchange.body).decode()
     return written

@@ -78,10 +78,11 @@ def write(path: Path, exchanges: Sequence[Exchange], secrets: Collection[str] = 
     Raises:
         RecordingError: A secret is in it, and nothing is written.
     """
-    for exchange in exchanges:
+    for number, exchange in enumerate(exchanges, 1):
         if secret := _found_in(_texts(exchange), secrets):
+            name = exchange.request.commands[0][0]
             raise RecordingError(
-                f"is not written: {exchange.request}, or its answer, holds {secret}. "
+                f"is not written: exchange {number} ({name}) holds {secret}. "
                 "Use other data in the test"
             )
     path.parent.mkdir(parents=True, exist_ok=True)
