@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import responses
+try:
+    import responses
+except ImportError as error:
+    raise ImportError("recordings need the package responses: pip install responses") from error
 
 from ._recording_exchange import Exchange, Request
 from .connections import Adapter
