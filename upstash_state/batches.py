@@ -5,6 +5,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TypeVar
+
+    AnySave = TypeVar("AnySave", bound="Save")
 
 # What stands around key and value of one SET in the body: brackets, quotes, commas, EX, expiry.
 AROUND = 40
@@ -26,9 +29,9 @@ class Save:
         return AROUND + _as_json_string(self.key) + _as_json_string(self.text)
 
 
-def cut(saves: Iterable[Save], most: int) -> Iterator[list[Save]]:
+def cut(saves: Iterable[AnySave], most: int) -> Iterator[list[AnySave]]:
     """Cut saves into batches of at most so many bytes each; one that is larger goes alone."""
-    batch: list[Save] = []
+    batch: list[AnySave] = []
     size = 0
     for save in saves:
         if batch and size + save.size() > most:
