@@ -26,13 +26,13 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        connect = connections._connect
+        connect = connections.connect
 
         def counted(host: str, port: int) -> socket.socket:
             self.count += 1
             return connect(host, port)
 
-        monkeypatch.setattr(connections, "_connect", counted)
+        monkeypatch.setattr(connections, "connect", counted)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname()),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
     ]
-    monkeypatch.setattr(connections, "_resolve", lambda host, port: addresses)
+    monkeypatch.setattr(connections, "resolve", lambda host, port: addresses)
     redis = UpstashRedis(endpoint.url, endpoint.token, timeout=1)
     assert redis.ping()
     for sock in (*queued, full):
