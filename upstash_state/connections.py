@@ -50,7 +50,15 @@ class Attempt:
             time for a fresh one if the other side has forgotten it.
     """
 
-    __slots__ = ("_deadline", "fresh_only", "hedged", "kept", "limit", "may_have_run")
+    __slots__ = (
+        "_deadline",
+        "answered",
+        "fresh_only",
+        "hedged",
+        "kept",
+        "limit",
+        "may_have_run",
+    )
 
     def __init__(self, deadline: float, *, fresh_only: bool, hedged: bool) -> None:
         self._deadline = self.limit = deadline
@@ -58,6 +66,8 @@ class Attempt:
         self.hedged = hedged
         #: Whether a kept connection was used for it.
         self.kept = False
+        #: Whether an answer began to come through a connection.
+        self.answered = False
         #: Whether the request may have reached the endpoint.
         self.may_have_run = True
 
@@ -80,6 +90,7 @@ class Attempt:
             self.limit = now + (self._deadline - now) / 2
 
     def has_answer(self) -> None:
+        self.answered = True
         self.limit = self._deadline
 
 

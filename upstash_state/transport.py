@@ -39,7 +39,8 @@ FIRST_PAUSE = 0.1
 
 # A request may have 10 MB (free and pay-as-you-go plans), and JSON may write a byte as six.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-CHUNK = 1024 * 1024
+# Before 2.6, urllib3 unpacks at once what it reads at once, and gzip can make a byte 1,032.
+CHUNK = 64 * 1024
 
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -177,7 +178,7 @@ class Transport:
                 return outcome
             if not outcome.passing or (outcome.may_have_run and not repeatable):
                 raise outcome.error
-            if attempt.kept:
+            if attempt.kept and not attempt.answered:
                 # The other kept connections are as old, so none of them is tried.
                 fresh_only = True
                 continue
@@ -206,7 +207,7 @@ class Transport:
                     request, stream=True, timeout=attempt.time_left(), proxies=adapter.proxies
                 )
                 try:
-                    data = _read(response)
+                    data = _read(response, attempt)
                 finally:
                     response.close()
         except AnswerTooLargeError as error:
@@ -216,7 +217,9 @@ class Transport:
         answer = interpret(
             response.status_code, response.headers, data, expected, secret=self._token
         )
-        if not isinstance(answer, Failure):
+        if isinstance(answer, Failure):
+            answer.passing |= attempt.answered and _may_be_cut(response, data)
+        else:
             self._sync_token = response.headers.get("Upstash-Sync-Token", self._sync_token)
         return answer
 
@@ -252,13 +255,27 @@ class Transport:
         return adapter, request
 
 
-def _read(response: Response) -> bytes:
+def _may_be_cut(response: Response, data: bytes) -> bool:
+    # To http.client, headers end where the connection does, so of an answer that ended among them
+    # a status is left, and a body of nothing that nobody announced.
+    headers = response.headers
+    announced = "Content-Length" in headers or "Transfer-Encoding" in headers
+    return response.status_code == 200 and not data and not announced
+
+
+def _read(response: Response, attempt: Attempt) -> bytes:
+    if response.status_code < 200:
+        # An interim answer: the real one follows, and must not be taken for the answer to the next
+        # request. A connection is not kept when its answer was not read to the end.
+        return b""
     length = response.headers.get("Content-Length", "")
     if length.isdigit() and (len(length) > 15 or int(length) > MAX_ANSWER_BYTES):
         raise AnswerTooLargeError(f"an answer of more than {MAX_ANSWER_BYTES} bytes was given up")
     chunks = []
     size = 0
     for chunk in response.iter_content(CHUNK):
+        # What arrives is bounded by the connection; how long it takes to unpack is not.
+        attempt.time_left()
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
             raise AnswerTooLargeError(
