@@ -361,7 +361,9 @@ def test_a_failing_test_leaves_its_old_recording(pytester: pytest.Pytester) -> N
     (file,) = pytester.path.glob("recordings/*/*")
     before = file.read_text()
     test.write_text(test.read_text().replace("1})", "2}); assert False"))
-    assert outcomes(pytester.runpytest(*LOCALLY)) == {"failed": 1}
+    result = pytester.runpytest(*LOCALLY)
+    assert outcomes(result) == {"failed": 1}
+    result.stdout.fnmatch_lines(["*test_save.yaml> is not written, because the test did not pass."])
     assert file.read_text() == before
 
 

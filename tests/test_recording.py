@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -217,6 +218,22 @@ class TestMaking:
         assert (save.status, save.body) == (503, b"<html>busy</html>")
         # The database is to know, also now, what it has to show this client.
         assert responses.calls[1].request.headers["Upstash-Sync-Token"] == "sync-1"
+
+    @responses.activate
+    def test_a_compressed_answer_is_recorded_as_what_it_says(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        credentials(monkeypatch, f"https://{HOST}", SECRET)
+        responses.post(
+            f"https://{HOST}",
+            body=gzip.compress(b'{ "result": "\\u00fc" }'),
+            content_type="application/json",
+            headers={"Content-Encoding": "gzip"},
+        )
+        for mode in ("all", "none"):
+            with recording(path, mode=mode):  # type: ignore[arg-type]
+                assert UpstashRedis.from_env().get("k") == "ü"
+        assert "result: ü" in path.read_text(encoding="utf-8")
 
     @responses.activate
     def test_neither_token_nor_host_is_written(

@@ -102,9 +102,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         result = yield
     except BaseException:
-        # It may well be the cause.
-        if problem := recording.test_is_over():
-            item.add_report_section("call", MARKER, problem)
+        # What does not fit may well be the cause.
+        problem = recording.test_is_over()
+        if problem or not recording.replays:
+            text = problem or f"{recording!r} is not written, because the test did not pass."
+            item.add_report_section("call", MARKER, text)
         raise
     if problem := recording.test_is_over():
         raise _failure(problem)
@@ -116,7 +118,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if call.when == "call":
+    if call.when == "call" and _recording in item.stash:
         # Asked of the report, since unittest's failures and xfail are known only there.
         item.stash[_passed] = report.passed
     return report

@@ -87,7 +87,7 @@ class Recording:
             self._check_credentials()
 
     def __repr__(self) -> str:
-        return f"<Recording {self._name}, {'replayed' if self.replays else 'being made'}>"
+        return f"<Recording {self._name}>"
 
     def fail_next(self, n: int, fault: Fault) -> None:
         """Answer the next `n` requests with a fault. Nothing is sent, recorded or waited for.
