@@ -23,7 +23,6 @@ from .errors import (
     UpstashError,
 )
 from .exporting import STANDARD
-from .pipeline import Pipeline
 from .serialization import deserialize_order
 from .store import MAX_BODY_BYTES, OrderStore
 from .terminal import Progress, orders, printable
@@ -31,7 +30,7 @@ from .terminal import Progress, orders, printable
 # Redis rounds a time to live to seconds, and so does the file.
 ROUNDING = 2
 
-_OF_ONE_ORDER = (KeyTooLargeError, RecordTooLargeError, RequestTooLargeError)
+_TOO_LARGE = (KeyTooLargeError, RecordTooLargeError, RequestTooLargeError, AnswerTooLargeError)
 
 
 def import_orders(store: OrderStore, path: Path, *, force: bool, as_json: bool) -> int:
@@ -166,35 +165,43 @@ class Import:
 
     def _import(self, batch: list[_Line]) -> None:
         try:
-            there = self._store.client.mget([line.key for line in batch])
-        except (RequestTooLargeError, AnswerTooLargeError):
+            self._write(batch)
+        except _TOO_LARGE as error:
+            # One order, or all together: smaller batches tell.
             if len(batch) == 1:
-                raise
+                self._broken(batch[0].number, str(error))
+                return
             self._import(batch[: len(batch) // 2])
             self._import(batch[len(batch) // 2 :])
-            return
+
+    def _write(self, batch: list[_Line]) -> None:
+        there = self._store.client.mget([line.key for line in batch])
         differing = [
             line for line, text in zip(batch, there) if text is not None and text != line.text
         ]
         newer = set() if self._force or not differing else self._newer(differing)
         pipeline = self._store.client.pipeline(transaction=False)
+        became = dict.fromkeys(self.counts, 0)
         written = []
         for line, text in zip(batch, there):
             left = None if line.expires_at is None else int(line.expires_at - self._clock())
             if text == line.text:
-                self.counts["already_there"] += 1
+                became["already_there"] += 1
             elif left is not None and left <= 0:
-                self.counts["expired"] += 1
+                became["expired"] += 1
             elif line.number in newer:
-                self.counts["newer"] += 1
+                became["newer"] += 1
             else:
-                # nx: an order that the app has saved since MGET is newer, too.
+                # nx: what the app has saved since the MGET is newer, too.
                 pipeline.set(line.key, line.text, ex=left, nx=text is None and not self._force)
                 written.append(line)
-        for line, result in zip(written, _results(pipeline)):
+        results = pipeline.execute(raise_on_error=False)
+        for kind, number in became.items():
+            self.counts[kind] += number
+        for line, result in zip(written, results):
             if result is True:
                 self.counts["written"] += 1
-            elif isinstance(result, _OF_ONE_ORDER):
+            elif isinstance(result, _TOO_LARGE):
                 self._broken(line.number, str(result))
             elif isinstance(result, UpstashError):
                 raise result
@@ -217,16 +224,6 @@ class Import:
                 or now + ttl > line.expires_at - ROUNDING
             )
         }
-
-
-def _results(pipeline: Pipeline) -> list[object]:
-    alone = len(pipeline) == 1
-    try:
-        return pipeline.execute(raise_on_error=False)
-    except RequestTooLargeError as error:
-        if not alone:
-            raise
-        return [error]
 
 
 def _chunks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:

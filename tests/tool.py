@@ -1,0 +1,260 @@
+"""The command line as a person uses it: a process of its own, in a pipe or in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+
+from upstash_state import UpstashRedis
+from upstash_state.cli import main
+from upstash_state.local import LocalEndpoint
+
+TOKEN = "secret-token-of-the-tests"
+ROOT = Path(__file__).parent.parent
+SECONDS = 30.0
+#: What the module gives an order.
+TTL = 604_800
+
+Environment = dict[str, str]
+
+
+def environment(url: str, token: str = TOKEN, **more: str) -> Environment:
+    """The environment of a process that uses a database, and nothing of this one's."""
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUTF8": "1",
+        "UPSTASH_REDIS_REST_URL": url,
+        "UPSTASH_REDIS_REST_TOKEN": token,
+        **more,
+    }
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def piped(env: Environment, *args: str, stdin: str = "") -> Outcome:
+    """Run the tool with pipes on all sides."""
+    done = subprocess.run(
+        [sys.executable, "-m", "upstash_state", *args],
+        env=env,
+        input=stdin.encode(),
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+    _has_no_secret(outcome.out + outcome.err, env)
+    return outcome
+
+
+class Tool:
+    """The tool in this process, which takes a tenth of the time."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *args: str) -> Outcome:
+        try:
+            status = main(args)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        shown = self._capsys.readouterr()
+        _has_no_secret(shown.out + shown.err, os.environ)
+        return Outcome(status, shown.out, shown.err)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, url: str, token: str = TOKEN, **more: str) -> None:
+    """Name a database, and nothing else, in this process's environment."""
+    for name in os.environ:
+        if name.startswith(("UPSTASH_", "KV_REST_API_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", url)
+    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", token)
+    for name, value in more.items():
+        monkeypatch.setenv(name, value)
+
+
+def put(endpoint: LocalEndpoint, key: str, text: str, ttl: int | None = TTL) -> None:
+    """Set a key, as somebody else might."""
+    with UpstashRedis(endpoint.url, endpoint.token) as client:
+        client.set(key, text, ex=ttl)
+
+
+class Terminal:
+    """The tool in a terminal of 120 columns."""
+
+    def __init__(self, env: Environment, *args: str) -> None:
+        self._env = env
+        #: What it has shown so far, with the ends of lines that Python has.
+        self.text = ""
+        self._bytes = b""
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "upstash_state", *args],
+            env={**env, "COLUMNS": "120"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            # A session of its own has the terminal for its own, and gets its Ctrl-C.
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(slave)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)
+
+    def expect(self, pattern: str) -> str:
+        """Wait until the terminal shows something."""
+        deadline = monotonic() + SECONDS
+        while not re.search(pattern, self.text):
+            if not self._read(deadline):
+                raise AssertionError(f"{pattern!r} is not in {self.text!r}")
+        return self.text
+
+    def type(self, text: str) -> None:
+        """Type something, such as Ctrl-C: `\\x03`."""
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        """Wait until the tool has ended, and return its exit status."""
+        deadline = monotonic() + SECONDS
+        while self._read(deadline):
+            pass
+        status = self._process.wait(max(deadline - monotonic(), 0.1))
+        _has_no_secret(self.text, self._env)
+        return status
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], max(deadline - monotonic(), 0))
+        if not ready:
+            raise AssertionError(f"nothing more came after {self.text!r}")
+        try:
+            piece = os.read(self._master, 65536)
+        except OSError:
+            # Linux's way to say that the last writer has closed a terminal.
+            return False
+        self._bytes += piece
+        self.text = self._bytes.decode(errors="replace").replace("\r\n", "\n")
+        return bool(piece)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # Where the tests themselves run in the background, Ctrl-C may be ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _has_no_secret(shown: str, env: Mapping[str, str]) -> None:
+    secrets = [value for name, value in env.items() if name.endswith("_TOKEN") and value]
+    assert not any(secret in shown for secret in secrets), shown
+
+
+class Gate:
+    """An endpoint in front of another, that can hold a request or answer it itself.
+
+    Attributes:
+        url: Where it listens.
+        answer: Asked for each request, with its body as parsed JSON: a status and a body to answer
+            with, or None to hand the request on.
+        holds: Asked for each request whether to hold it until the gate is closed.
+        holding: Set once a request is being held.
+        seen: The bodies of all requests.
+    """
+
+    def __init__(self, behind: str) -> None:
+        self.answer: Callable[[Any], tuple[int, str] | None] = lambda body: None
+        self.holds: Callable[[Any], bool] = lambda body: False
+        self.holding = threading.Event()
+        self.seen: list[Any] = []
+        self._closed = threading.Event()
+        gate = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                status, text = gate._answer(behind, self.path, data, dict(self.headers))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *args: object) -> None:
+                # Whoever was held may be gone when the answer comes.
+                pass
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _answer(
+        self, behind: str, path: str, data: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        body = json.loads(data)
+        self.seen.append(body)
+        if self.holds(body):
+            self.holding.set()
+            self._closed.wait(SECONDS)
+        answer = self.answer(body)
+        if answer is not None:
+            return answer[0], answer[1].encode()
+        with requests.Session() as session:
+            session.trust_env = False
+            response = session.post(behind + path, data=data, headers=headers, timeout=SECONDS)
+            return response.status_code, response.content
+
+    @contextmanager
+    def open(self) -> Iterator[Gate]:
+        """Listen while the block runs."""
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._closed.set()
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+
+def names(body: Any) -> list[str]:
+    """The names of the commands in a request's body."""
+    return [command[0] for command in (body if isinstance(body[0], list) else [body])]
