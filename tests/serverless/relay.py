@@ -99,15 +99,13 @@ class Relay:
             due, data = queue.get()
             # Not before its time; returns at once, and for good, when all is forgotten.
             forgotten.wait(max(0.0, due - time.monotonic()))
-            if forgotten.is_set():
-                if not data:
-                    return
-                continue
             with suppress(OSError):
-                if not data:
+                if data and not forgotten.is_set():
+                    sink.sendall(data)
+                elif not forgotten.is_set():
                     sink.shutdown(socket.SHUT_WR)
-                    return
-                sink.sendall(data)
+            if not data:
+                return
 
     def _spawn(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
