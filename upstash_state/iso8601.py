@@ -17,16 +17,14 @@ _CLOCK = r"""
     (?: (?: [.,] | (?(@second) (?(@colon): | (?=[0-9]{2})) | (?!) ) ) (?P<@fraction>[0-9]+) )?
 """
 _MOMENT = re.compile(
-    r"""
-    (?P<date>[0-9]{4}
-        (?: -[0-9]{2}-[0-9]{2} | [0-9]{4} | (?P<dash>-)?W(?P<week>[0-9]{2})(?:(?(dash)-)[0-9])? )
-    )
-    [^0-9]"""
+    r"(?P<date>[0-9]{4} (?: -[0-9]{2}-[0-9]{2} | [0-9]{4} | -?W(?P<week>[0-9]{2})(?:-?[0-9])? ))"
+    + "[^0-9]"
     + _CLOCK.replace("@", "")
-    + r"(?P<skipped>[^-+Z]*) (?P<zone>Z | (?P<sign>[-+])"
+    + "(?P<skipped>[^-+Z]*)"
+    + "(?P<zone>Z | (?P<sign>[-+])"
     + _CLOCK.replace("@", "zone_")
     + ")?",
-    re.DOTALL | re.VERBOSE,
+    re.VERBOSE,
 )
 
 

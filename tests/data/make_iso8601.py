@@ -3,7 +3,7 @@
 The file says of some thousands of strings what Python 3.11.7's `datetime.fromisoformat` makes of
 them: the `isoformat()` of the result, or null where it raises ValueError. A third each are forms
 that ISO 8601 has or nearly has, sequences of pieces of such forms, and forms with one or two
-characters changed; half of each third are read.
+characters changed; half of each third are read. A few more are what chance seldom makes.
 
 All hold a "T", since no other string is ever asked about. None holds a NUL, where the standard
 library's parser takes the text to end.
@@ -42,6 +42,12 @@ ZONES = [
         " +01:00",
     ),
 ]
+ODDITIES = [
+    *("2025W49-1T11", "2025-W491T11", "2025-12-01 11:02:28T+01:00", "20251201\ud80011T+01:00"),
+    *("2025-12-01T11:02:28.12345x+01:00", "2025-12-01T11:02:28.123456xyz+01:00"),
+    *("20251201T11x+0100", "20251201T11é+0100", "20251201T11\ud800+0100", "20251201T1102é+0100"),
+    *("20251201T110228.123456é\n+0100", "20251201T110228.123456\ud800+0100", "20251201T11\n+01"),
+]
 PIECES = ["2025", "12", "01", "1", "W", "-", ":", ".", ",", "+", "Z", " ", "T"]
 CHARACTERS = "0123456789TtWZz-:+., é\ud800\u0661/_"
 
@@ -63,6 +69,13 @@ def variation(choice: random.Random) -> str:
     return "".join(characters)
 
 
+def asked(text: str) -> str | None:
+    try:
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        return None
+
+
 def main() -> None:
     if sys.version_info[:2] != (3, 11):
         raise SystemExit("Python 3.11 says what is right, so make this file with it")
@@ -73,17 +86,12 @@ def main() -> None:
         unread: dict[str, str | None] = {}
         while len(read) < 600 or len(unread) < 600:
             text = make(choice)
-            if "T" not in text:
-                continue
-            try:
-                moment = datetime.fromisoformat(text)
-            except ValueError:
-                if len(unread) < 600:
-                    unread[text] = None
-            else:
-                if len(read) < 600:
-                    read[text] = moment.isoformat()
+            iso = asked(text)
+            results = unread if iso is None else read
+            if "T" in text and len(results) < 600:
+                results[text] = iso
         corpus |= read | unread
+    corpus |= {text: asked(text) for text in ODDITIES}
     target = Path(__file__).with_name("iso8601.json")
     target.write_text(json.dumps(corpus, indent=0, sort_keys=True) + "\n")
     print(f"{len(corpus)} strings, {sum(iso is not None for iso in corpus.values())} of them dates")
