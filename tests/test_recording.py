@@ -188,6 +188,18 @@ class TestMaking:
         assert "r.yaml is not written: POST / PING got no answer (ConnectionError)" in complaint
         assert not path.exists()
 
+    def test_a_request_that_was_answered_on_a_second_try_is_recorded_once(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        credentials(monkeypatch, f"https://{HOST}", SECRET)
+        monkeypatch.setattr("upstash_state.transport.FIRST_PAUSE", 0)
+        with responses.RequestsMock() as mock:
+            mock.post(f"https://{HOST}", body=requests.ConnectionError("reset"))
+            mock.post(f"https://{HOST}", json={"result": "PONG"})
+            with recording(path, mode="all"):
+                assert UpstashRedis.from_env().ping()
+        assert load(path.read_text()) == [PING]
+
     def test_no_credentials_say_what_to_do(self, path: Path) -> None:
         with (
             pytest.raises(RecordingError, match=f"{URL} and {TOKEN} are not both set.*--upstash-"),
@@ -297,6 +309,15 @@ class TestReplaying:
         assert second is not None
         assert first is not second
         assert get_redis_client() is None
+
+    def test_a_client_from_before_is_not_used(
+        self, path: Path, endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        credentials(monkeypatch, endpoint.url, endpoint.token)
+        before = get_redis_client()
+        file(path, PING)
+        with recording(path):
+            assert get_redis_client() is not before
 
     def test_requests_are_taken_only_meanwhile(self, path: Path) -> None:
         file(path)

@@ -252,6 +252,15 @@ def test_a_secret_is_neither_written_nor_loaded(tmp_path: Path, secret: str, pla
     assert secret not in str(refused.value)
 
 
+def test_a_secret_is_found_behind_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = dump([SAVED]).replace("order:1", '"order:{}"'.format(TOKEN.replace("-", "\\x2D")))
+    path.write_text(text, encoding="utf-8")
+    assert TOKEN not in text
+    with pytest.raises(RecordingError, match="holds the token"):
+        read(path, {TOKEN})
+
+
 def test_the_environments_secrets_are_its_tokens_and_hosts_but_not_loopback() -> None:
     assert secrets_in(
         {
