@@ -177,8 +177,8 @@ def _take_terminal() -> None:
 
 
 def _has_no_secret(shown: str, env: Mapping[str, str]) -> None:
-    secrets = [value for name, value in env.items() if name.endswith("_TOKEN") and value]
-    assert not any(secret in shown for secret in secrets), shown
+    secrets = [value.strip() for name, value in env.items() if name.endswith("_TOKEN")]
+    assert not any(secret and secret in shown for secret in secrets), shown
 
 
 class Gate:
@@ -186,6 +186,7 @@ class Gate:
 
     Attributes:
         url: Where it listens.
+        alter: May change each request's body, as parsed JSON, before it is handed on.
         answer: Asked for each request, with its body as parsed JSON: a status and a body to answer
             with, or None to hand the request on.
         holds: Asked for each request whether to hold it until the gate is closed.
@@ -194,6 +195,7 @@ class Gate:
     """
 
     def __init__(self, behind: str) -> None:
+        self.alter: Callable[[Any], None] = lambda body: None
         self.answer: Callable[[Any], tuple[int, str] | None] = lambda body: None
         self.holds: Callable[[Any], bool] = lambda body: False
         self.holding = threading.Event()
@@ -233,12 +235,15 @@ class Gate:
         if self.holds(body):
             self.holding.set()
             self._closed.wait(SECONDS)
+            return 503, b""
         answer = self.answer(body)
         if answer is not None:
             return answer[0], answer[1].encode()
+        self.alter(body)
+        headers = {name: headers[name] for name in ("Authorization", "Content-Type")}
         with requests.Session() as session:
             session.trust_env = False
-            response = session.post(behind + path, data=data, headers=headers, timeout=SECONDS)
+            response = session.post(behind + path, json=body, headers=headers, timeout=SECONDS)
             return response.status_code, response.content
 
     @contextmanager

@@ -51,7 +51,7 @@ def _differences(saved: Mapping[str, Order], restored: Mapping[str, Order]) -> l
     differences = []
     for order_id, order in saved.items():
         if order_id not in restored:
-            differences.append(f"order {order_id} was saved, but not restored")
+            differences.append(f"order {order_id} was not restored")
             continue
         difference = _difference(order, restored[order_id], "")
         if difference is not None:

@@ -61,7 +61,11 @@ _ADVICE: tuple[tuple[type[UpstashError], str], ...] = (
         "try again; if it stays, the network is slow or swallows the request: "
         "UPSTASH_STATE_TIMEOUT gives it more seconds",
     ),
-    (UnavailableError, "try again later; status.upstash.com says whether it is known"),
+    (
+        UnavailableError,
+        "try again later (status.upstash.com says whether it is known); if it stays, check the "
+        "URL, https:// or http:// included, and the proxy if there is one",
+    ),
     (ResponseError, "look the text up at upstash.com/docs/redis/troubleshooting"),
 )
 

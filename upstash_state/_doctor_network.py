@@ -15,7 +15,8 @@ from .connections import Attempt, connect, resolve, tls_context
 from .settings import Settings, is_loopback
 
 # OpenSSL's numbers (x509_vfy.h) for what certificates are refused for.
-_NOT_YET_VALID, _EXPIRED, _OTHER_HOST = 9, 10, 62
+_WRONG_TIME = (9, 10)
+_OTHER_HOST = (62, 64)
 
 PROXIES = "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY"
 
@@ -65,7 +66,10 @@ class Route:
                 f"check {self._where} for slips, that the database still exists, "
                 "and that this machine has a network",
             ) from None
-        yield ok(f"{via}{self.host} is {' or '.join(sorted(map(str, addresses)))}")
+        if addresses == {self.host}:
+            yield ok(f"{via}{self.host} is an address already")
+        else:
+            yield ok(f"{via}{self.host} is {' or '.join(sorted(map(str, addresses)))}")
 
     def connection(self) -> Iterator[Finding]:
         """Whether somebody listens there."""
@@ -98,8 +102,10 @@ class Route:
                 _certificate_advice(error.verify_code),
             ) from None
         except OSError as error:
+            timed_out = isinstance(error, TimeoutError)
+            why = f" in {self._timeout:g} s" if timed_out else f": {_reason(error)}"
             raise Wrong(
-                f"no TLS on port {self.port}: {_reason(error)}",
+                f"no TLS on port {self.port}{why}",
                 "check the URL's port, Upstash's is 443 and need not be named; else something in "
                 "between breaks the connection",
             ) from None
@@ -130,9 +136,9 @@ def _default_port(url: SplitResult) -> int:
 
 
 def _certificate_advice(code: int) -> str:
-    if code in (_NOT_YET_VALID, _EXPIRED):
+    if code in _WRONG_TIME:
         return "check this machine's clock; if it is right, the server is not Upstash's"
-    if code == _OTHER_HOST:
+    if code in _OTHER_HOST:
         return "check the URL's host: the server there has another name"
     return (
         "if your network inspects TLS, point REQUESTS_CA_BUNDLE to its certificate; "

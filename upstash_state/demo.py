@@ -21,6 +21,7 @@ from .serialization import deserialize_order
 from .settings import Settings
 from .shared import reset_client
 from .state import get_redis_client, redis_delete_order, redis_save_order
+from .terminal import orders, printable
 
 # Removed at the end; should that be prevented, the orders are gone after an hour.
 TTL = "3600"
@@ -51,7 +52,7 @@ def run(file: Path | None = None, endpoint: str = "local", out: TextIO | None = 
             print(f"Database    {where}", file=out)
             return _save_and_restore(samples, out)
     except (UnusableFileError, UpstashError, ImportError) as error:
-        print(f"The demo cannot run: {error}", file=out)
+        print(f"The demo cannot run: {printable(str(error))}", file=out)
         return 1
 
 
@@ -121,7 +122,7 @@ def _save_and_restore(samples: list[Sample], out: TextIO) -> int:
         changes, unsaved = _take_orders_in(samples, state)
     print(
         f"Saving      process {os.getpid()} backed each of {changes} changes up; "
-        f"its STATE holds {_orders(len(state))}",
+        f"its STATE holds {orders(len(state))}",
         file=out,
         flush=True,
     )
@@ -131,14 +132,15 @@ def _save_and_restore(samples: list[Sample], out: TextIO) -> int:
         return 1
     print(
         f"Restoring   process {child} began with an empty STATE and restored "
-        f"{_orders(findings['restored'])}",
+        f"{orders(findings['restored'])}",
         file=out,
     )
     different = unsaved + _read_otherwise(samples) + findings["differences"]
-    verdict = "none differs" if not different else f"{len(different)} differences"
-    print(f"Comparing   {_orders(len(state))}: {verdict}", file=out)
+    plural = "" if len(different) == 1 else "s"
+    verdict = f"{len(different)} difference{plural}" if different else "none differs"
+    print(f"Comparing   {orders(len(state))}: {verdict}", file=out)
     for difference in different:
-        print(f"            {difference}", file=out)
+        print(f"            {printable(difference)}", file=out)
     _print_costs({"saving": meter.cost(), "restoring": Cost(*findings["cost"])}, out)
     return 1 if different else 0
 
@@ -200,10 +202,6 @@ def _second_process(state: dict[str, Order]) -> tuple[int, _demo_restore.Finding
         return process.pid, None
     findings: _demo_restore.Findings = json.loads(answer)
     return process.pid, findings
-
-
-def _orders(count: int) -> str:
-    return f"{count} order{'' if count == 1 else 's'}"
 
 
 def _print_costs(costs: dict[str, Cost], out: TextIO) -> None:

@@ -1,0 +1,295 @@
+"""The demo: what it prints, what it counts, what it names, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tool import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
+
+from upstash_state import redis_save_order, reset_client
+from upstash_state._demo_orders import from_file, shipped
+from upstash_state._demo_restore import restore_and_compare
+from upstash_state.client import UpstashRedis
+from upstash_state.demo import run
+from upstash_state.local import LocalEndpoint
+
+STORED = Path(__file__).parent / "data" / "stored-orders.jsonl"
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEndpoint]:
+    """An endpoint in memory, which the environment names."""
+    with LocalEndpoint(token=TOKEN) as endpoint:
+        use(monkeypatch, endpoint.url)
+        reset_client()
+        yield endpoint
+    reset_client()
+
+
+def demo(file: Path | None = None, endpoint: str = "env") -> tuple[int, str]:
+    out = io.StringIO()
+    status = run(file, endpoint, out)
+    assert TOKEN not in out.getvalue()
+    return status, out.getvalue()
+
+
+def keys(endpoint: LocalEndpoint) -> list[str]:
+    with UpstashRedis(endpoint.url, endpoint.token) as client:
+        return client.keys()
+
+
+def costs(shown: str) -> list[list[int]]:
+    lines = re.findall(r"^(?:saving|restoring) +(.*)$", shown, re.MULTILINE)
+    return [[int(number.replace(",", "")) for number in line.split()] for line in lines]
+
+
+def test_all_stored_orders_come_back_and_none_differs() -> None:
+    status, out, err = piped(environment("", ""), "demo", str(STORED))
+    assert (status, err) == (0, "")
+    assert "restored 160 orders\n" in out
+    assert "Comparing   160 orders: none differs\n" in out
+    # 160 orders, a PING, a count, and one order read alone: far from a command for each order.
+    assert costs(out)[1][:2] == [5, 5]
+
+
+def test_without_a_file_it_has_orders_of_its_own() -> None:
+    status, out, err = piped(environment("", ""), "demo")
+    assert (status, err) == (0, "")
+    assert f"Comparing   {len(shipped())} orders: none differs\n" in out
+
+
+def test_another_process_restores() -> None:
+    _, out, _ = piped(environment("", ""), "demo")
+    saving, restoring = re.findall(r"process ([0-9]+)", out)
+    assert saving != restoring
+
+
+def test_in_a_database_of_ones_own_it_leaves_alone_what_it_finds_and_cleans_up(
+    few: LocalEndpoint,
+) -> None:
+    put(few, "order:5866", "the app's")
+    status, out = demo()
+    assert status == 0
+    assert "3 orders: none differs" in out
+    assert keys(few) == ["order:5866"]
+
+
+def test_what_it_counts_is_what_the_endpoint_was_asked(few: LocalEndpoint) -> None:
+    _, out = demo(STORED)
+    usage = few.usage()
+    saving, restoring = costs(out)
+    # Besides, it asks whether the database answers, and removes its orders.
+    assert saving[0] + restoring[0] == usage.requests - 2
+    assert saving[1] + restoring[1] == usage.commands - 2
+    assert saving[2] + restoring[2] < usage.bytes_received
+    assert saving[3] + restoring[3] < usage.bytes_sent
+    assert (
+        saving[0]
+        == saving[1]
+        == 1 + 2 + sum(max(len(sample.order["status_history"]), 1) for sample in from_file(STORED))
+    )
+
+
+def test_the_token_is_no_argument_of_the_second_process(
+    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    popen = subprocess.Popen
+
+    def spy(args: Any, **options: Any) -> Any:
+        started.append(args)
+        return popen(args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", spy)
+    assert demo()[0] == 0
+    assert len(started) == 1
+    assert TOKEN not in " ".join(started[0])
+
+
+def test_what_the_database_changes_is_named_and_the_status_is_1(
+    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Gate(few.url).open() as gate:
+
+        def alter(body: Any) -> None:
+            if names(body) == ["SET"]:
+                body[2] = body[2].replace("Zoë", "Zoe").replace('"confirmed"', '"cancelled"')
+
+        gate.alter = alter
+        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
+        status, out = demo()
+    assert status == 1
+    assert "3 orders: 1 difference\n" in out
+    assert "order 5866, customer.name: saved 'Zoë Groß', restored 'Zoe Groß'" in out
+    assert keys(few) == []
+
+
+def test_an_order_that_cannot_be_saved_is_named(
+    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Gate(few.url).open() as gate:
+        gate.answer = lambda body: (
+            (400, '{"error": "ERR DB capacity quota exceeded"}')
+            if names(body) == ["SET"] and "pickup/7 *" in body[1]
+            else None
+        )
+        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
+        status, out = demo()
+    assert status == 1
+    assert "order pickup/7 * was not saved" in out
+    assert "order pickup/7 * was saved, but not restored" not in out
+    assert "order pickup/7 * was not restored" in out
+    assert "Failed to save order pickup/7 * to Redis" in caplog.text
+    assert keys(few) == []
+
+
+def test_a_second_process_that_fails_is_no_success(
+    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    status, out = demo()
+    assert status == 1
+    assert re.search("Restoring   process [0-9]+ failed", out)
+    assert keys(few) == []
+
+
+MOMENT = datetime(2025, 12, 1, 12, 0, tzinfo=timezone(timedelta(hours=1)))
+
+
+@pytest.mark.parametrize(
+    ("saved", "found", "difference"),
+    [
+        ({"a": 1}, {"a": True}, "order 1, a: saved 1, restored True"),
+        ({"a": 1}, {"a": 1.0}, "order 1, a: saved 1, restored 1.0"),
+        ({"a": [{"b": "x"}]}, {"a": [{"b": "y"}]}, "order 1, a[0].b: saved 'x', restored 'y'"),
+        ({"a": [1]}, {"a": [1, 2]}, "order 1, a: saved [1], restored [1, 2]"),
+        ({"a": 1}, {"b": 1}, "order 1: saved {'a': 1}, restored {'b': 1}"),
+        ({"a": "T"}, {"a": MOMENT}, "order 1, a: saved 'T', restored datetime.datetime(2025"),
+        (
+            {"a": MOMENT},
+            {"a": MOMENT.astimezone(timezone.utc)},
+            "order 1, a: saved datetime.datetime(2025",
+        ),
+    ],
+)
+def test_the_first_difference_of_an_order_is_named(
+    few: LocalEndpoint, saved: dict[str, Any], found: dict[str, Any], difference: str
+) -> None:
+    redis_save_order("1", found)
+    findings = restore_and_compare({"1": saved})
+    assert len(findings["differences"]) == 1
+    assert findings["differences"][0].startswith(difference)
+
+
+def test_orders_that_are_missing_or_too_many_are_named(few: LocalEndpoint) -> None:
+    redis_save_order("2", {})
+    assert restore_and_compare({"1": {}})["differences"] == [
+        "order 1 was not restored",
+        "order 2 was restored, but not saved",
+    ]
+
+
+def test_a_failed_restore_is_no_success(few: LocalEndpoint) -> None:
+    few.close()
+    assert "order 1 was not restored" in restore_and_compare({"1": {}})["differences"]
+
+
+def test_a_file_whose_stored_text_reads_differently_is_named(
+    few: LocalEndpoint, tmp_path: Path
+) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text('{"id": "1", "stored": "{\\"a\\": 1}", "restored": {"a": 2}}\n')
+    status, out = demo(file)
+    assert status == 1
+    assert "order 1's stored text reads differently than the file says" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "holds no orders"),
+        ('{"id": "1", "stored": "{}", "restored": {}}\n{"id": 2}\n', "line 2, is not of the form"),
+        ("not JSON\n", "line 1, is not of the form"),
+        ('{"id": "1", "stored": "{}", "restored": {}}\n' * 2, "line 2: its id came before"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(
+    tmp_path: Path, text: str | None, complaint: str
+) -> None:
+    file = tmp_path / "orders.jsonl"
+    if text is not None:
+        file.write_text(text)
+    status, out = demo(file, "local")
+    assert status == 1
+    assert complaint in out
+
+
+@pytest.mark.parametrize("held", ["SET", "SCAN"])
+def test_ctrl_c_cleans_up(few: LocalEndpoint, held: str) -> None:
+    with Gate(few.url).open() as gate:
+        gate.holds = lambda body: names(body) == [held] and len(gate.seen) > 5
+        with Terminal(environment(gate.url), "demo", "--endpoint", "env") as terminal:
+            assert gate.holding.wait(SECONDS)
+            assert keys(few)
+            terminal.type("\x03")
+            assert terminal.end() == 130
+    assert "Traceback" not in terminal.text
+    assert "Removed     all keys upstash-state-demo-" in terminal.text
+    assert keys(few) == []
+
+
+def test_what_is_left_behind_all_the_same_expires_within_an_hour(few: LocalEndpoint) -> None:
+    with Gate(few.url).open() as gate:
+        demo_sets: list[Any] = gate.seen
+        assert piped(environment(gate.url), "demo", "--endpoint", "env").status == 0
+    sets = [body for body in demo_sets if body[0] == "SET"]
+    assert sets
+    assert {tuple(body[3:]) for body in sets} == {("EX", "3600")}
+
+
+def test_without_credentials_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "", "")
+    status, out = demo()
+    assert status == 1
+    assert "UPSTASH_REDIS_REST_URL" in out
+
+
+def test_without_fakeredis_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['fakeredis'] = None\n"
+        "from upstash_state.cli import main; sys.exit(main(['demo']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment("", ""),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("\n") == 1
+    assert "pip install 'upstash-state[local]'" in done.stdout
+
+
+def test_the_environment_is_as_before(few: LocalEndpoint) -> None:
+    import os
+
+    before = dict(os.environ)
+    demo(None, "local")
+    demo()
+    assert dict(os.environ) == before
+
+
+def test_the_shipped_orders_are_what_json_can_hold() -> None:
+    for sample in shipped():
+        json.dumps(sample.order, default=datetime.isoformat)
