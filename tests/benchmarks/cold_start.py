@@ -1,0 +1,153 @@
+"""How long a new process takes to its first saved order, and what that time is made of.
+
+    python tests/benchmarks/cold_start.py [ROUNDS]
+
+Over TLS, with certifi's CA bundle, and 20 ms of round-trip time added by a relay. Fresh processes
+take turns. Needs the extra `test`. Nothing leaves 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import certifi
+import trustme
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.benchmarks.timing import Times, in_turns, shown  # noqa: E402
+from tests.serverless.relay import Relay  # noqa: E402
+from upstash_state.local import LocalEndpoint  # noqa: E402
+
+ROUND_TRIP = 0.020
+GOAL = 0.8
+
+OURS = """
+import upstash_state
+assert upstash_state.redis_save_order("5866", {"name": "#26", "status": "new"})
+"""
+OURS_WITHOUT_PING = """
+from upstash_state import OrderStore, UpstashRedis
+OrderStore(UpstashRedis.from_env()).save("5866", {"name": "#26", "status": "new"})
+"""
+SDK = """
+import json
+from upstash_redis import Redis
+redis = Redis.from_env()
+assert redis.set("order:5866", json.dumps({"name": "#26", "status": "new"}), ex=604800)
+"""
+SDK_WITH_PING = SDK.replace("assert", "assert redis.ping() and")
+NOTHING = ""
+CONTENDERS = {
+    "upstash_state": OURS,
+    "upstash_state, no PING": OURS_WITHOUT_PING,
+    "upstash-redis": SDK,
+    "upstash-redis, PING first": SDK_WITH_PING,
+    "Python alone": NOTHING,
+}
+# CLOCK_MONOTONIC is the same for all processes.
+CLOCK = """
+import time
+print(time.monotonic())
+"""
+STAGES = """
+import time
+marks = [("Python alone", time.monotonic())]
+import json
+def mark(name):
+    marks.append((name, time.monotonic()))
+import upstash_state
+mark("import upstash_state")
+import ssl
+import upstash_state.connections
+mark("requests and urllib3, at first use")
+def marked(method, name):
+    def wrapper(*args, **kwargs):
+        result = method(*args, **kwargs)
+        mark(name)
+        return result
+    return wrapper
+ssl.SSLContext.load_verify_locations = marked(ssl.SSLContext.load_verify_locations, "CA bundle")
+ssl.SSLSocket.do_handshake = marked(ssl.SSLSocket.do_handshake, "connection and TLS")
+client = upstash_state.UpstashRedis.from_env()
+client.ping()
+mark("PING")
+upstash_state.OrderStore(client).save("5866", {"name": "#26", "status": "new"})
+mark("SET")
+print(json.dumps(marks))
+"""
+
+
+def run(code: str, environment: dict[str, str]) -> tuple[float, str]:
+    """Run code in a new process. Gives when it was started, and what it printed."""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return begin, done.stdout
+
+
+def seconds(code: str, environment: dict[str, str]) -> float:
+    """From the start of a process to the end of its code."""
+    begin, printed = run(code + CLOCK, environment)
+    return float(printed) - begin
+
+
+def stages(rounds: int, environment: dict[str, str]) -> dict[str, Times]:
+    """How long each part of our cold start took."""
+    parts: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        before, printed = run(STAGES, environment)
+        for name, end in json.loads(printed):
+            parts.setdefault(name, []).append(end - before)
+            before = end
+    return {name: Times(samples) for name, samples in parts.items()}
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    with (
+        tempfile.NamedTemporaryFile(suffix=".pem") as bundle,
+        LocalEndpoint(tls=server) as endpoint,
+        Relay(int(endpoint.url.rpartition(":")[2]), delay=ROUND_TRIP / 2) as relay,
+    ):
+        bundle.write(Path(certifi.where()).read_bytes() + authority.cert_pem.bytes())
+        bundle.flush()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "UPSTASH_REDIS_REST_URL": f"https://127.0.0.1:{relay.port}",
+            "UPSTASH_REDIS_REST_TOKEN": endpoint.token,
+            "REQUESTS_CA_BUNDLE": bundle.name,
+            "SSL_CERT_FILE": bundle.name,
+        }
+        samples = {name: partial(seconds, code, environment) for name, code in CONTENDERS.items()}
+        times = {name: Times(taken) for name, taken in in_turns(samples, rounds).items()}
+        parts = stages(rounds, environment)
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("requests", "upstash-redis"))
+    print(f"Python {platform.python_version()}, {packages}, {rounds} rounds, medians\n")
+    for name, taken in times.items():
+        print(f"{name:36} {shown(taken.median):>8}")
+    ratio, low, high = times["upstash_state"].ratio(times["upstash-redis"])
+    print(f"\nupstash_state / upstash-redis: {ratio:.2f} ({low:.2f} to {high:.2f}), goal {GOAL}\n")
+    for name, taken in parts.items():
+        print(f"{name:36} {shown(taken.median):>8}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
