@@ -7,6 +7,8 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +67,31 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     assert opened.count == expected
 
 
-def drop_in_silence(redis: UpstashRedis) -> socket.socket:
-    """Let the client's kept connection take requests and never bring an answer.
+@contextmanager
+def dropped_in_silence(redis: UpstashRedis, number: int = 1) -> Iterator[list[socket.socket]]:
+    """Let so many kept connections take requests and never bring an answer.
 
-    Returns:
-        The far end, which has what was sent. To be closed.
+    Yields:
+        The far ends, which have what was sent.
     """
     adapter = redis._transport._adapter
     assert adapter is not None
-    kept = adapter._pool._get_conn()
-    ours, silent = socket.socketpair()
-    socket.close(kept.sock.detach())
-    kept.sock = connections._Socket(ours.family, ours.type, ours.proto, fileno=ours.detach())
-    adapter._pool._put_conn(kept)
-    return silent
+    far = []
+    kept = [adapter._pool._get_conn() for _ in range(number)]
+    for connection in kept:
+        if connection.sock is not None:
+            socket.close(connection.sock.detach())
+        near, silent = socket.socketpair()
+        connection.sock = connections._Socket(
+            near.family, near.type, near.proto, fileno=near.detach()
+        )
+        connection.last_used = time.time()
+        far.append(silent)
+    for connection in kept:
+        adapter._pool._put_conn(connection)
+    yield far
+    for silent in far:
+        silent.close()
 
 
 def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
@@ -86,9 +99,24 @@ def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
 ) -> None:
     redis = UpstashRedis(endpoint.url, endpoint.token, timeout=0.6)
     redis.ping()
-    with drop_in_silence(redis):
+    with dropped_in_silence(redis):
         assert redis.set("k", "v")
     assert opened.count == 2
+
+
+def test_when_one_kept_connection_was_forgotten_no_other_is_tried(
+    endpoint: LocalEndpoint,
+) -> None:
+    redis = UpstashRedis(endpoint.url, endpoint.token, timeout=0.6)
+    redis.ping()
+    with dropped_in_silence(redis, 2) as far:
+        assert redis.set("k", "v")
+        asked = 0
+        for silent in far:
+            silent.setblocking(False)
+            with suppress(BlockingIOError):
+                asked += bool(silent.recv(10_000))
+    assert asked == 1
 
 
 def test_a_command_that_may_have_run_is_not_repeated_on_a_fresh_connection(
@@ -96,10 +124,10 @@ def test_a_command_that_may_have_run_is_not_repeated_on_a_fresh_connection(
 ) -> None:
     redis = UpstashRedis(endpoint.url, endpoint.token, timeout=0.3)
     redis.ping()
-    with drop_in_silence(redis) as silent:
+    with dropped_in_silence(redis) as far:
         with pytest.raises(EndpointTimeoutError):
             redis.execute_command("INCR", "visits")
-        assert b"INCR" in silent.recv(10_000)
+        assert b"INCR" in far[0].recv(10_000)
     assert redis.get("visits") is None
 
 

@@ -76,9 +76,12 @@ def test_each_next_scan_travels_with_the_mget_before(store: OrderStore) -> None:
     database = Database([["order:1"], ["order:2"], ["order:3"]])
     assert sorted(restore(store, database)) == ["1", "2", "3"]
     assert database.commands() == ["SCAN", "MGET+SCAN", "MGET+SCAN", "MGET"]
-    assert database.requests[0] == (
-        ["SCAN", "0", "MATCH", "order:*", "COUNT", "1000", "TYPE", "string"]
-    )
+    assert database.requests == [
+        _scan("0"),
+        [["MGET", "order:1"], _scan("1")],
+        [["MGET", "order:2"], _scan("2")],
+        ["MGET", "order:3"],
+    ]
 
 
 def test_an_empty_database_costs_one_request(store: OrderStore) -> None:

@@ -141,6 +141,7 @@ def test_values() -> None:
         ("UPSTASH_STATE_TIMEOUT", "-1", 5.0),
         ("UPSTASH_STATE_TIMEOUT", "nan", 5.0),
         ("UPSTASH_STATE_TIMEOUT", "inf", 5.0),
+        ("UPSTASH_STATE_TIMEOUT", "1e10", 5.0),
         ("UPSTASH_STATE_TTL", "1.5", 604_800),
         ("UPSTASH_STATE_TTL", "0", 604_800),
         ("UPSTASH_STATE_TTL", "-60", 604_800),
