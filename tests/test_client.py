@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 import responses
 
 from upstash_state import (
@@ -123,6 +124,30 @@ def test_the_sync_token_is_sent_back(endpoint: Any, redis: UpstashRedis) -> None
     redis.get("k")
     tokens = [call.request.headers.get("Upstash-Sync-Token") for call in endpoint.calls]
     assert tokens == [None, "one", "one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("call", "tries"),
+    [
+        (lambda r: r.set("k", "v", ex=60), 2),
+        (lambda r: r.set("k", "v", xx=True), 2),
+        (lambda r: r.set("k", "v", nx=True), 1),
+        (lambda r: r.get("k"), 2),
+        (lambda r: r.execute_command("GET", "k"), 1),
+        (lambda r: r.pipeline().get("k").execute(), 2),
+        (lambda r: r.pipeline().get("k").execute_command("INCR", "n").execute(), 1),
+    ],
+)
+def test_only_what_may_run_twice_is_sent_twice(
+    endpoint: Any, redis: UpstashRedis, call: Any, tries: int
+) -> None:
+    for url in (URL, URL + "/multi-exec"):
+        endpoint.post(url, body=requests.ReadTimeout())
+    endpoint.assert_all_requests_are_fired = False
+    redis._transport._pause = lambda seconds: None
+    with pytest.raises(UnavailableError):
+        call(redis)
+    assert min(len(endpoint.calls), 2) == tries
 
 
 REFUSALS = [
