@@ -19,7 +19,7 @@ except ImportError as error:
 
 from ._recording_exchange import Exchange, Request
 from .connections import Adapter
-from .settings import is_loopback
+from .settings import Secret, is_loopback
 from .transport import COMMAND, PIPELINE, TRANSACTION
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Answer = tuple[int, Mapping[str, str], bytes]
     Answerer = Callable[[Request], Exchange]
-    Recorder = Callable[[Request, frozenset[str], Callable[[], Answer]], Exchange]
+    Recorder = Callable[[Request, frozenset[Secret], Callable[[], Answer]], Exchange]
 
 TARGET = f"{Adapter.__module__}.{Adapter.__qualname__}.send"
 SYNC_TOKEN = "Upstash-Sync-Token"
@@ -87,9 +87,9 @@ def _request_of(request: PreparedRequest) -> Request:
     return Request(path, tuple(map(tuple, [commands] if path == COMMAND else commands)))
 
 
-def _secrets_of(request: PreparedRequest) -> frozenset[str]:
-    host = urlsplit(str(request.url)).hostname or ""
-    token = str(request.headers["Authorization"]).removeprefix("Bearer ")
+def _secrets_of(request: PreparedRequest) -> frozenset[Secret]:
+    host = Secret(urlsplit(str(request.url)).hostname or "")
+    token = Secret(request.headers["Authorization"].removeprefix("Bearer "))
     return frozenset({token} if is_loopback(host) else {token, host})
 
 

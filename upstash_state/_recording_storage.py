@@ -11,7 +11,7 @@ from urllib import parse
 
 from ._recording_exchange import Exchange, RecordingError
 from ._recording_file import dump, load
-from .settings import URL_AND_TOKEN, is_loopback
+from .settings import URL_AND_TOKEN, Secret, is_loopback
 
 # Shorter ones are found in ordinary words; what Upstash gives out has 40 characters and more.
 SHORTEST_SECRET = 8
@@ -29,17 +29,18 @@ _KINDS = (
 _PATTERNS = tuple((what, re.compile(pattern)) for what, pattern in _KINDS)
 
 
-def secrets_in(environ: Mapping[str, str]) -> set[str]:
+def secrets_in(environ: Mapping[str, str]) -> set[Secret]:
     """Tokens and host names that the environment names; loopback's are none."""
-    secrets = set()
+    secrets: set[Secret] = set()
     for url, token in URL_AND_TOKEN:
-        secrets.add(environ.get(token, "").strip(_AROUND))
+        # As Secret, which no traceback with local variables shows.
+        secrets.add(Secret(environ.get(token, "").strip(_AROUND)))
         try:
             host = parse.urlsplit(environ.get(url, "").strip(_AROUND)).hostname or ""
         except ValueError:
             continue
         if not is_loopback(host):
-            secrets.add(host)
+            secrets.add(Secret(host))
     return secrets
 
 

@@ -7,7 +7,6 @@ file and pytest is imported before the first such test.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -84,10 +83,11 @@ def upstash_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
         except (RecordingError, ImportError) as error:
             raise _failure(error) from None
         item.stash[_recording] = recording
+        item.stash[_passed] = False
         with recording.running():
             yield recording
         # A file that a failing test has made would make the failure look right.
-        if item.stash.get(_passed, False):
+        if item.stash[_passed]:
             try:
                 recording.finish()
             except RecordingError as error:
@@ -151,7 +151,9 @@ def _path(item: pytest.Item) -> Path:
     classes = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
     name = _UNFIT_FOR_A_NAME.sub("-", ".".join([*classes, item.name]))
     if len(name.encode()) + len(".yaml") > _LONGEST_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        from hashlib import sha256
+
+        digest = sha256(name.encode()).hexdigest()[:16]
         start = name.encode()[: _LONGEST_NAME - len(f"-{digest}.yaml")]
         name = f"{start.decode(errors='ignore')}-{digest}"
     return item.path.parent / "recordings" / item.path.stem / f"{name}.yaml"

@@ -32,7 +32,7 @@ from ._recording_faults import Fault, checked, refusal, simulated
 from ._recording_match import Replay, Varying, explain_unmatched, explain_unused
 from ._recording_storage import read, secrets_in, write
 from .errors import SettingsError
-from .settings import URL_AND_TOKEN, Settings
+from .settings import URL_AND_TOKEN, Secret, Settings
 from .shared import reset_client
 
 __all__ = ["Fault", "Mode", "Recording", "RecordingError", "RecordingMismatchError", "recording"]
@@ -182,7 +182,7 @@ class Recording:
     def _record(
         self,
         asked: Request,
-        secrets: frozenset[str],
+        secrets: frozenset[Secret],
         ask: Callable[[], tuple[int, Mapping[str, str], bytes]],
     ) -> Exchange:
         with self._lock:
