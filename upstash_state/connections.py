@@ -17,7 +17,9 @@ from threading import Event, Lock, Thread, local
 from time import monotonic, time
 from typing import Any
 
+from requests import Response
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -29,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from requests import PreparedRequest
     from typing_extensions import Buffer
 
     AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
@@ -143,6 +146,7 @@ class _Connection(HTTPConnection):
     # http.client's own debugging prints headers, and with them the token.
     debuglevel = 0
     last_used = 0.0
+    _pieces: list[bytes] | None = None
 
     def connect(self) -> None:
         attempt = _using.attempt
@@ -151,6 +155,23 @@ class _Connection(HTTPConnection):
         super().connect()
         if attempt is not None:
             attempt.may_have_run = True
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        # In one piece. http.client sends head and body apart: two system calls, two packets, and
+        # an endpoint that is woken twice.
+        self._pieces = []
+        try:
+            super().request(*args, **kwargs)
+            whole = b"".join(self._pieces)
+        finally:
+            self._pieces = None
+        self.send(whole)
+
+    def send(self, data: Any) -> None:
+        if self._pieces is None:
+            super().send(data)
+        else:
+            self._pieces.append(data)
 
     def getresponse(self) -> Any:
         attempt = _using.attempt
@@ -213,6 +234,7 @@ class Adapter(HTTPAdapter):
     def __init__(self, url: str, *, use_proxies: bool) -> None:
         super().__init__(pool_maxsize=KEPT)
         self.proxies = get_environ_proxies(url) if use_proxies else {}
+        self._targets: dict[str, str] = {}
         self._pool = self._make_pool(url)
 
     def _make_pool(self, url: str) -> HTTPConnectionPool:
@@ -238,6 +260,24 @@ class Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
         return self._pool
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        # There are three of them, and what a proxy must be sent takes time to work out.
+        url = str(request.url)
+        if url not in self._targets:
+            self._targets[url] = super().request_url(request, proxies)
+        return self._targets[url]
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        # As in requests, but without a cookie jar and a guess at the charset: nobody asks for them.
+        response = Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.reason = resp.reason
+        response.raw = resp
+        response.url = str(req.url)
+        response.request = req
+        return response
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         # The context holds the CA bundle already; urllib3 would load it again for each connection.

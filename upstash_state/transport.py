@@ -268,9 +268,14 @@ def _read(response: Response, attempt: Attempt) -> bytes:
         # An interim answer: the real one follows, and must not be taken for the answer to the next
         # request. A connection is not kept when its answer was not read to the end.
         return b""
-    length = response.headers.get("Content-Length", "")
+    headers = response.headers
+    length = headers.get("Content-Length", "")
     if length.isdigit() and (len(length) > 15 or int(length) > MAX_ANSWER_BYTES):
         raise AnswerTooLargeError(f"an answer of more than {MAX_ANSWER_BYTES} bytes was given up")
+    encoded = "Transfer-Encoding" in headers or "Content-Encoding" in headers
+    if length.isdigit() and not encoded:
+        # No more than that is read, so nothing needs to be counted.
+        return bytes(response.raw.read())
     chunks = []
     size = 0
     for chunk in response.iter_content(CHUNK):
