@@ -542,10 +542,10 @@ class TestConnections:
             raise RuntimeError("on purpose")
 
         with monkeypatch.context() as patched:
-            patched.setattr("upstash_state._local_redis.Backend.run", fail)
+            patched.setattr("upstash_state.local.redis.Backend.run", fail)
             answer = send(endpoint, ["PING"])
         assert (answer.status_code, answer.json()) == (500, {"error": "ERR internal error"})
-        assert [record.name for record in caplog.records] == ["upstash_state._local_api"]
+        assert [record.name for record in caplog.records] == ["upstash_state.local.api"]
         assert ask(endpoint, "PING") == {"result": "PONG"}
 
     def test_a_connection_is_kept_whatever_the_answer(self, endpoint: LocalEndpoint) -> None:

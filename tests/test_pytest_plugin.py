@@ -13,8 +13,8 @@ import pytest
 # copies of a module do not go together.
 import upstash_state.connections
 import upstash_state.recording  # noqa: F401
-from upstash_state._recording_file import dump, load
 from upstash_state.local import LocalEndpoint
+from upstash_state.recording.file import dump, load
 
 pytest_plugins = ["pytester"]
 

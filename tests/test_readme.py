@@ -15,7 +15,9 @@ from upstash_state.local import LocalEndpoint
 README = Path(__file__).parent.parent / "README.md"
 # A comment before a block says that other tests run it: as a file, or under pytest.
 BLOCK = re.compile(r"(<!-- .*? -->\n+)?```python\n(.*?)```", re.S)
-BLOCKS = [code for comment, code in BLOCK.findall(README.read_text(encoding="utf-8")) if not comment]
+BLOCKS = [
+    code for comment, code in BLOCK.findall(README.read_text(encoding="utf-8")) if not comment
+]
 
 
 @pytest.mark.parametrize("code", BLOCKS)

@@ -29,9 +29,9 @@ from upstash_state import (
     redis_save_orders,
     serialize_order,
 )
-from upstash_state._recording_exchange import Exchange
-from upstash_state._recording_file import dump, load
 from upstash_state.recording import recording
+from upstash_state.recording.exchange import Exchange
+from upstash_state.recording.file import dump, load
 
 RECORDINGS = sorted((Path(__file__).parent / "recordings" / Path(__file__).stem).glob("*.yaml"))
 

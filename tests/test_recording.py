@@ -36,9 +36,6 @@ from upstash_state import (
     redis_save_order,
     redis_save_orders,
 )
-from upstash_state._recording_exchange import Exchange, Request
-from upstash_state._recording_file import dump, load
-from upstash_state._recording_match import Replay, Varying, same_shape
 from upstash_state.connections import Adapter
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording import (
@@ -47,6 +44,9 @@ from upstash_state.recording import (
     RecordingMismatchError,
     recording,
 )
+from upstash_state.recording.exchange import Exchange, Request
+from upstash_state.recording.file import dump, load
+from upstash_state.recording.match import Replay, Varying, same_shape
 
 URL, TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 HOST = "eu1-merry-cat-31415.upstash.example"

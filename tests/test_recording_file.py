@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upstash_state import _recording_file, serialize_order
-from upstash_state._recording_exchange import KEPT_HEADERS, Exchange, RecordingError, Request
-from upstash_state._recording_file import dump, load
-from upstash_state._recording_storage import read, secrets_in, write
+from upstash_state import serialize_order
+from upstash_state.recording import file
+from upstash_state.recording.exchange import KEPT_HEADERS, Exchange, RecordingError, Request
+from upstash_state.recording.file import dump, load
+from upstash_state.recording.storage import read, secrets_in, write
 
 TOKEN = "AYNgASQgNGY3-not-a-real-one-c0ffee"
 SAVED = Exchange(
@@ -65,7 +66,7 @@ def test_exchanges_load_back_the_same(some: list[Exchange]) -> None:
 @given(st.lists(exchanges, max_size=3))
 def test_exchanges_load_back_the_same_without_libyaml(some: list[Exchange]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_recording_file, "_Loader", yaml.SafeLoader)
+        patch.setattr(file, "_Loader", yaml.SafeLoader)
         assert load(dump(some)) == some
 
 

@@ -25,15 +25,15 @@ from threading import Lock
 from typing import Literal, get_args
 from unittest import mock
 
-from . import _recording_hook as hook
-from . import breaker
-from ._recording_exchange import Exchange, RecordingError, Request
-from ._recording_faults import Fault, checked, refusal, simulated
-from ._recording_match import Replay, Varying, explain_unmatched, explain_unused
-from ._recording_storage import read, secrets_in, write
-from .errors import SettingsError
-from .settings import URL_AND_TOKEN, Secret, Settings
-from .shared import reset_client
+from .. import breaker
+from ..errors import SettingsError
+from ..settings import URL_AND_TOKEN, Secret, Settings
+from ..shared import reset_client
+from . import hook
+from .exchange import Exchange, RecordingError, Request
+from .faults import Fault, checked, refusal, simulated
+from .match import Replay, Varying, explain_unmatched, explain_unused
+from .storage import read, secrets_in, write
 
 __all__ = ["Fault", "Mode", "Recording", "RecordingError", "RecordingMismatchError", "recording"]
 

@@ -15,11 +15,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
-from ._local_api import Api, Usage
-from ._local_http import Server
-from ._local_redis import Backend
-from .errors import UpstashError
-from .settings import check_token, is_loopback
+from ..errors import UpstashError
+from ..settings import check_token, is_loopback
+from .api import Api, Usage
+from .http import Server
+from .redis import Backend
 
 if TYPE_CHECKING:
     from types import TracebackType

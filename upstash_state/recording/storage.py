@@ -1,0 +1,133 @@
+"""A recording's way to disk and back. No token and no host gets through in either direction."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib import parse
+
+from ..settings import URL_AND_TOKEN, Secret, is_loopback
+from .exchange import Exchange, RecordingError
+from .file import dump, load
+
+# Shorter ones are found in ordinary words; what Upstash gives out has 40 characters and more.
+SHORTEST_SECRET = 8
+
+# What people paste around a value.
+_AROUND = " \t\r\n'\""
+_KINDS = (
+    # Upstash's REST tokens are base64 of a binary head and an id.
+    ("what looks like a REST token", r"\bA[A-Za-z0-9_-]{3}A[A-Za-z0-9_-]{40}"),
+    ("an Authorization header", r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{16}|(?i:authorization:\s*\S)"),
+    ("a token in an address", r"[?&]_token=\w"),
+    ("an Upstash host", r"(?i:[\w-]+\.upstash\.io)"),
+    ("an address with a password", r"\brediss?://[^\s/]*@"),
+)
+_PATTERNS = tuple((what, re.compile(pattern)) for what, pattern in _KINDS)
+
+
+def secrets_in(environ: Mapping[str, str]) -> set[Secret]:
+    """Tokens and host names that the environment names; loopback's are none."""
+    secrets: set[Secret] = set()
+    for url, token in URL_AND_TOKEN:
+        # As Secret, which no traceback with local variables shows.
+        secrets.add(Secret(environ.get(token, "").strip(_AROUND)))
+        try:
+            host = parse.urlsplit(environ.get(url, "").strip(_AROUND)).hostname or ""
+        except ValueError:
+            continue
+        if not is_loopback(host):
+            secrets.add(Secret(host))
+    return secrets
+
+
+def read(path: Path, secrets: Collection[str] = ()) -> list[Exchange]:
+    """The exchanges in a recording's file.
+
+    Args:
+        path: The file.
+        secrets: Tokens and host names that must not be in it, beside what looks like one.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        RecordingError: It cannot be used. The text goes on after the file's name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"cannot be read: {error}") from None
+    # As it stands first, since a token may be in a comment, or be why it cannot be loaded.
+    _refuse([text], secrets)
+    exchanges = load(text)
+    _refuse((text for exchange in exchanges for text in _texts(exchange)), secrets)
+    return exchanges
+
+
+def write(path: Path, exchanges: Sequence[Exchange], secrets: Collection[str] = ()) -> None:
+    """Make or replace a recording's file.
+
+    Args:
+        path: The file. Folders on the way to it are made.
+        exchanges: What to write.
+        secrets: Tokens and host names that must not be in it, beside what looks like one.
+
+    Raises:
+        RecordingError: A secret is in it, and nothing is written.
+    """
+    for number, exchange in enumerate(exchanges, 1):
+        if secret := _found_in(_texts(exchange), secrets):
+            name = exchange.request.commands[0][0]
+            raise RecordingError(
+                f"is not written: exchange {number} ({name}) holds {secret}. "
+                "Use other data in the test"
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever reads it at the same time, or interrupts this, finds a whole file.
+    unfinished = path.with_name(f".{os.getpid()}.tmp")
+    with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(dump(exchanges))
+    unfinished.replace(path)
+
+
+def _refuse(texts: Collection[str] | Iterator[str], secrets: Collection[str]) -> None:
+    if secret := _found_in(texts, secrets):
+        raise RecordingError(
+            f"holds {secret}. Take it out of the file and of the repository's history, and if it "
+            "is a real token, reset it on console.upstash.com"
+        )
+
+
+def _found_in(texts: Collection[str] | Iterator[str], secrets: Collection[str]) -> str | None:
+    """What in the texts is a secret, in words that do not repeat it."""
+    known = [secret.lower() for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    for text in texts:
+        lowered = text.lower()
+        if any(secret in lowered for secret in known):
+            return "the token or the host of the endpoint"
+        for what, pattern in _PATTERNS:
+            if pattern.search(text):
+                return what
+    return None
+
+
+def _texts(exchange: Exchange) -> Iterator[str]:
+    for command in exchange.request.commands:
+        yield from command
+    yield from exchange.headers.values()
+    if exchange.answer is None:
+        yield exchange.body.decode(errors="replace")
+    else:
+        yield from _leaves(exchange.answer)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(member)
