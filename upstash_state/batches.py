@@ -34,11 +34,12 @@ def cut(saves: Iterable[AnySave], most: int) -> Iterator[list[AnySave]]:
     batch: list[AnySave] = []
     size = 0
     for save in saves:
-        if batch and size + save.size() > most:
+        more = save.size()
+        if batch and size + more > most:
             yield batch
             batch, size = [], 0
         batch.append(save)
-        size += save.size()
+        size += more
     if batch:
         yield batch
 
