@@ -76,7 +76,9 @@ def test_list_in_a_pipe_has_a_line_for_each_order_the_youngest_first(many: Local
     assert int(size) == len(serialize_order(order(1, created_at=created)).encode())
     dated = [int(row[1]) for row in rows[: -MANY // 50]]
     assert dated == sorted(dated)
-    assert all(row[1] == "" for row in rows[-MANY // 50 :])
+    undated = rows[-MANY // 50 :]
+    assert {row[1] for row in undated} == {""}
+    assert [row[0] for row in undated] == sorted(row[0] for row in undated)
 
 
 def test_list_costs_a_command_for_each_order_and_two_for_each_thousand(
@@ -200,6 +202,13 @@ def test_delete_by_id_says_what_was_not_there(few: LocalEndpoint, tool: Tool) ->
     assert tool("delete", "--yes", "--json", "--", "c").out == '{"deleted": 1, "missing": 0}\n'
 
 
+def test_delete_by_id_without_a_terminal_needs_yes(few: LocalEndpoint) -> None:
+    put(few, "order:1", "{}")
+    refused = piped(environment(few.url), "delete", "1", stdin="y\n")
+    assert (refused.status, refused.out) == (2, "")
+    assert piped(environment(few.url), "count").out == "1\n"
+
+
 def test_delete_by_id_asks(few: LocalEndpoint) -> None:
     put(few, "order:-1", "{}")
     with Terminal(environment(few.url), "delete", "--", "-1") as terminal:
@@ -226,6 +235,16 @@ def test_show(few: LocalEndpoint, tool: Tool) -> None:
 
 def test_what_is_not_there_cannot_be_shown(few: LocalEndpoint, tool: Tool) -> None:
     assert tool("show", "7") == (1, "", "upstash-state: there is no order 7\n")
+
+
+def test_an_order_that_expires_while_it_is_read_is_not_listed(
+    few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(few, "order:1", "{}")
+    with Gate(few.url).open() as gate:
+        gate.answer = lambda body: (200, '[{"result": -2}]') if names(body) == ["TTL"] else None
+        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
+        assert tool("list") == (0, "", "")
 
 
 def test_what_is_no_order_is_listed_and_shown_as_it_is(few: LocalEndpoint, tool: Tool) -> None:

@@ -49,7 +49,7 @@ def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
     return Tool(capsys)
 
 
-def contents(tcp: redis.Redis) -> dict[bytes, bytes]:
+def contents(tcp: redis.Redis) -> dict[Any, Any]:
     keys = sorted(tcp.keys())
     return dict(zip(keys, tcp.mget(keys)))
 
@@ -317,12 +317,36 @@ def test_broken_lines_are_named_and_the_others_imported(
     assert tool("count").out == "2\n"
 
 
-def test_of_two_lines_with_one_id_the_later_one_expires_later(
+def test_of_two_lines_with_one_id_the_one_that_expires_later_stays(
     few: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
-    file = write(tmp_path / "f", line("1", {"n": 1}, 100), line("1", {"n": 2}, 200))
-    assert tool("import", file).status == 0
+    older, newer = line("1", {"n": 1}, 100), line("1", {"n": 2}, 200)
+    assert tool("import", write(tmp_path / "f", older, newer)).out.startswith("2 orders: 2 written")
     assert json.loads(tool("show", "1", "--json").out)["order"] == {"n": 2}
+    assert tool("import", write(tmp_path / "g", newer, older)).status == 1
+    assert json.loads(tool("show", "1", "--json").out)["order"] == {"n": 2}
+
+
+def test_a_line_without_expiry_overwrites_nothing(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path
+) -> None:
+    put(few, "order:1", '{"from": "redis"}', ttl=5)
+    file = write(tmp_path / "f", {"id": "1", "stored": '{"from": "file"}'})
+    assert json.loads(tool("import", file, "--json").out)["newer"] == 1
+
+
+def test_text_that_utf_8_cannot_carry_is_escaped(
+    few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(few, "order:1", "{}")
+    with Gate(few.url).open() as gate:
+        gate.answer = lambda body: (
+            (200, '{"result": ["\\ud800"]}') if names(body) == ["MGET"] else None
+        )
+        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
+        status, out, err = tool("export", "-")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["stored"] == "\ud800"
 
 
 def test_batches_that_are_too_large_are_halved(

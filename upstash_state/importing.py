@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from time import time
 
-from ._stored import BATCH, GONE, NEVER, key_of
+from ._stored import BATCH, NEVER, key_of
 from .batches import Save, cut
 from .errors import (
     AnswerTooLargeError,
@@ -216,18 +216,15 @@ class Import:
         return {
             line.number
             for line, ttl in zip(lines, pipeline.execute())
-            if ttl != GONE
-            and (
-                ttl == NEVER
-                or line.expires_at is None
-                or not line.dated
-                or now + ttl > line.expires_at - ROUNDING
-            )
+            if ttl == NEVER
+            or line.expires_at is None
+            or not line.dated
+            or now + ttl > line.expires_at - ROUNDING
         }
 
 
 def _chunks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
-    """Up to 1,000 lines at a time, no id twice in one of them, so that the later line wins."""
+    """Up to 1,000 lines at a time, no id twice in one of them: each is compared with Redis."""
     chunk: dict[str, _Line] = {}
     for line in lines:
         if len(chunk) == BATCH or line.key in chunk:

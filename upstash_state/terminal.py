@@ -27,7 +27,7 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def duration(seconds: float) -> str:
@@ -101,8 +101,3 @@ class Progress:
         if self._width:
             print(f"\r{' ' * self._width}\r", end="", file=self._stream, flush=True)
             self._width = 0
-
-
-def _escape(character: str) -> str:
-    # JSON escapes all that is not printable ASCII, except for DEL.
-    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
