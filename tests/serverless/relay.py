@@ -16,9 +16,9 @@ class Relay:
 
     Args:
         port: Where it passes them on to.
-        delay: Seconds that bytes are on their way, in each direction. The first bytes of a client
-            take three times that: on loopback, connecting takes no time, and cannot be delayed
-            from outside, so that the round trip for it is made up for there.
+        delay: Seconds that bytes are on their way, in each direction. On loopback, connecting
+            takes no time, and cannot be delayed from outside; so a client's first bytes set out
+            no sooner than the round trip for that would have ended.
     """
 
     def __init__(self, port: int, *, delay: float = 0.0) -> None:
@@ -72,20 +72,19 @@ class Relay:
             for source, sink in ((client, server), (server, client)):
                 sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 queue: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-                self._spawn(self._take, source, queue, source is client)
+                connected = time.monotonic() + (2 * self._delay if source is client else 0.0)
+                self._spawn(self._take, source, queue, connected)
                 self._spawn(self._give, sink, queue, forgotten)
 
     def _take(
-        self, source: socket.socket, queue: SimpleQueue[tuple[float, bytes]], connecting: bool
+        self, source: socket.socket, queue: SimpleQueue[tuple[float, bytes]], connected: float
     ) -> None:
-        delay = 3 * self._delay if connecting else self._delay
         while True:
             try:
                 data = source.recv(_CHUNK)
             except OSError:
                 data = b""
-            queue.put((time.monotonic() + delay, data))
-            delay = self._delay
+            queue.put((max(time.monotonic(), connected) + self._delay, data))
             if not data:
                 return
 
