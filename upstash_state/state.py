@@ -44,7 +44,7 @@ def get_redis_client() -> UpstashRedis | None:
         return None
 
 
-def redis_save_order(order_id: str, order_data: dict[str, Any]) -> bool:
+def redis_save_order(order_id: str | int, order_data: dict[str, Any]) -> bool:
     """Back an order up, to expire in 604,800 s (UPSTASH_STATE_TTL). One request, one command.
 
     Args:
@@ -63,7 +63,7 @@ def redis_save_order(order_id: str, order_data: dict[str, Any]) -> bool:
         return False
 
 
-def redis_get_order(order_id: str) -> dict[str, Any] | None:
+def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
     """Read an order back.
 
     Args:
@@ -81,7 +81,7 @@ def redis_get_order(order_id: str) -> dict[str, Any] | None:
         return None
 
 
-def redis_delete_order(order_id: str) -> bool:
+def redis_delete_order(order_id: str | int) -> bool:
     """Delete an order from the backup.
 
     Args:
