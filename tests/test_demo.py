@@ -16,6 +16,7 @@ import pytest
 from tool import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
 
 from upstash_state import redis_save_order, reset_client
+from upstash_state._demo_meter import metered
 from upstash_state._demo_orders import from_file, shipped
 from upstash_state._demo_restore import restore_and_compare
 from upstash_state.client import UpstashRedis
@@ -97,6 +98,16 @@ def test_what_it_counts_is_what_the_endpoint_was_asked(few: LocalEndpoint) -> No
         == saving[1]
         == 1 + 2 + sum(max(len(sample.order["status_history"]), 1) for sample in from_file(STORED))
     )
+
+
+def test_the_meter_counts_each_command_of_a_pipeline(few: LocalEndpoint) -> None:
+    with metered() as meter, UpstashRedis(few.url, few.token) as client:
+        client.pipeline().set("a", "x" * 1000).get("a").execute()
+        client.get("a")
+    cost = meter.cost()
+    assert (cost.requests, cost.commands) == (2, 3)
+    assert 1000 < cost.bytes_sent < few.usage().bytes_received
+    assert 2000 < cost.bytes_received < few.usage().bytes_sent
 
 
 def test_the_token_is_no_argument_of_the_second_process(
@@ -238,7 +249,9 @@ def test_a_file_of_another_form_is_refused(
 def test_ctrl_c_cleans_up(few: LocalEndpoint, held: str) -> None:
     with Gate(few.url).open() as gate:
         gate.holds = lambda body: names(body) == [held] and len(gate.seen) > 5
-        with Terminal(environment(gate.url), "demo", "--endpoint", "env") as terminal:
+        # Longer than the test waits: what is held does not end by itself.
+        env = environment(gate.url, UPSTASH_STATE_TIMEOUT="600")
+        with Terminal(env, "demo", "--endpoint", "env") as terminal:
             assert gate.holding.wait(SECONDS)
             assert keys(few)
             terminal.type("\x03")

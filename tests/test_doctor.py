@@ -405,6 +405,22 @@ def test_something_else_that_answers(gate: Gate, doctor: Doctor, status: int) ->
     doctor.finds("token", "not an answer of", "a proxy's or a login page")
 
 
+def test_the_path_of_the_url_is_not_shown(
+    gate: Gate, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL, f"{gate.url}/{PASSWORD}")
+    gate.answer = lambda body: (503, "")
+    doctor.finds("token", "HTTP status 503", "try again later")
+
+
+def test_the_probe_is_none_of_the_apps_orders(gate: Gate, doctor: Doctor) -> None:
+    gate.answer = answering("TTL", -1)
+    doctor.finds("probe order", "expires", "Redis")
+    touched = [body[1] for body in gate.seen if names(body) in (["SET"], ["GET"], ["DEL"])]
+    assert touched
+    assert all(key.startswith("upstash-state-doctor:") for key in touched)
+
+
 def test_an_endpoint_that_is_down(gate: Gate, doctor: Doctor) -> None:
     gate.answer = lambda body: (503, "")
     doctor.finds("token", "HTTP status 503", "try again later")
