@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import redis
-import urllib3
 import upstash_redis
+import urllib3
 
 from upstash_state import (
     OrderStore,
@@ -98,7 +98,8 @@ class Sdk:
 
     def get(self, order_id: str) -> None:
         text = self._redis.get(f"order:{order_id}")
-        assert text and deserialize_order(text)
+        assert isinstance(text, str)
+        deserialize_order(text)
 
     def save_all(self, orders: Orders) -> None:
         pipeline = self._redis.pipeline()

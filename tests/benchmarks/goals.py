@@ -58,25 +58,16 @@ def of_work(result: Result) -> Iterator[Goal]:
 
 def of_imports(times: Mapping[str, Times]) -> Iterator[Goal]:
     """The goals for the import."""
-    ours = times["upstash_state"]
-    yield Goal("import / import upstash_redis", *_ratio(ours, times["upstash_redis"], 0.35))
-    bare = times["json, logging, datetime"]
-    extra = sorted((mine - theirs) * 1000 for mine, theirs in zip(ours.samples, bare.samples))
-    middle, quarter = extra[len(extra) // 2], len(extra) // 4
-    spread = (extra[quarter], extra[-1 - quarter])
-    yield Goal("import over json, logging, datetime: ms", middle, 10, False, spread)
+    yield _most("import / import upstash_redis", times, "upstash_redis", 0.35)
+    middle, low, high = times[_OURS].over(times["json, logging, datetime"])
+    spread = (low * 1000, high * 1000)
+    yield Goal("import over json, logging, datetime: ms", middle * 1000, 10, False, spread)
 
 
 def of_texts(serialize: Mapping[str, Times], deserialize: Mapping[str, Times]) -> Iterator[Goal]:
     """The goals for orders to text and back."""
-    yield Goal(
-        "serialize_order / json.dumps",
-        *_ratio(serialize["serialize_order"], serialize["json.dumps"], 1.8),
-    )
-    yield Goal(
-        "deserialize_order / json.loads",
-        *_ratio(deserialize["deserialize_order"], deserialize["json.loads"], 1.5),
-    )
+    yield _most("serialize_order / json.dumps", serialize, "json alone", 1.8)
+    yield _most("deserialize_order / json.loads", deserialize, "json alone", 1.5)
 
 
 def of_memory(peak: int, result: int, size: int) -> Iterator[Goal]:
@@ -84,15 +75,9 @@ def of_memory(peak: int, result: int, size: int) -> Iterator[Goal]:
     yield Goal(f"restore {size:,}: peak of memory / result", peak / result, 1.5)
 
 
-def _ratio(
-    ours: Times, theirs: Times, limit: float
-) -> tuple[float, float, bool, tuple[float, float]]:
-    middle, low, high = ours.ratio(theirs)
-    return middle, limit, False, (low, high)
-
-
 def _most(what: str, times: Mapping[str, Times], theirs: str, limit: float) -> Goal:
-    return Goal(what, *_ratio(times[_OURS], times[theirs], limit))
+    middle, low, high = times[_OURS].ratio(times[theirs])
+    return Goal(what, middle, limit, False, (low, high))
 
 
 def _times(what: str, times: Mapping[str, Times], theirs: str, limit: float) -> Goal:

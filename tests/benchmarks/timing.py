@@ -25,13 +25,21 @@ class Times(NamedTuple):
         return median(self.samples)
 
     def ratio(self, other: Times) -> tuple[float, float, float]:
-        """These times as a multiple of another's: the median of the rounds, and its quartiles.
+        """These times as multiples of another's: their median and quartiles.
 
-        Both were taken within one round, so what slowed the machine down then slowed both.
+        Of each round both belong together: what slowed the machine down then, slowed both.
         """
-        ratios = sorted(mine / theirs for mine, theirs in zip(self.samples, other.samples))
-        quarter = len(ratios) // 4
-        return median(ratios), ratios[quarter], ratios[-1 - quarter]
+        return _spread([mine / theirs for mine, theirs in zip(self.samples, other.samples)])
+
+    def over(self, other: Times) -> tuple[float, float, float]:
+        """By how many seconds these are longer than another's: the median and quartiles."""
+        return _spread([mine - theirs for mine, theirs in zip(self.samples, other.samples)])
+
+
+def _spread(values: list[float]) -> tuple[float, float, float]:
+    values.sort()
+    quarter = len(values) // 4
+    return median(values), values[quarter], values[-1 - quarter]
 
 
 def in_turns(samples: Mapping[str, Sample], rounds: int) -> dict[str, list[float]]:
@@ -52,12 +60,14 @@ def in_turns(samples: Mapping[str, Sample], rounds: int) -> dict[str, list[float
     return times
 
 
-def timed(work: Callable[[], object], times: int = 1) -> float:
-    """Seconds that a call took, the mean of so many in a row."""
-    begin = perf_counter()
+def timed(
+    work: Callable[[], object], times: int = 1, clock: Callable[[], float] = perf_counter
+) -> float:
+    """Seconds that a call took by a clock, the mean of so many in a row."""
+    begin = clock()
     for _ in range(times):
         work()
-    return (perf_counter() - begin) / times
+    return (clock() - begin) / times
 
 
 def shown(seconds: float) -> str:

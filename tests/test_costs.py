@@ -1,0 +1,236 @@
+"""What each piece of work costs: HTTP requests, billed commands, bytes. Exact; nothing is timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import upstash_redis
+from benchmarks.month import DAY, MAX_AGE, App, days
+
+from upstash_state import (
+    OrderStore,
+    UpstashRedis,
+    deserialize_order,
+    get_redis_client,
+    redis_delete_order,
+    redis_get_all_orders,
+    redis_get_order,
+    redis_get_order_count,
+    redis_save_order,
+    redis_save_orders,
+    reset_client,
+    serialize_order,
+)
+from upstash_state.local import LocalEndpoint, Usage
+
+TTL = 604_800
+STORED = (Path(__file__).parent / "data" / "stored-orders.jsonl").read_text(encoding="utf-8")
+TEXT = json.loads(STORED.splitlines()[0])["stored"]
+ORDER = deserialize_order(TEXT)
+STATE = {str(number): ORDER for number in range(500)}
+
+Cost = Callable[[Callable[[], object]], Usage]
+
+
+def cost_at(endpoint: LocalEndpoint) -> Cost:
+    def cost(work: Callable[[], object]) -> Usage:
+        before = endpoint.usage()
+        work()
+        return Usage(*(now - then for now, then in zip(endpoint.usage(), before)))
+
+    return cost
+
+
+def counted(usage: Usage) -> tuple[int, int]:
+    return usage.requests, usage.commands
+
+
+@pytest.fixture
+def cost(endpoint: LocalEndpoint) -> Cost:
+    """What a piece of work costs at the endpoint."""
+    return cost_at(endpoint)
+
+
+@pytest.fixture
+def sdk(endpoint: LocalEndpoint) -> Iterator[upstash_redis.Redis]:
+    """Upstash's own client, at the same endpoint."""
+    with upstash_redis.Redis(endpoint.url, endpoint.token) as sdk:
+        yield sdk
+
+
+@pytest.fixture
+def environment(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Credentials and nothing else, before a client is made."""
+    for name in list(os.environ):
+        if name.startswith(("UPSTASH_", "KV_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", endpoint.url)
+    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", endpoint.token)
+    reset_client()
+    yield
+    reset_client()
+
+
+@pytest.fixture
+def client(environment: None) -> UpstashRedis:
+    """The process's client, after its first use."""
+    client = get_redis_client()
+    assert client is not None
+    return client
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_first_use_costs_a_ping(cost: Cost) -> None:
+    assert counted(cost(get_redis_client)) == (1, 1)
+    assert counted(cost(get_redis_client)) == (0, 0)
+
+
+@pytest.mark.usefixtures("client")
+def test_every_function_costs_one_command_and_a_restore_two(cost: Cost) -> None:
+    assert cost(lambda: redis_save_order("1", ORDER)) == Usage(1, 1, 2222, 120)
+    assert cost(lambda: redis_get_order("1")) == Usage(1, 1, 262, 2061)
+    assert cost(redis_get_order_count) == Usage(1, 1, 307, 133)
+    assert cost(redis_get_all_orders) == Usage(2, 2, 569, 2196)
+    assert cost(lambda: redis_delete_order("1")) == Usage(1, 1, 262, 117)
+
+
+def test_the_bytes_of_a_save_are_these(client: UpstashRedis, cost: Cost) -> None:
+    token = client._transport._token
+    port = client._transport.url.rpartition(":")[2]
+    body = json.dumps(["SET", "order:1", TEXT, "EX", str(TTL)], ensure_ascii=False)
+    body = body.replace('", "', '","')
+    head = [
+        "POST / HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        f"Content-Length: {len(body.encode())}",
+        f"Authorization: Bearer {token}",
+        "Content-Type: application/json",
+        "Accept-Encoding: gzip",
+        "User-Agent: upstash-state",
+        "Upstash-Sync-Token: 000000000001",
+    ]
+    request = "\r\n".join([*head, "", body]).encode()
+    assert cost(lambda: redis_save_order("1", ORDER)).bytes_received == len(request)
+
+
+def test_a_request_leaves_in_one_piece(
+    client: UpstashRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[bytes] = []
+    sendall = socket.socket.sendall
+
+    def spy(sock: socket.socket, data: Any, *flags: int) -> None:
+        pieces.append(bytes(data))
+        sendall(sock, data, *flags)
+
+    monkeypatch.setattr(socket.socket, "sendall", spy)
+    client.set("order:1", "x")
+    sent = [piece for piece in pieces if not piece.startswith(b"HTTP/")]
+    assert len(sent) == 1
+    assert sent[0].startswith(b"POST / HTTP/1.1\r\n")
+    assert sent[0].endswith(b'\r\n\r\n["SET","order:1","x"]')
+
+
+def test_a_restore_of_ten_thousand(either_endpoint: LocalEndpoint) -> None:
+    with UpstashRedis(either_endpoint.url, either_endpoint.token) as client:
+        store = OrderStore(client)
+        store.save_many({str(number): {"number": number} for number in range(10_000)})
+        cost = cost_at(either_endpoint)
+        restored: list[int] = []
+        assert counted(cost(lambda: restored.append(len(store.get_all())))) <= (12, 22)
+    assert restored == [10_000]
+
+
+@pytest.mark.usefixtures("client")
+def test_a_restore_of_a_week_costs_two_commands_and_keys_and_get_a_hundred(
+    cost: Cost, sdk: upstash_redis.Redis
+) -> None:
+    redis_save_orders({str(number): ORDER for number in range(105)})
+    assert counted(cost(redis_get_all_orders)) == (2, 2)
+    assert counted(cost(lambda: list(map(sdk.get, sdk.keys("order:*"))))) == (106, 106)
+
+
+def test_a_state_with_one_change(
+    client: UpstashRedis, cost: Cost, sdk: upstash_redis.Redis
+) -> None:
+    def as_the_original() -> None:
+        for order_id, order in STATE.items():
+            sdk.set(f"order:{order_id}", serialize_order(order))
+            sdk.expire(f"order:{order_id}", TTL)
+
+    assert counted(cost(as_the_original)) == (1000, 1000)
+
+    store = OrderStore(client, skip_unchanged=DAY)
+    assert cost(lambda: store.save_many(STATE)) == Usage(1, 500, 989148, 8108)
+    changed = {**STATE, "7": {**ORDER, "note": "a change"}}
+    assert counted(cost(lambda: store.save_many(changed))) == (1, 1)
+    assert counted(cost(lambda: store.save_many(changed))) == (0, 0)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_state_saved_one_by_one_costs_a_command_each(cost: Cost) -> None:
+    def one_by_one() -> None:
+        for order_id in list(STATE)[:20]:
+            assert redis_save_order(order_id, ORDER)
+
+    assert counted(cost(one_by_one)) == (20, 20)
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_the_worked_example_is_what_the_code_does(
+    client: UpstashRedis, cost: Cost, sdk: upstash_redis.Redis
+) -> None:
+    """A small app, for two weeks: in the second, every order has a full week behind it."""
+    app = App(orders=2, changes=3, kept=7, checks=48)
+    clock = Clock()
+    store = OrderStore(client, skip_unchanged=DAY, clock=clock)
+    state: dict[str, dict[str, Any]] = {str(number): {} for number in range(app.held)}
+    change = count()
+
+    def a_week_of_saving() -> None:
+        for day in range(app.kept):
+            for save in range(app.saves):
+                order_id = day * app.orders + save // app.changes
+                state[str(order_id)] = {"changes": next(change)}
+                assert len(store.save_many(state)) == app.held
+                clock.now += DAY / app.saves
+
+    a_week_of_saving()
+    saving = cost(a_week_of_saving).commands
+
+    def a_week_of_checking() -> None:
+        for _ in range(app.kept * app.checks):
+            assert store.health(max_age=MAX_AGE).orders == app.held
+            clock.now += DAY / app.checks
+
+    checking = cost(a_week_of_checking).commands
+
+    plain = OrderStore(client)
+
+    def as_the_original() -> None:
+        for order_id in state:
+            sdk.set(f"order:{order_id}", "{}")
+            sdk.expire(f"order:{order_id}", TTL)
+
+    saves, checks = app.saves * app.kept, app.checks * app.kept
+    one_by_one = cost(lambda: [plain.save(*item) for item in state.items()]).commands
+    original = cost(as_the_original).commands
+    assert list(days(app, app.kept).values()) == [
+        (saves * original, checks * cost(lambda: sdk.keys("order:*")).commands),
+        (saves * one_by_one, checks * cost(plain.count).commands),
+        (saving, checks * cost(plain.count).commands),
+        (saving, checking),
+    ]
