@@ -213,7 +213,7 @@ def test_how_a_connection_ends(server: FaultServer, name: str, ending: str) -> N
     with Client(server) as client:
         if BY_NAME[name].stage is Stage.ANSWERING:
             client.send("/", ["PING"])
-        assert client.receive()[1] == ending
+        assert client.receive(limit=10_000)[1] == ending
 
 
 def test_refuses_connections_until_the_plan_is_cleared(server: FaultServer) -> None:

@@ -57,7 +57,7 @@ def page(
     return ANSWERS.enter(kind, cause, fits=fits)(act)
 
 
-page("html_with_200", Kind.BROKEN, "JSON|HTML|html", 200)
+page("html_with_200", Kind.BROKEN, "not an answer", 200)
 page("html_with_400", Kind.REFUSAL, "400", 400)
 page("html_with_401", Kind.REFUSAL, "401", 401)
 page("html_with_403", Kind.REFUSAL, "403", 403)
@@ -70,8 +70,8 @@ page("html_with_503", Kind.PASSING, "503", 503)
 page("html_with_504", Kind.PASSING, "504", 504)
 page("html_with_408", Kind.PASSING, "408", 408)
 page("html_with_429", Kind.PASSING, "429", 429)
-page("empty_with_200", Kind.BROKEN, "empty|JSON", 200, b"")
-page("empty_with_204", Kind.BROKEN, "204|empty|JSON", 204, b"")
+page("empty_with_200", Kind.BROKEN, "not an answer", 200, b"")
+page("empty_with_204", Kind.BROKEN, "not an answer", 204, b"")
 page("empty_with_400", Kind.REFUSAL, "400", 400, b"")
 page("empty_with_500", Kind.PASSING, "500", 500, b"")
 page("json_error_with_500", Kind.PASSING, "500", 500, b'{"error": "internal"}', JSON)
@@ -127,7 +127,7 @@ refusal("capacity", "ERR DB capacity quota exceeded. Limit: 268435456 bytes")
 refusal("wrong_type_of_key", "WRONGTYPE Operation against a key holding the wrong kind of value")
 refusal("syntax", "ERR syntax error")
 refusal("error_with_200", "ERR something", 200)
-refusal("error_without_text", "", 400, cause="")
+refusal("error_without_text", "", 400, cause="without")
 refusal("error_in_two_lines", "ERR one\nERROR upstash_state: forged", cause="ERR one")
 refusal("error_of_a_megabyte", "ERR " + "x" * 2**20, cause="ERR x")
 
@@ -168,7 +168,14 @@ text("string", b'"OK"')
 text("array_for_one_command", b'[{"result": "OK"}]', on_one_command)
 text("neither_result_nor_error", b"{}")
 text("other_object", b'{"message": "OK"}')
-text("both_result_and_error", b'{"result": "OK", "error": "ERR both"}')
+page(
+    "both_result_and_error",
+    Kind.REFUSAL,
+    "ERR both",
+    200,
+    b'{"result": "OK", "error": "ERR both"}',
+    JSON,
+)
 text("error_that_is_no_text", b'{"error": 5}')
 text("error_that_is_null", b'{"error": null}')
 text("half_the_json", b'{"result": "O')
@@ -218,6 +225,15 @@ def of_another_type(result: Any) -> Any:
     return {int: "seven", list: {"0": "order:1"}}.get(type(result), 7)
 
 
+@ANSWERS.enter(Kind.BROKEN, "cursor", fits=on("SCAN"))
+def scan_that_never_ends(connection: Connection) -> None:
+    """The walk goes through the last keys again and again. For a client that is taken in, it ends
+    in the end, since a test must."""
+    ends = connection.server.struck["scan_that_never_ends"] > 500
+    again = scan(lambda cursor, keys: ["1" if cursor == "0" and not ends else cursor, keys])
+    connection.reply(json.dumps(again(json.loads(connection.run()))).encode())
+
+
 def mget(change: Callable[[list[Any]], Any]) -> Callable[[Any], Any]:
     # A SCAN's list has a list in it, an MGET's has none.
     return each_result(lambda r: r if any(isinstance(v, list) for v in r) else change(r))
@@ -238,12 +254,6 @@ altered("scan_without_a_cursor", scan(lambda cursor, keys: keys), on("SCAN"))
 altered("scan_with_a_cursor_of_words", scan(lambda cursor, keys: ["on", keys]), on("SCAN"))
 altered("scan_with_numbers", scan(lambda cursor, keys: [cursor, [7, 8]]), on("SCAN"))
 altered("scan_with_null_for_keys", scan(lambda cursor, keys: [cursor, None]), on("SCAN"))
-# Walks through the last keys again and again.
-altered(
-    "scan_that_never_ends",
-    scan(lambda cursor, keys: ["1" if cursor == "0" else cursor, keys]),
-    on("SCAN"),
-)
 altered("pipeline_with_an_item_missing", lambda items: items[:-1], on_a_pipeline)
 altered("pipeline_with_an_item_too_many", lambda items: [*items, {"result": None}], on_a_pipeline)
 altered("pipeline_with_a_null_item", lambda items: [None, *items[1:]], on_a_pipeline)

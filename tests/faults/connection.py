@@ -78,7 +78,11 @@ class Connection:
     def run(self) -> bytes:
         """Run the request's commands, once, and give the body of the right answer."""
         if self._answer is None:
-            status, answer = self.server.answer(self.read())
+            request = self.read()
+            if self._gone():
+                # What a client gave up must not be run after what it asked for next.
+                raise ConnectionError("the client has gone away")
+            status, answer = self.server.answer(request)
             self._answer = status, json.dumps(answer).encode()
         return self._answer[1]
 

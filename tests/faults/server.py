@@ -35,8 +35,8 @@ class FaultServer:
     def __init__(self, certificates: Certificates | None = None) -> None:
         self.certificates = certificates
         self.redis = TinyRedis()
-        #: The requests that were read. The last thousand of them: a soak sends a great many.
-        self.requests: deque[Request] = deque(maxlen=1000)
+        #: The last requests that were read. Not all, since a soak sends a great many.
+        self.requests: deque[Request] = deque(maxlen=100)
         #: How often each fault struck, by name.
         self.struck: Counter[str] = Counter()
         #: Decides on each connection and request that no plan is made for.

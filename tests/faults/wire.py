@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from functools import cache
 
 from .connection import Connection, response
 from .fault import Catalogue, Kind, Stage
@@ -23,12 +24,12 @@ def refused(connection: Connection) -> None:
     """Nobody listens on the port."""
 
 
-@WIRE.enter(Kind.PASSING, "reset|aborted", stage=Stage.ACCEPTING, tls=True)
+@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", stage=Stage.ACCEPTING, tls=True)
 def reset_when_accepted(connection: Connection) -> None:
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "closed|aborted|EOF", stage=Stage.ACCEPTING, tls=True)
+@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", stage=Stage.ACCEPTING, tls=True)
 def closed_when_accepted(connection: Connection) -> None:
     connection.close()
 
@@ -62,55 +63,55 @@ def certificate_that_has_expired(connection: Connection) -> None:
     connection.secure(connection.server.certificates.expired)
 
 
-@WIRE.enter(Kind.PASSING, "reset|aborted", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
 def reset_before_the_request_is_read(connection: Connection) -> None:
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|aborted", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
 def reset_after_the_request_is_read(connection: Connection) -> None:
     connection.read()
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|aborted", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
 def reset_after_the_command_is_run(connection: Connection) -> None:
     connection.run()
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|aborted|broken|incomplete", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|IncompleteRead", tls=True)
 def reset_in_the_middle_of_the_answer(connection: Connection) -> None:
     connection.send(response(connection.run())[:-3])
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "closed|aborted|EOF", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
 def closed_without_an_answer(connection: Connection) -> None:
     connection.run()
     connection.close()
 
 
-@WIRE.enter(Kind.PASSING, "aborted|truncated|broken|incomplete|status", tls=True)
+@WIRE.enter(Kind.PASSING, "StatusLine", tls=True)
 def status_line_truncated(connection: Connection) -> None:
     connection.send(response(connection.run())[:10])
     connection.close()
 
 
-@WIRE.enter(Kind.PASSING, "aborted|truncated|broken|incomplete|empty", tls=True)
+@WIRE.enter(Kind.PASSING, "not an answer", tls=True)
 def headers_truncated(connection: Connection) -> None:
     connection.send(response(connection.run())[:30])
     connection.close()
 
 
-@WIRE.enter(Kind.PASSING, "aborted|truncated|broken|incomplete", tls=True)
+@WIRE.enter(Kind.PASSING, "IncompleteRead", tls=True)
 def body_truncated(connection: Connection) -> None:
     body = connection.run()
     connection.reply(body[:-3], headers={"Content-Length": str(len(body))})
     connection.close()
 
 
-@WIRE.enter(Kind.PASSING, "aborted|truncated|broken|incomplete", tls=True)
+@WIRE.enter(Kind.PASSING, "IncompleteRead|chunk", tls=True)
 def chunked_body_truncated(connection: Connection) -> None:
     connection.send(_chunked(connection.run())[:-8])
     connection.close()
@@ -201,7 +202,7 @@ def silence_after_half_an_answer(connection: Connection) -> None:
     connection.hang()
 
 
-@WIRE.enter(Kind.SILENT, "time")
+@WIRE.enter(Kind.BROKEN, "more than")
 def huge_content_length(connection: Connection) -> None:
     connection.reply(headers={"Content-Length": "999999999999999999999"})
     connection.hang()
@@ -218,8 +219,8 @@ def header_without_a_colon(connection: Connection) -> None:
 @WIRE.enter(Kind.SILENT, "time")
 def endless_100_continue(connection: Connection) -> None:
     connection.run()
-    while True:
-        connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+    while not connection.server.closing.wait(0.001):
+        connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
 
 
 @WIRE.enter(Kind.HARMLESS)
@@ -236,7 +237,7 @@ def continue_100_first(connection: Connection) -> None:
     connection.reply()
 
 
-@WIRE.enter(Kind.BROKEN, "103|status")
+@WIRE.enter(Kind.BROKEN, "103")
 def early_hints_103_first(connection: Connection) -> None:
     """If the hints are taken for the answer, the answer is taken for that of the next request."""
     connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
@@ -245,8 +246,8 @@ def early_hints_103_first(connection: Connection) -> None:
 
 @WIRE.enter(Kind.HARMLESS)
 def answered_twice(connection: Connection) -> None:
-    connection.reply()
-    connection.reply(b'{"result": "stale"}')
+    """The second must not be taken for the answer to the next request."""
+    connection.send(response(connection.run()) + response(b'{"result": "stale"}'))
 
 
 @WIRE.enter(Kind.HARMLESS)
@@ -276,17 +277,17 @@ def two_sync_tokens(connection: Connection) -> None:
     connection.reply(headers={"Upstash-Sync-Token": "one\r\nUpstash-Sync-Token: two"})
 
 
-@WIRE.enter(Kind.BROKEN, "headers|aborted")
+@WIRE.enter(Kind.BROKEN, "HTTPException|headers")
 def two_hundred_headers(connection: Connection) -> None:
     connection.reply(headers={f"X-{number}": "x" for number in range(200)})
 
 
-@WIRE.enter(Kind.BROKEN, "header|aborted|line")
+@WIRE.enter(Kind.BROKEN, "LineTooLong|line")
 def huge_header(connection: Connection) -> None:
     connection.reply(headers={"X-Huge": "x" * 100_000})
 
 
-@WIRE.enter(Kind.BROKEN, "[Cc]ontent.[Ll]ength|aborted|JSON|incomplete")
+@WIRE.enter(Kind.BROKEN, "InvalidHeader|not an answer")
 def two_content_lengths(connection: Connection) -> None:
     length = len(connection.run())
     connection.reply(headers={"Content-Length": f"{length - 1}\r\nContent-Length: {length}"})
@@ -311,16 +312,21 @@ def gzip_that_is_none(connection: Connection) -> None:
     connection.reply(b"this is no gzip", headers=GZIP)
 
 
-@WIRE.enter(Kind.BROKEN, "gzip|decode|decompress|JSON|truncated|incomplete")
+@WIRE.enter(Kind.BROKEN, "not an answer|decompress")
 def gzip_truncated(connection: Connection) -> None:
     connection.reply(gzip.compress(connection.run())[:-12], headers=GZIP)
 
 
-@WIRE.enter(Kind.BROKEN, "large|larger|too|size")
+@WIRE.enter(Kind.BROKEN, "more than|time")
 def gzip_bomb(connection: Connection) -> None:
     """A gibibyte in one megabyte, which is what makes it a bomb."""
     connection.run()
-    connection.reply(gzip.compress(b" " * 2**24) * 64, headers=GZIP)
+    connection.reply(_bomb(), headers=GZIP)
+
+
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(b" " * 2**24) * 64
 
 
 @WIRE.enter(Kind.HARMLESS)
@@ -328,28 +334,28 @@ def chunked(connection: Connection) -> None:
     connection.send(_chunked(connection.run()))
 
 
-@WIRE.enter(Kind.BROKEN, "chunk|aborted|broken|incomplete")
+@WIRE.enter(Kind.BROKEN, "chunk|ValueError")
 def chunk_size_that_is_no_number(connection: Connection) -> None:
     connection.run()
     connection.send(response(b"many\r\n{}\r\n", headers=CHUNKED))
     connection.close()
 
 
-@WIRE.enter(Kind.BROKEN, "large|larger|too|size")
+@WIRE.enter(Kind.BROKEN, "more than|time")
 def endless_chunked_body(connection: Connection) -> None:
     connection.run()
     connection.send(response(b"", headers=CHUNKED))
     _flood(connection, b"10000\r\n" + b" " * 65536 + b"\r\n")
 
 
-@WIRE.enter(Kind.BROKEN, "large|larger|too|size", tls=True)
+@WIRE.enter(Kind.BROKEN, "more than|time", tls=True)
 def endless_body(connection: Connection) -> None:
     connection.run()
     connection.send(b"HTTP/1.1 200 OK\r\n\r\n")
     _flood(connection, b" " * 65536)
 
 
-@WIRE.enter(Kind.BROKEN, "aborted|status")
+@WIRE.enter(Kind.BROKEN, "StatusLine")
 def garbage(connection: Connection) -> None:
     connection.run()
     connection.send(random.Random(7).randbytes(2000))
