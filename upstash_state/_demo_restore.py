@@ -23,7 +23,7 @@ class Findings(TypedDict):
     Attributes:
         restored: How many orders STATE holds after the restore.
         differences: What is not as it was saved, a sentence each.
-        cost: The numbers of a `Cost`.
+        cost: The numbers of the restore's `Cost`.
     """
 
     restored: int
@@ -35,9 +35,9 @@ def restore_and_compare(saved: Mapping[str, Order]) -> Findings:
     """Restore all orders, and name each that is not as it was saved."""
     with metered() as meter:
         state = redis_get_all_orders()
-        count = redis_get_order_count()
-        one = next(iter(saved))
-        alone = redis_get_order(one)
+    count = redis_get_order_count()
+    one = next(iter(saved))
+    alone = redis_get_order(one)
     differences = list(_differences(saved, state))
     if count != len(saved):
         differences.append(f"{len(saved)} orders were saved, {count} counted")
