@@ -165,17 +165,17 @@ def test_what_one_client_writes_the_others_read(
     real_endpoint: LocalEndpoint, tcp: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, real_endpoint.url, real_endpoint.token)
-    sdk = upstash_redis.Redis(real_endpoint.url, real_endpoint.token)
     text = serialize_order(ORDER)
-    redis_save_order("ours", ORDER)
-    sdk.set("order:sdk", text, ex=60)
-    tcp.set("order:tcp", text, ex=60)
-    assert redis_get_all_orders() == {"ours": ORDER, "sdk": ORDER, "tcp": ORDER}
-    for order_id in ("ours", "sdk", "tcp"):
-        assert sdk.get(f"order:{order_id}") == text
-        assert tcp.get(f"order:{order_id}") == text.encode()
-    assert redis_delete_order("sdk")
-    assert tcp.keys("order:sdk") == []
+    with upstash_redis.Redis(real_endpoint.url, real_endpoint.token) as sdk:
+        redis_save_order("ours", ORDER)
+        sdk.set("order:sdk", text, ex=60)
+        tcp.set("order:tcp", text, ex=60)
+        assert redis_get_all_orders() == {"ours": ORDER, "sdk": ORDER, "tcp": ORDER}
+        for order_id in ("ours", "sdk", "tcp"):
+            assert sdk.get(f"order:{order_id}") == text
+            assert tcp.get(f"order:{order_id}") == text.encode()
+        assert redis_delete_order("sdk")
+        assert tcp.keys("order:sdk") == []
 
 
 CALLS = [
