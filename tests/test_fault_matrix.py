@@ -28,7 +28,6 @@ CASES = [
 NOT_YET = {
     "error_in_two_lines": "an error text can forge log lines",
     "error_without_text": "the log line ends where the cause should be",
-    "retry_after_five_thousand_digits": "more than nine digits are taken for no Retry-After",
     "scan_that_never_ends": "a restore follows a cursor that goes in circles",
 }
 
