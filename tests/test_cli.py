@@ -27,7 +27,7 @@ from tool import (
 
 from upstash_state import serialize_order
 from upstash_state.local import LocalEndpoint
-from upstash_state.terminal import duration, parse_duration, printable
+from upstash_state.tool.terminal import duration, parse_duration, printable
 
 NOW = datetime.now(timezone.utc)
 MANY = 5000

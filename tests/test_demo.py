@@ -16,12 +16,12 @@ import pytest
 from tool import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
 
 from upstash_state import redis_save_order, reset_client
-from upstash_state._demo_meter import metered
-from upstash_state._demo_orders import from_file, shipped
-from upstash_state._demo_restore import restore_and_compare
 from upstash_state.client import UpstashRedis
-from upstash_state.demo import run
 from upstash_state.local import LocalEndpoint
+from upstash_state.tool.demo import run
+from upstash_state.tool.demo_meter import metered
+from upstash_state.tool.demo_orders import from_file, shipped
+from upstash_state.tool.demo_restore import restore_and_compare
 
 STORED = Path(__file__).parent / "data" / "stored-orders.jsonl"
 
@@ -280,7 +280,7 @@ def test_without_credentials_it_says_which(monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_fakeredis_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['fakeredis'] = None\n"
-        "from upstash_state.cli import main; sys.exit(main(['demo']))"
+        "from upstash_state.tool.cli import main; sys.exit(main(['demo']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -17,8 +17,9 @@ from faults import Certificates
 from servers import free_port
 from tool import SECONDS, TOKEN, Gate, Terminal, Tool, environment, names, piped, use
 
-from upstash_state import UpstashRedis, _doctor_database
+from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
+from upstash_state.tool import doctor_database
 
 URL, URL_TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 KV, KV_TOKEN = "KV_REST_API_URL", "KV_REST_API_TOKEN"
@@ -476,7 +477,7 @@ def test_a_slow_way_is_a_warning(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took = itertools.accumulate(itertools.cycle([0, 0.3]))
-    monkeypatch.setattr(_doctor_database, "perf_counter", lambda: next(took))
+    monkeypatch.setattr(doctor_database, "perf_counter", lambda: next(took))
     doctor.warns("round trip", r"300 ms, the median of 5 \(300 to 300\)", "region near by")
 
 

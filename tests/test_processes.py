@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,10 +86,11 @@ def test_a_client_made_before_a_fork_works_on_both_sides(endpoint: LocalEndpoint
     client = UpstashRedis(endpoint.url, endpoint.token)
     assert redis_save_order("parent", {})
     assert client.set("k", "parent")
-    results = [
-        in_child(lambda: redis_save_order(f"child {n}", {}) and client.get("k") == "parent")
-        for n in range(3)
-    ]
+
+    def work(name: str) -> bool:
+        return redis_save_order(name, {}) and client.get("k") == "parent"
+
+    results = [in_child(partial(work, f"child {n}")) for n in range(3)]
     assert results == [True] * 3
     assert client.get("k") == "parent"
     assert redis_save_order("parent", {})

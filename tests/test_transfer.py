@@ -15,10 +15,10 @@ import redis
 from tool import SECONDS, TOKEN, TTL, Gate, Terminal, Tool, environment, names, piped, put, use
 
 from upstash_state import OrderStore, UpstashRedis, serialize_order
-from upstash_state.exporting import LAST_MOMENT
-from upstash_state.importing import Import
 from upstash_state.local import LocalEndpoint
-from upstash_state.terminal import Progress
+from upstash_state.tool.exporting import LAST_MOMENT
+from upstash_state.tool.importing import Import
+from upstash_state.tool.terminal import Progress
 
 MANY = 5000
 NOW = datetime.now(timezone.utc)

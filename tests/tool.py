@@ -22,8 +22,8 @@ import pytest
 import requests
 
 from upstash_state import UpstashRedis
-from upstash_state.cli import main
 from upstash_state.local import LocalEndpoint
+from upstash_state.tool.cli import main
 
 TOKEN = "secret-token-of-the-tests"
 ROOT = Path(__file__).parent.parent

@@ -1,6 +1,6 @@
 """The demo's second process: an empty STATE, restored and compared with what was saved.
 
-Run as `python -m upstash_state._demo_restore`. The database's address and token come in the
+Run as `python -m upstash_state.tool.demo_restore`. The database's address and token come in the
 environment, as for any app; what was saved comes on standard input, a line for each order; what was
 found goes to standard output as one JSON object.
 """
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from upstash_state import redis_get_all_orders, redis_get_order, redis_get_order_count
-from upstash_state._demo_meter import metered
-from upstash_state._demo_orders import Order, from_text
+from upstash_state.tool.demo_meter import metered
+from upstash_state.tool.demo_orders import Order, from_text
 
 
 class Findings(TypedDict):

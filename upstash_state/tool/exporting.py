@@ -19,8 +19,8 @@ from pathlib import Path
 from time import time
 from typing import BinaryIO
 
-from ._stored import NEVER, Stored, pages
-from .store import OrderStore
+from ..store import OrderStore
+from .stored import NEVER, Stored, pages
 from .terminal import Progress, orders, printable
 
 STANDARD = Path("-")

@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .errors import OrderUnreadableError
-from .serialization import deserialize_order
-from .store import OrderStore
+from ..errors import OrderUnreadableError
+from ..serialization import deserialize_order
+from ..store import OrderStore
 
 #: What `TTL` answers for a key that never expires, and for one that does not exist.
 NEVER, GONE = -1, -2

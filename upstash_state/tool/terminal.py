@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TextIO
 
-from .errors import UpstashError
+from ..errors import UpstashError
 
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 _SHOWN = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))

@@ -13,11 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import SettingsError, UpstashError
+from ..errors import SettingsError, UpstashError
 from .terminal import UsageError, parse_duration, printable
 
 if TYPE_CHECKING:
-    from .store import OrderStore
+    from ..store import OrderStore
 
 # The shells' convention: 128 and the number of the signal that would have ended the process.
 INTERRUPTED = 130
@@ -97,9 +97,9 @@ def _log_lines() -> Iterator[_LogLines]:
 @contextmanager
 def _store() -> Iterator[tuple[OrderStore, str]]:
     """The store that the environment names, and what a person may call it."""
-    from .client import UpstashRedis
-    from .settings import Settings
-    from .store import OrderStore
+    from ..client import UpstashRedis
+    from ..settings import Settings
+    from ..store import OrderStore
 
     settings = Settings(os.environ)
     for complaint in settings.complaints:
@@ -287,6 +287,6 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from .local import serve
+    from ..local import serve
 
     return serve(args.port, args.token, args.redis_url, args.host)

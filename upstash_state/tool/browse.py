@@ -8,8 +8,8 @@ import sys
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from ._stored import NEVER, Stored, created_at, delete, order_in, pages, read
-from .store import OrderStore
+from ..store import OrderStore
+from .stored import NEVER, Stored, created_at, delete, order_in, pages, read
 from .terminal import Progress, UsageError, confirm, duration, orders, printable
 
 

@@ -10,9 +10,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy
 
-from ._doctor_finding import Finding, Wrong, ok
-from .connections import Attempt, connect, resolve, tls_context
-from .settings import Settings, is_loopback
+from ..connections import Attempt, connect, resolve, tls_context
+from ..settings import Settings, is_loopback
+from .doctor_finding import Finding, Wrong, ok
 
 # OpenSSL's numbers (x509_vfy.h) for what certificates are refused for.
 _WRONG_TIME = (9, 10)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from ._doctor_finding import Finding, Wrong, ok, warning
-from .errors import SettingsError
-from .settings import URL_AND_TOKEN, WHERE, Settings
+from ..errors import SettingsError
+from ..settings import URL_AND_TOKEN, WHERE, Settings
+from .doctor_finding import Finding, Wrong, ok, warning
 
 NAMES = [name for pair in URL_AND_TOKEN for name in pair]
 # Not the REST API's address but a page for people, which is open in the browser when one copies.

@@ -10,9 +10,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from ._doctor_finding import Finding, Wrong, ok, warning
-from .client import UpstashRedis
-from .errors import (
+from ..client import UpstashRedis
+from ..errors import (
     AnswerError,
     AuthenticationError,
     CapacityExceededError,
@@ -23,8 +22,9 @@ from .errors import (
     UnavailableError,
     UpstashError,
 )
-from .settings import WHERE, Settings
-from .store import OrderStore
+from ..settings import WHERE, Settings
+from ..store import OrderStore
+from .doctor_finding import Finding, Wrong, ok, warning
 from .terminal import orders
 
 # Not the app's prefix: a restore under way must not find the probe.

@@ -12,15 +12,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from . import _demo_restore
-from ._demo_meter import Cost, metered
-from ._demo_orders import Order, Sample, UnusableFileError, from_file, shipped, to_text
-from .client import UpstashRedis
-from .errors import UpstashError
-from .serialization import deserialize_order
-from .settings import Settings
-from .shared import reset_client
-from .state import get_redis_client, redis_delete_order, redis_save_order
+from ..client import UpstashRedis
+from ..errors import UpstashError
+from ..serialization import deserialize_order
+from ..settings import Settings
+from ..shared import reset_client
+from ..state import get_redis_client, redis_delete_order, redis_save_order
+from . import demo_restore
+from .demo_meter import Cost, metered
+from .demo_orders import Order, Sample, UnusableFileError, from_file, shipped, to_text
 from .terminal import orders, printable
 
 # Removed at the end; should that be prevented, the orders are gone after an hour.
@@ -32,7 +32,7 @@ def run(file: Path | None = None, endpoint: str = "local", out: TextIO | None = 
     """Show that orders survive the process that saved them.
 
     Args:
-        file: Orders to save, in the form that `_demo_orders.from_file` reads; None for a few that
+        file: Orders to save, in the form that `demo_orders.from_file` reads; None for a few that
             ship with the demo.
         endpoint: "local" for the embedded endpoint, "env" for the database that the environment
             names. There the orders get a prefix of their own, and are removed at the end.
@@ -59,7 +59,7 @@ def run(file: Path | None = None, endpoint: str = "local", out: TextIO | None = 
 @contextmanager
 def _local() -> Iterator[str]:
     # fakeredis may be missing, and who has a database of their own does not need it.
-    from .local import LocalEndpoint
+    from ..local import LocalEndpoint
 
     with (
         LocalEndpoint() as endpoint,
@@ -181,10 +181,10 @@ def _read_otherwise(samples: list[Sample]) -> list[str]:
     ]
 
 
-def _second_process(state: dict[str, Order]) -> tuple[int, _demo_restore.Findings | None]:
+def _second_process(state: dict[str, Order]) -> tuple[int, demo_restore.Findings | None]:
     """Start it. The token goes in the environment: other users can read a process's arguments."""
     with subprocess.Popen(
-        [sys.executable, "-m", _demo_restore.__name__],
+        [sys.executable, "-m", demo_restore.__name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
@@ -200,7 +200,7 @@ def _second_process(state: dict[str, Order]) -> tuple[int, _demo_restore.Finding
             raise
     if process.returncode != 0:
         return process.pid, None
-    findings: _demo_restore.Findings = json.loads(answer)
+    findings: demo_restore.Findings = json.loads(answer)
     return process.pid, findings
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 
-from ._doctor_database import Database
-from ._doctor_finding import Finding, State, Wrong
-from ._doctor_network import Route
-from ._doctor_settings import form, variables
-from .settings import Settings
+from ..settings import Settings
+from .doctor_database import Database
+from .doctor_finding import Finding, State, Wrong
+from .doctor_network import Route
+from .doctor_settings import form, variables
 from .terminal import printable
 
 Check = Callable[[], Iterator[Finding]]

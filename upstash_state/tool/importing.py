@@ -13,18 +13,18 @@ from datetime import datetime
 from pathlib import Path
 from time import time
 
-from ._stored import BATCH, NEVER, key_of
-from .batches import Save, cut
-from .errors import (
+from ..batches import Save, cut
+from ..errors import (
     AnswerTooLargeError,
     KeyTooLargeError,
     RecordTooLargeError,
     RequestTooLargeError,
     UpstashError,
 )
+from ..serialization import deserialize_order
+from ..store import MAX_BODY_BYTES, OrderStore
 from .exporting import STANDARD
-from .serialization import deserialize_order
-from .store import MAX_BODY_BYTES, OrderStore
+from .stored import BATCH, NEVER, key_of
 from .terminal import Progress, orders, printable
 
 # Redis rounds a time to live to seconds, and so does the file.

@@ -1,0 +1,1 @@
+"""The command line: `upstash-state`, or `python -m upstash_state`."""
