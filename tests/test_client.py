@@ -348,6 +348,23 @@ def test_an_endpoint_that_repeats_the_token_does_not_put_it_into_the_error(
         redis.ping()
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ERR one\nERROR two\r\x1b[2J", "ERR one ERROR two  [2J"),
+        ("ERR " + "x" * 1000, "ERR " + "x" * 496 + "…"),
+        ("", "refused without a reason (HTTP status 400)"),
+    ],
+)
+def test_an_error_text_is_one_readable_line(
+    endpoint: Any, redis: UpstashRedis, text: str, shown: str
+) -> None:
+    endpoint.post(URL, status=400, json={"error": text})
+    with pytest.raises(ResponseError) as caught:
+        redis.ping()
+    assert str(caught.value) == shown
+
+
 def test_errors_have_one_root() -> None:
     assert issubclass(ResponseError, UpstashError)
     assert issubclass(UnavailableError, UpstashError)

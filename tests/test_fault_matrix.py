@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from time import monotonic
 
 import pytest
 from fault_matrix import EIGHT, MARGIN, Report, run
-from faults import FAULTS, Fault, FaultServer, wire
+from faults import FAULTS, Connection, Fault, FaultServer, wire
 
 import upstash_state
 from upstash_state.errors import UnavailableError
@@ -25,11 +27,6 @@ CASES = [
     *((fault, "tcp") for fault in FAULTS if fault.plain),
     *((fault, "tls") for fault in FAULTS if fault.tls),
 ]
-NOT_YET = {
-    "error_in_two_lines": "an error text can forge log lines",
-    "error_without_text": "the log line ends where the cause should be",
-    "scan_that_never_ends": "a restore follows a cursor that goes in circles",
-}
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +47,10 @@ def reports(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Fu
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_fault(
-    request: pytest.FixtureRequest,
     reports: dict[tuple[str, str], Future[Report]],
     case: tuple[Fault, str],
 ) -> None:
     fault, over = case
-    if fault.name in NOT_YET:
-        mark = pytest.mark.xfail(reason=NOT_YET[fault.name], strict=True)
-        request.applymarker(mark)
     assert reports[fault.name, over].result().problems == []
 
 
@@ -144,6 +137,24 @@ def test_what_refused_a_connection_is_asked_again(server: FaultServer) -> None:
     assert transport.run(["PING"], repeatable=True) == "PONG"
     assert len(pauses) == 1
     transport.close()
+
+
+def test_that_all_kept_connections_are_forgotten_costs_one_wait(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "1")
+    assert upstash_state.redis_save_order("1", {}) is True
+    together = threading.Barrier(8)
+
+    def answer(connection: Connection) -> None:
+        together.wait(10)
+        connection.reply()
+
+    server.plan(replace(wire.never_answers, act=answer), times=8)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(upstash_state.redis_get_order, "1" * 8)) == [{}] * 8
+    server.plan(wire.kept_connection_swallowed, times=None)
+    assert upstash_state.redis_get_order("1") == {}
 
 
 @pytest.mark.parametrize(

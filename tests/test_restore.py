@@ -202,3 +202,13 @@ def test_a_refused_scan_within_the_pipeline_fails_the_restore(store: OrderStore)
 
 def _scan(cursor: str) -> list[str]:
     return ["SCAN", cursor, "MATCH", "order:*", "COUNT", "1000", "TYPE", "string"]
+
+
+def test_a_scan_that_goes_in_circles_is_given_up(store: OrderStore) -> None:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        mock.post(URL, json={"result": ["7", []]})
+        with pytest.raises(RestoreError, match="circles"):
+            store.get_all()
+        assert len(mock.calls) == 2
+        with pytest.raises(UnavailableError, match="circles"):
+            store.count()

@@ -111,9 +111,11 @@ def interpret(
 
 
 def _refusal(text: str, status: int, secret: str) -> ResponseError:
-    shown = text.replace(secret, "***")
+    shown = text.replace(secret, "***") or f"refused without a reason (HTTP status {status})"
     if len(shown) > LONGEST_TEXT:
         shown = shown[:LONGEST_TEXT] + "…"
+    # A line break would let a text write log lines of its own.
+    shown = "".join(char if char.isprintable() else " " for char in shown)
     for beginning, kind in _REFUSALS:
         if text.startswith(beginning):
             return kind(shown)

@@ -185,12 +185,12 @@ class UpstashRedis:
         _type: str | None = None,
     ) -> Iterator[str]:
         """All keys, page by page; arguments as for `scan`. A key may come twice."""
-        cursor = 0
-        while True:
+        cursors = commands.Cursors()
+        cursor, page = self.scan(0, match, count, _type)
+        yield from page
+        while cursors.lead_on(cursor):
             cursor, page = self.scan(cursor, match, count, _type)
             yield from page
-            if cursor == 0:
-                return
 
     def dbsize(self) -> int:
         """How many keys the database holds, of whatever kind."""

@@ -53,6 +53,28 @@ class Command(_Generic["T_co"]):
         return f"<Command {self.args[0]} with {len(self.args) - 1} arguments>"
 
 
+class Cursors:
+    """The cursors of one walk by SCAN.
+
+    Redis counts them upwards, their bits in reverse, so none comes twice (`dictScan` in dict.c). A
+    walk that follows one that does would never end.
+    """
+
+    def __init__(self) -> None:
+        self._followed: set[int] = set()
+
+    def lead_on(self, cursor: int) -> bool:
+        """Whether the walk goes on with this cursor; 0 ends it.
+
+        Raises:
+            AnswerError: The cursor has been followed before.
+        """
+        if cursor in self._followed:
+            raise AnswerError(f"SCAN goes in circles: it gave the cursor {cursor} twice")
+        self._followed.add(cursor)
+        return cursor != 0
+
+
 def any_command(*args: Argument) -> Command[Any]:
     """A command of the caller's own. What it does is not known here, so it is never repeated."""
     if not args:

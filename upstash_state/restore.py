@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from logging import getLogger
 
+from .commands import Cursors
 from .errors import AnswerTooLargeError, RequestTooLargeError, UpstashError
 
 TYPE_CHECKING = False
@@ -49,12 +50,13 @@ class Walk:
             UpstashError: The walk could not go on.
         """
         seen: set[str] = set()
+        cursors = Cursors()
         cursor, found = self._scan(0)
         while True:
             # Redis gives a key twice when it rehashes under way (documentation of SCAN).
             keys = [key for key in dict.fromkeys(found) if key not in seen]
             seen.update(keys)
-            if not cursor:
+            if not cursors.lead_on(cursor):
                 yield _present(keys, self._values(keys))
                 return
             if keys:
