@@ -20,6 +20,8 @@ from upstash_state.errors import UnavailableError
 from upstash_state.settings import check_token
 from upstash_state.transport import MAX_ANSWER_BYTES, Transport
 
+pytestmark = pytest.mark.slow
+
 # Each case has a process of its own, and most of them wait for something.
 WORKERS = 8
 

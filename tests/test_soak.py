@@ -26,6 +26,8 @@ from faults import FAULTS, Fault, FaultServer, Stage
 import upstash_state
 from upstash_state import breaker
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("UPSTASH_STATE_SOAK_SECONDS", "30"))
 THREADS = 16
 ORDERS_OF_EACH = 8
