@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from upstash_state import iso8601
 from upstash_state.errors import OrderNotSerializableError, OrderUnreadableError
-from upstash_state.serialization import deserialize_order, serialize_order
+from upstash_state.serialization import deserialize_order, deserialize_orders, serialize_order
 
 DATA = Path(__file__).with_name("data")
 STORED_ORDERS = [
@@ -489,3 +489,51 @@ def test_dateutil_is_not_loaded_for_text_that_the_standard_library_reads() -> No
     )
 
     assert printed.stdout.strip() == "['datetime', 'datetime'] False"
+
+
+FRAGMENTS = [
+    "{}",
+    " {} ",
+    '{"at": "2025-12-01T12:00:00+01:00", "deep": [{"at": {"$date": "2025-12-01T12:00:00"}}]}',
+    '{"a": 1',
+    '"b": 2}',
+    "[1",
+    "2]",
+    "{}], [{}",
+    "{},{}",
+    '{},"",{}',
+    "[]",
+    "null",
+    "NaN",
+    "",
+    ",",
+    "\ufeff{}",
+    '{"a": "' + "\\" + '"',
+    "[" * 100_000 + "]" * 100_000,
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS + [each["stored"] for each in STORED_ORDERS[:3]])))
+@example([each["stored"] for each in STORED_ORDERS])
+@example(["{}"] * 40 + ["[1", "2]"] + ["{}"] * 40)
+@example(["[1", "2]", '{},"",{}'])
+@example(["[1"])
+def test_many_orders_are_read_as_each_alone_would_be(texts: list[str]) -> None:
+    def outcome(text: str) -> Any:
+        try:
+            return deserialize_order(text)
+        except OrderUnreadableError as error:
+            return str(error)
+
+    together = [
+        str(order) if isinstance(order, OrderUnreadableError) else order
+        for order in deserialize_orders(texts)
+    ]
+    assert repr(together) == repr([outcome(text) for text in texts])
+
+
+def test_many_orders_share_their_keys() -> None:
+    one, other = deserialize_orders(['{"status": "new"}', '{"status": "old"}'])
+    assert isinstance(one, dict)
+    assert isinstance(other, dict)
+    assert next(iter(one)) is next(iter(other))

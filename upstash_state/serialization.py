@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from json import JSONDecoder, JSONEncoder
+from os import urandom
 
 from .errors import OrderNotSerializableError, OrderUnreadableError
 
@@ -22,7 +23,7 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 
@@ -79,14 +80,51 @@ def deserialize_order(json_str: str | bytes) -> dict[str, Any]:
         raise OrderUnreadableError(f"stored text must be str, not {type(json_str).__name__}")
     try:
         text = json_str if isinstance(json_str, str) else json_str.decode()
-        order = _decoder.decode(text)
+        value = _decoder.decode(text)
     except RecursionError as error:
         raise OrderUnreadableError("stored text is nested too deeply") from error
     except ValueError as error:
         raise OrderUnreadableError(f"stored text cannot be read as JSON: {error}") from error
+    return _with_dates(value, text)
+
+
+def deserialize_orders(texts: Sequence[str]) -> Iterator[dict[str, Any] | OrderUnreadableError]:
+    """Read many orders, each as `deserialize_order` would.
+
+    Several are read in one go, so that their dicts share their keys, which saves nearly half of the
+    memory that they take, and the time to fill it.
+
+    Args:
+        texts: The stored texts.
+
+    Yields:
+        For each text its order, or what is wrong with it.
+    """
+    for start in range(0, len(texts), _TOGETHER):
+        some = texts[start : start + _TOGETHER]
+        try:
+            values = _decoder.decode(f"[{_JOINT.join(some)}]")
+        except (ValueError, RecursionError):
+            values = []
+        # With every joint in its place, there is just one value where each text was.
+        if values[1::2] == [_BETWEEN] * (len(some) - 1) and len(values) == 2 * len(some) - 1:
+            for value, text in zip(values[::2], some):
+                yield _order_or_error(_with_dates, value, text)
+        else:
+            for text in some:
+                yield _order_or_error(deserialize_order, text)
+
+
+def _order_or_error(read: Callable[..., dict[str, Any]], *args: Any) -> Any:
+    try:
+        return read(*args)
+    except OrderUnreadableError as error:
+        return error
+
+
+def _with_dates(order: Any, text: str) -> dict[str, Any]:
     if not isinstance(order, dict):
         raise OrderUnreadableError(f"stored text holds no object but {type(order).__name__}")
-
     # Looking for one rare character first takes a tenth of the time.
     if "$" in text and '"$date"' in text:
         _read_tagged_dates(order)
@@ -135,6 +173,12 @@ def _tag_date(value: object) -> dict[str, str]:
 
 _encoder = JSONEncoder(ensure_ascii=False, default=_tag_date)
 _decoder = JSONDecoder()
+
+# How many orders are read in one go: enough to share keys, few enough for a processor's cache.
+_TOGETHER = 32
+# No stored text can hold this, so that none can close an order and open another unnoticed.
+_BETWEEN = urandom(16).hex()
+_JOINT = f',"{_BETWEEN}",'
 
 
 def _escape_surrogates(text: str) -> str:

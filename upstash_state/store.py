@@ -17,7 +17,7 @@ from .errors import (
     UpstashError,
 )
 from .restore import Walk
-from .serialization import deserialize_order, serialize_order
+from .serialization import deserialize_order, deserialize_orders, serialize_order
 from .unchanged import Unchanged
 
 TYPE_CHECKING = False
@@ -158,11 +158,10 @@ class OrderStore:
         """All orders with their ids, like `get_all`, but holding one page of them at a time."""
         try:
             for page in self.iter_texts():
-                for order_id, text in page:
-                    try:
-                        order = deserialize_order(text)
-                    except OrderUnreadableError as error:
-                        _log_unreadable(order_id, error)
+                orders = deserialize_orders([text for _, text in page])
+                for (order_id, _), order in zip(page, orders):
+                    if isinstance(order, OrderUnreadableError):
+                        _log_unreadable(order_id, order)
                     else:
                         yield order_id, order
         except UpstashError as error:
