@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import Future, ProcessPoolExecutor
 from time import monotonic
 
 import pytest
 from fault_matrix import EIGHT, MARGIN, Report, run
-from faults import FAULTS, Connection, Fault, FaultServer, wire
+from faults import FAULTS, Fault, FaultServer, wire
 
 import upstash_state
 from upstash_state.errors import UnavailableError
@@ -139,24 +137,6 @@ def test_what_refused_a_connection_is_asked_again(server: FaultServer) -> None:
     assert transport.run(["PING"], repeatable=True) == "PONG"
     assert len(pauses) == 1
     transport.close()
-
-
-def test_that_all_kept_connections_are_forgotten_costs_one_wait(
-    server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "1")
-    assert upstash_state.redis_save_order("1", {}) is True
-    together = threading.Barrier(8)
-
-    def answer(connection: Connection) -> None:
-        together.wait(10)
-        connection.reply()
-
-    server.plan(replace(wire.never_answers, act=answer), times=8)
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(upstash_state.redis_get_order, "1" * 8)) == [{}] * 8
-    server.plan(wire.kept_connection_swallowed, times=None)
-    assert upstash_state.redis_get_order("1") == {}
 
 
 @pytest.mark.parametrize(

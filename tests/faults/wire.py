@@ -181,7 +181,7 @@ def headers_trickled(connection: Connection) -> None:
 
 @WIRE.enter(Kind.SILENT, "time", tls=True)
 def body_trickled(connection: Connection) -> None:
-    answer = response(connection.run() + b" " * 1000)
+    answer = response(connection.run() + b" " * 60)
     start = answer.index(b"\r\n\r\n") + 4
     connection.send(answer[:start])
     connection.trickle(answer[start:])
@@ -192,7 +192,7 @@ def body_trickled(connection: Connection) -> None:
 def chunks_trickled(connection: Connection) -> None:
     connection.run()
     connection.send(response(b"", headers=CHUNKED))
-    connection.trickle(b"1\r\n \r\n" * 200)
+    connection.trickle(b"1\r\n \r\n" * 12)
     connection.close()
 
 
@@ -219,8 +219,9 @@ def header_without_a_colon(connection: Connection) -> None:
 @WIRE.enter(Kind.SILENT, "time")
 def endless_100_continue(connection: Connection) -> None:
     connection.run()
-    while not connection.server.closing.wait(0.001):
+    for _ in range(5000):
         connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
+        connection.server.closing.wait(0.001)
 
 
 @WIRE.enter(Kind.HARMLESS)
@@ -241,6 +242,8 @@ def continue_100_first(connection: Connection) -> None:
 def early_hints_103_first(connection: Connection) -> None:
     """If the hints are taken for the answer, the answer is taken for that of the next request."""
     connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+    # Time for the next request, if the client thinks that this one is done with.
+    connection.server.closing.wait(0.05)
     connection.reply()
 
 
