@@ -1,0 +1,53 @@
+"""A thousand calls while Redis is down: three of them notice."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any
+
+import pytest
+from faults import FAULTS, FaultServer
+
+from upstash_state import connections, redis_save_order, reset_client
+
+BUDGET = 0.5
+FAULT = {fault.name: fault for fault in FAULTS}
+
+
+@pytest.mark.parametrize(
+    "name", ["refused", "never_answers", "headers_trickled", "body_trickled", "html_with_200"]
+)
+def test_after_three_failures_the_network_is_left_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
+    enter = connections.Attempt.__enter__
+
+    def counted(attempt: connections.Attempt) -> Any:
+        nonlocal attempts
+        attempts += 1
+        return enter(attempt)
+
+    with FaultServer() as server:
+        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", server.url)
+        monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", server.token)
+        monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", str(BUDGET))
+        reset_client()
+        assert redis_save_order("5866", {})
+        server.plan(FAULT[name], None)
+        monkeypatch.setattr(connections.Attempt, "__enter__", counted)
+        begin = monotonic()
+        for _ in range(3):
+            assert redis_save_order("5866", {}) is False
+        # Three budgets and what a loaded machine adds; without a bound it would be half a minute.
+        assert monotonic() - begin < 3 * BUDGET * 1.1 + 1
+        noticed = attempts
+        for _ in range(997):
+            assert redis_save_order("5866", {}) is False
+        assert attempts == noticed > 0
+        reset_client()
+    errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len([record for record in errors if "Failed to save order" in record.message]) == 3
+    assert len([record for record in errors if "calls in a row" in record.message]) == 1
+    assert len(errors) == 4
