@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -20,22 +21,16 @@ IMPORTS = {
 }
 
 _RESTORE = """
-import gc, json, sys
-from pathlib import Path
+import gc, json, tracemalloc
 from upstash_state import redis_get_all_orders, redis_get_order
-
-def kilobytes(name):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
 
 assert redis_get_order("0")
 gc.collect()
-before = kilobytes("VmRSS")
+tracemalloc.start()
 orders = redis_get_all_orders()
-peak = kilobytes("VmHWM")
 gc.collect()
-print(json.dumps([len(orders), peak - before, kilobytes("VmRSS") - before]))
+result, peak = tracemalloc.get_traced_memory()
+print(json.dumps([len(orders), peak, result]))
 """
 
 
@@ -49,13 +44,14 @@ def imports(rounds: int) -> dict[str, Times]:
 
 
 def restore_memory(stub: Stub, size: int) -> tuple[int, int]:
-    """Bytes that a restore took at its peak, and that its result takes (Linux's resident set)."""
+    """Bytes that a restore holds at its peak, and that its result holds."""
+    credentials = {"UPSTASH_REDIS_REST_URL": stub.url, "UPSTASH_REDIS_REST_TOKEN": str(size)}
     done = subprocess.run(
         [sys.executable, "-c", _RESTORE],
-        env={"UPSTASH_REDIS_REST_URL": stub.url, "UPSTASH_REDIS_REST_TOKEN": str(size)},
+        env={**os.environ, **credentials},
         stdout=subprocess.PIPE,
         check=True,
     )
     restored, peak, result = json.loads(done.stdout)
     assert restored == size
-    return peak * 1024, result * 1024
+    return peak, result

@@ -42,18 +42,26 @@ def _spread(values: list[float]) -> tuple[float, float, float]:
     return median(values), values[quarter], values[-1 - quarter]
 
 
-def in_turns(samples: Mapping[str, Sample], rounds: int) -> dict[str, list[float]]:
+def in_turns(
+    samples: Mapping[str, Sample], rounds: int, *, tidy: bool = False
+) -> dict[str, list[float]]:
     """Take a sample of each in every round, another one first each time.
 
     Nothing is thrown away but one round at the start, in which connections are opened.
+
+    Args:
+        samples: What to time, by name.
+        rounds: How many samples to take of each.
+        tidy: Whether to collect garbage before each, so that what the one before left behind is
+            not this one's to clear away.
     """
     times: dict[str, list[float]] = {name: [] for name in samples}
     names = list(samples)
     for turn in range(-1, rounds):
         for place in range(len(names)):
             name = names[(turn + place) % len(names)]
-            # What the one before left behind is not this one's to clear away.
-            gc.collect()
+            if tidy:
+                gc.collect()
             seconds = samples[name]()
             if turn >= 0:
                 times[name].append(seconds)
