@@ -861,10 +861,19 @@ class TestUpstashsOwnSdk:
             assert client.get("order:2") == "from TCP"
 
 
+# A shell lets what it starts in the background, such as a CI run, overlook Ctrl-C.
+SERVE = """
+import signal
+from upstash_state.local import serve
+signal.signal(signal.SIGINT, signal.default_int_handler)
+raise SystemExit(serve(0, None, None))
+"""
+
+
 class TestServe:
     def test_it_says_what_to_export_and_ends_on_ctrl_c(self) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from upstash_state.local import *; exit(serve(0, None, None))"],
+            [sys.executable, "-c", SERVE],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -58,6 +58,8 @@ class Process:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(LIMIT)
         self._reader.join(LIMIT)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """The first line that matches a regular expression, waited for."""
