@@ -336,6 +336,39 @@ def test_an_order_with_a_circle_is_refused(connected: LocalEndpoint) -> None:
     assert redis_save_order("5866", order) is False
 
 
+class Unwritable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("order_id", "shown"),
+    [
+        ("two\nlines", "'two\\nlines'"),
+        ("\ud83d", "'\\ud83d'"),
+        (10**5000, "<int of too many digits>"),
+        (Unwritable(), "<Unwritable>"),
+        (None, "<NoneType>"),
+    ],
+    ids=["lines", "surrogate", "huge", "unwritable", "none"],
+)
+def test_whatever_an_id_is_the_log_names_it_in_one_line(
+    mock: Any, order_id: Any, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mock.post(URL, json={"result": 7})
+    assert redis_save_order(order_id, {}) is False
+    assert redis_get_order(order_id) is None
+    assert redis_delete_order(order_id) in (True, False)
+    assert f"Failed to save order {shown} to Redis: " in caplog.text
+
+
+@pytest.mark.parametrize("orders", [None, 7, [{}], {"1": None}, {None: {}}])
+def test_whatever_is_saved_as_many_nothing_leaves(mock: Any, orders: Any) -> None:
+    mock.post(URL, json={"result": "OK"})
+    mock.post(URL + "/pipeline", json=[])
+    assert redis_save_orders(orders) == 0
+
+
 def test_an_unreadable_order_is_none(connected: LocalEndpoint) -> None:
     client = get_redis_client()
     assert client is not None

@@ -59,7 +59,9 @@ def redis_save_order(order_id: str | int, order_data: dict[str, Any]) -> bool:
             store.save(order_id, order_data)
         return True
     except Exception as error:
-        _log(error, "redis_save_order", f"Failed to save order {order_id} to Redis", order_id)
+        _log(
+            error, "redis_save_order", f"Failed to save order {_shown(order_id)} to Redis", order_id
+        )
         return False
 
 
@@ -77,7 +79,9 @@ def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
         with shared.call() as store:
             return store.get(order_id)
     except Exception as error:
-        _log(error, "redis_get_order", f"Failed to get order {order_id} from Redis", order_id)
+        _log(
+            error, "redis_get_order", f"Failed to get order {_shown(order_id)} from Redis", order_id
+        )
         return None
 
 
@@ -95,7 +99,12 @@ def redis_delete_order(order_id: str | int) -> bool:
             store.delete(order_id)
         return True
     except Exception as error:
-        _log(error, "redis_delete_order", f"Failed to delete order {order_id} from Redis", order_id)
+        _log(
+            error,
+            "redis_delete_order",
+            f"Failed to delete order {_shown(order_id)} from Redis",
+            order_id,
+        )
         return False
 
 
@@ -143,8 +152,17 @@ def redis_save_orders(orders: Mapping[str, dict[str, Any]]) -> int:
         _log_unsaved(error)
         return len(error.saved)
     except Exception as error:
-        _log(error, "redis_save_orders", f"Failed to save {len(orders)} orders to Redis")
+        _log(error, "redis_save_orders", "Failed to save orders to Redis")
         return 0
+
+
+def _shown(order_id: object) -> str:
+    # In one line, and without a chance to raise: it may be anything that an app calls an id.
+    try:
+        text = str(order_id) if isinstance(order_id, (str, int)) else f"<{type(order_id).__name__}>"
+    except ValueError:
+        text = "<int of too many digits>"
+    return text if text.isprintable() else ascii(text)
 
 
 def _log_unsaved(error: SaveManyError) -> None:
@@ -154,7 +172,7 @@ def _log_unsaved(error: SaveManyError) -> None:
     for ids in by_cause.values():
         cause = error.failed[ids[0]]
         if len(ids) == 1:
-            message = f"Failed to save order {ids[0]} to Redis"
+            message = f"Failed to save order {_shown(ids[0])} to Redis"
             _log(cause, "redis_save_orders", message, ids[0])
         else:
             _log(cause, "redis_save_orders", f"Failed to save {len(ids)} orders to Redis")

@@ -287,7 +287,11 @@ class OrderStore:
     def _key(self, order_id: str | int) -> str:
         if isinstance(order_id, bool) or not isinstance(order_id, (str, int)):
             raise DataError(f"an order id must be str or int, not {type(order_id).__name__}")
-        return f"{self.prefix}{order_id}"
+        try:
+            return f"{self.prefix}{order_id}"
+        except ValueError as error:
+            # Python writes no int of more than 4300 digits (sys.set_int_max_str_digits).
+            raise DataError(f"an order id that is no id: {error}") from None
 
     def _order_id(self, key: str) -> str:
         return key.removeprefix(self.prefix)
