@@ -22,6 +22,10 @@ BLOCKS = [
 
 @pytest.mark.parametrize("code", BLOCKS)
 def test_every_python_block_of_the_readme_runs(endpoint: LocalEndpoint, code: str) -> None:
+    run(endpoint, code)
+
+
+def run(endpoint: LocalEndpoint, code: str) -> None:
     environ = {
         **os.environ,
         "UPSTASH_REDIS_REST_URL": endpoint.url,
@@ -32,6 +36,20 @@ def test_every_python_block_of_the_readme_runs(endpoint: LocalEndpoint, code: st
     )
     assert result.returncode == 0, result.stderr
     assert "Failed" not in result.stderr
+
+
+COROUTINE = """
+from fastapi.testclient import TestClient
+
+client = TestClient(app)
+assert client.put("/orders/5866", json={"status": "new"}).json() == {"saved": True}
+assert redis_get_all_orders() == {"5866": {"status": "new"}}
+"""
+
+
+def test_the_coroutine_saves(endpoint: LocalEndpoint) -> None:
+    (code,) = [code for code in BLOCKS if "FastAPI(" in code]
+    run(endpoint, code + COROUTINE)
 
 
 def test_the_readme_has_blocks_to_run() -> None:
