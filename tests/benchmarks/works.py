@@ -18,6 +18,7 @@ from .contenders import (
     Module,
     ModuleInLoop,
     ModuleSkipping,
+    ModuleUncollected,
     Orders,
     RedisPy,
     Sdk,
@@ -179,7 +180,7 @@ class SaveState(Work):
 
 
 class Restore(Work):
-    kinds = (Module, Sdk, SdkAsOriginal, RedisPy, Floor)
+    kinds = (Module, ModuleUncollected, Sdk, SdkAsOriginal, RedisPy, Floor)
 
     def __init__(self, size: int) -> None:
         self.name = f"restore {size:,}"
