@@ -173,7 +173,9 @@ class _Connection(HTTPConnection):
         else:
             self._pieces.append(data)
 
-    def getresponse(self) -> Any:
+    def getresponse(self, **_: Any) -> Any:
+        # Before 2.0, urllib3 passes an argument of Python 2's, and a TypeError would become the
+        # context, so the told cause, of what fails here.
         attempt = _using.attempt
         if attempt is not None:
             attempt.awaits_answer()
@@ -295,6 +297,8 @@ def tls_context() -> ssl.SSLContext:
         OSError: The bundle cannot be read.
     """
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    # Before 2.0, urllib3 turns it off to compare names itself, with a log line of its own.
+    context.check_hostname = True
     context.sslsocket_class = _TLSSocket
     # The two variables that requests reads, in its order.
     bundle = (

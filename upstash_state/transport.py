@@ -40,7 +40,9 @@ FIRST_PAUSE = 0.1
 # A request may have 10 MB (free and pay-as-you-go plans), and JSON may write a byte as six.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # Before 2.6, urllib3 unpacks at once what it reads at once, and gzip can make a byte 1,032.
-CHUNK = 64 * 1024
+CHUNK = 32 * 1024
+
+LONGEST_SYNC_TOKEN = 1000
 
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -220,8 +222,14 @@ class Transport:
         if isinstance(answer, Failure):
             answer.passing |= attempt.answered and _may_be_cut(response, data)
         else:
-            self._sync_token = response.headers.get("Upstash-Sync-Token", self._sync_token)
+            self._take_sync_token(response.headers.get("Upstash-Sync-Token", ""))
         return answer
+
+    def _take_sync_token(self, token: str) -> None:
+        # It goes into the head of every request from now on, where servers refuse what is odd or
+        # long (nginx: 8 KB in a line).
+        if 0 < len(token) <= LONGEST_SYNC_TOKEN and token.isascii() and token.isprintable():
+            self._sync_token = token
 
     def _prepare(self, path: str, body: bytes) -> tuple[Adapter, PreparedRequest]:
         with self._lock:

@@ -107,6 +107,9 @@ class FaultServer:
 
     def answer(self, request: Request) -> tuple[int, Any]:
         """The status and the JSON value that the protocol asks for."""
+        # nginx's limit, for one (large_client_header_buffers).
+        if any(len(value) > 8000 for value in request.headers.values()):
+            return 431, {"error": "ERR header too large"}
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return 401, {"error": "WRONGPASS invalid or missing auth token"}
         # One of the real servers refuses any other, even with a charset.
