@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import http.client
 import json
 import time
 import traceback
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 import responses
+import urllib3
 
 from upstash_state.breaker import Breaker
 from upstash_state.budget import time_budget
@@ -99,6 +101,24 @@ def test_a_broken_connection_is_tried_again(
     endpoint.post(URL, body=error)
     endpoint.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
+
+
+@pytest.mark.parametrize(
+    ("cause", "shown"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (http.client.RemoteDisconnected("Remote end closed"), "closed without an answer"),
+        (http.client.IncompleteRead(b"x", 7), "closed in the middle of the answer"),
+        (http.client.BadStatusLine("SSH-2.0"), r"what came back is not HTTP \(BadStatusLine\)"),
+    ],
+)
+def test_a_broken_connection_is_explained(
+    endpoint: Any, transport: Transport, cause: Exception, shown: str
+) -> None:
+    error = urllib3.exceptions.ProtocolError("Connection aborted.", cause)
+    endpoint.post(URL, body=requests.ConnectionError(error))
+    with pytest.raises(UnavailableError, match=f"connection to the endpoint failed: {shown}$"):
+        transport.run(["GET", "k"], repeatable=True)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(500, 1), (502, 1), (503, 1), (504, 1), (429, 2)])

@@ -82,10 +82,7 @@ def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
         return Failure(EndpointTimeoutError(text), passing=True, may_have_run=may_have_run)
     if isinstance(error, ContentDecodingError):
         return Failure(UnavailableError("the answer could not be decompressed"))
-    reason = next(
-        (link.strerror for link in reversed(chain) if isinstance(link, OSError) and link.strerror),
-        type(chain[-1]).__name__,
-    )
+    reason = _reason(chain)
     if any(isinstance(link, SSLError) for link in chain):
         reason = f"TLS: {reason}"
     return Failure(
@@ -107,6 +104,22 @@ def retry_after(header: str | None) -> float | None:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time())
     except (ValueError, OverflowError):
         return None
+
+
+def _reason(chain: list[BaseException]) -> str:
+    from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+
+    for link in reversed(chain):
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+    last = chain[-1]
+    if isinstance(last, RemoteDisconnected):
+        return "closed without an answer"
+    if isinstance(last, IncompleteRead):
+        return "closed in the middle of the answer"
+    if isinstance(last, (HTTPException, ValueError)):
+        return f"what came back is not HTTP ({type(last).__name__})"
+    return type(last).__name__
 
 
 def _tunnel_status(chain: list[BaseException]) -> int | None:
