@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from requests import PreparedRequest, Response
 
-    from .connections import Adapter, Attempt
+    from .connections import Adapter
     from .settings import Secret
+    from .sockets import Attempt
 
 COMMAND, PIPELINE, TRANSACTION = "/", "/pipeline", "/multi-exec"
 
@@ -84,7 +85,6 @@ class Transport:
         self._pid = os.getpid()
         self._lock = Lock()
         self._adapter: Adapter | None = None
-        self._template: PreparedRequest | None = None
         #: The last Upstash-Sync-Token. Sent back, it makes a replicated database show this client
         #: all that it wrote (docs: redis/howto/readyourwrites).
         self._sync_token: str | None = None
@@ -169,7 +169,7 @@ class Transport:
     def _until(
         self, deadline: float, path: str, body: bytes, expected: int | None, repeatable: bool
     ) -> Any:
-        from .connections import Attempt
+        from .sockets import Attempt
 
         retries = 0
         fresh_only = False
@@ -233,31 +233,23 @@ class Transport:
 
     def _prepare(self, path: str, body: bytes) -> tuple[Adapter, PreparedRequest]:
         with self._lock:
-            if self._adapter is None or self._template is None:
+            if self._adapter is None:
                 from urllib.parse import urlsplit
-
-                from requests import Request
 
                 from .connections import Adapter
                 from .settings import Secret
 
+                headers = {
+                    "Authorization": Secret(f"Bearer {self._token}"),
+                    "Content-Type": "application/json",
+                    "Accept-Encoding": "gzip",
+                    "User-Agent": "upstash-state",
+                }
                 # Plain http to loopback through a proxy would send the token over the network.
                 loopback = is_loopback(urlsplit(self.url).hostname or "")
-                self._adapter = Adapter(self.url, use_proxies=not loopback)
-                self._template = Request("POST", self.url + COMMAND).prepare()
-                self._template.headers.update(
-                    {
-                        "Authorization": Secret(f"Bearer {self._token}"),
-                        "Content-Type": "application/json",
-                        "Accept-Encoding": "gzip",
-                        "User-Agent": "upstash-state",
-                    }
-                )
-            adapter, template = self._adapter, self._template
-        request = template.copy()
-        request.url = self.url + path
-        request.body = body
-        request.headers["Content-Length"] = str(len(body))
+                self._adapter = Adapter(self.url, headers, use_proxies=not loopback)
+            adapter = self._adapter
+        request = adapter.prepare(self.url + path, body)
         if self._sync_token is not None:
             request.headers["Upstash-Sync-Token"] = self._sync_token
         return adapter, request
