@@ -6,7 +6,6 @@ differs is the way to the database.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Iterable
@@ -63,30 +62,17 @@ class Module:
 class ModuleInLoop(Module):
     """upstash_state in an app whose import line is all that was changed."""
 
-    name = "upstash_state, order by order"
+    name = "one by one"
 
     def save_all(self, orders: Orders) -> None:
         for order_id, order in orders.items():
             self.save(order_id, order)
 
 
-class ModuleUncollected(Module):
-    """upstash_state in an app that pauses Python's garbage collector while it restores."""
-
-    name = "upstash_state, gc paused"
-
-    def restore(self) -> Orders:
-        gc.disable()
-        try:
-            return super().restore()
-        finally:
-            gc.enable()
-
-
 class ModuleSkipping:
     """upstash_state with UPSTASH_STATE_SKIP_UNCHANGED, beside one without in the same process."""
 
-    name = "upstash_state, skip unchanged"
+    name = "skip unchanged"
 
     def __init__(self, url: str, token: str) -> None:
         self._client = UpstashRedis(url, token)
@@ -102,7 +88,7 @@ class ModuleSkipping:
 class Sdk:
     """upstash-redis, used well: one command an order, pipelines, SCAN + MGET."""
 
-    name = "upstash-redis, used well"
+    name = "upstash-redis"
 
     def __init__(self, url: str, token: str) -> None:
         self._redis = upstash_redis.Redis(url, token)
@@ -139,7 +125,7 @@ class Sdk:
 class SdkAsOriginal(Sdk):
     """upstash-redis, used as the TCP module uses Redis: SET and EXPIRE, KEYS and a GET each."""
 
-    name = "upstash-redis, as the original"
+    name = "upstash-redis, as original"
 
     def save(self, order_id: str, order: Order) -> None:
         key = f"order:{order_id}"
@@ -168,7 +154,7 @@ class SdkAsOriginal(Sdk):
 class RedisPy:
     """redis-py over TCP to a real Redis, used as the TCP module uses it."""
 
-    name = "redis-py over TCP, as the original"
+    name = "redis-py over TCP, as original"
 
     def __init__(self, port: int, database: int) -> None:
         self._redis = redis.Redis(port=port, db=database, decode_responses=True)

@@ -18,7 +18,6 @@ from .contenders import (
     Module,
     ModuleInLoop,
     ModuleSkipping,
-    ModuleUncollected,
     Orders,
     RedisPy,
     Sdk,
@@ -154,7 +153,7 @@ class SaveState(Work):
         self.name = f"save {changing} changed of {STATE}"
         self.kinds = (Module, ModuleInLoop, Sdk, SdkAsOriginal, RedisPy, Floor)
         if changing < STATE:
-            self.kinds = (Module, ModuleSkipping, *self.kinds[1:])
+            self.kinds = (*self.kinds[:2], ModuleSkipping, *self.kinds[2:])
         self._changing = changing
         self._orders = state()
         self._turns = count()
@@ -180,7 +179,7 @@ class SaveState(Work):
 
 
 class Restore(Work):
-    kinds = (Module, ModuleUncollected, Sdk, SdkAsOriginal, RedisPy, Floor)
+    kinds = (Module, Sdk, SdkAsOriginal, RedisPy, Floor)
 
     def __init__(self, size: int) -> None:
         self.name = f"restore {size:,}"
