@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import time
 from typing import Any
 
-from requests import Response
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies, select_proxy
@@ -19,8 +19,7 @@ from .sockets import connect, current_attempt, tls_context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-
-    from requests import PreparedRequest
+    from collections.abc import Mapping
 
 # Load balancers drop idle connections after 60 s (AWS ALB's default) or more, some without telling
 # the client; below that, a kept connection can be expected to live.

@@ -10,8 +10,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy
 
-from ..connections import Attempt, connect, resolve, tls_context
 from ..settings import Settings, is_loopback
+from ..sockets import Attempt, connect, resolve, tls_context
 from .doctor_finding import Finding, Wrong, ok
 
 # OpenSSL's numbers (x509_vfy.h) for what certificates are refused for.
