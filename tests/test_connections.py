@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis, connections
+from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis, connections, sockets
 from upstash_state.local import LocalEndpoint
 
 
@@ -82,9 +82,7 @@ def dropped_in_silence(redis: UpstashRedis, number: int = 1) -> Iterator[list[so
         if connection.sock is not None:
             socket.close(connection.sock.detach())
         near, silent = socket.socketpair()
-        connection.sock = connections._Socket(
-            near.family, near.type, near.proto, fileno=near.detach()
-        )
+        connection.sock = sockets.Socket(near.family, near.type, near.proto, fileno=near.detach())
         connection.last_used = time.time()
         far.append(silent)
     for connection in kept:
@@ -175,6 +173,18 @@ def test_a_name_that_resolves_slowly_does_not_hold_the_call(
     assert lookups() == []
 
 
+def test_where_no_thread_can_be_started_the_name_is_looked_up_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert 7 in {info[4][1] for info in sockets.resolve("localhost", 7)}
+    assert sockets._lookups == {}
+
+
 def test_a_name_that_does_not_exist_is_an_error_like_any_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -205,7 +215,7 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname()),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
     ]
-    monkeypatch.setattr(connections, "resolve", lambda host, port: addresses)
+    monkeypatch.setattr(sockets, "resolve", lambda host, port: addresses)
     redis = UpstashRedis(endpoint.url, endpoint.token, timeout=1)
     assert redis.ping()
     for sock in (*queued, full):

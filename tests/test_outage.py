@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from faults import FAULTS, FaultServer
 
-from upstash_state import connections, redis_save_order, reset_client
+from upstash_state import redis_save_order, reset_client, sockets
 
 BUDGET = 0.5
 FAULT = {fault.name: fault for fault in FAULTS}
@@ -22,9 +22,9 @@ def test_after_three_failures_the_network_is_left_alone(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts = 0
-    enter = connections.Attempt.__enter__
+    enter = sockets.Attempt.__enter__
 
-    def counted(attempt: connections.Attempt) -> Any:
+    def counted(attempt: sockets.Attempt) -> Any:
         nonlocal attempts
         attempts += 1
         return enter(attempt)
@@ -36,7 +36,7 @@ def test_after_three_failures_the_network_is_left_alone(
         reset_client()
         assert redis_save_order("5866", {})
         server.plan(FAULT[name], None)
-        monkeypatch.setattr(connections.Attempt, "__enter__", counted)
+        monkeypatch.setattr(sockets.Attempt, "__enter__", counted)
         begin = monotonic()
         for _ in range(3):
             assert redis_save_order("5866", {}) is False
