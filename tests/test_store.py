@@ -49,6 +49,26 @@ def commands(endpoint: LocalEndpoint) -> int:
     return endpoint.usage().commands
 
 
+def test_a_store_is_made_from_the_environment(
+    endpoint: LocalEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {
+        "UPSTASH_REDIS_REST_URL": endpoint.url,
+        "UPSTASH_REDIS_REST_TOKEN": endpoint.token,
+        "UPSTASH_STATE_PREFIX": "shop:",
+        "UPSTASH_STATE_TTL": "60",
+        "UPSTASH_STATE_TIMEOUT": "2",
+        "UPSTASH_STATE_SKIP_UNCHANGED": "soon",
+    }
+    store = OrderStore.from_env(environ)
+    store.save("1", {})
+    store.save("1", {})
+    assert commands(endpoint) == 2
+    assert 50 < store.client.ttl("shop:1") <= 60
+    assert store.client.timeout == 2
+    assert "UPSTASH_STATE_SKIP_UNCHANGED is not a number of seconds" in caplog.text
+
+
 def test_an_order_that_is_none_is_told_from_one_that_is_not_there(store: OrderStore) -> None:
     store.client.set("order:bad", "no json")
     with pytest.raises(OrderUnreadableError):

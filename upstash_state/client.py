@@ -47,7 +47,11 @@ class UpstashRedis:
     ) -> None:
         # First, so that no traceback with local variables shows it.
         token = secret = check_token(token)
-        self._transport = Transport(check_url(url, allow_http=allow_http), secret, timeout=timeout)
+        #: Where the endpoint is.
+        self.url = check_url(url, allow_http=allow_http)
+        #: Seconds that one request may take in all.
+        self.timeout = timeout
+        self._transport = Transport(self.url, secret, timeout=timeout)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> UpstashRedis:
@@ -69,7 +73,7 @@ class UpstashRedis:
         )
 
     def __repr__(self) -> str:
-        return f"<UpstashRedis {self._transport.url}>"
+        return f"<UpstashRedis {self.url}>"
 
     def __enter__(self) -> UpstashRedis:
         return self

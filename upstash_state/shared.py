@@ -9,7 +9,6 @@ from threading import Lock
 from time import monotonic
 
 from .budget import deadline_within, time_budget
-from .client import UpstashRedis
 from .errors import (
     CircuitOpenError,
     MissingCredentialsError,
@@ -17,7 +16,6 @@ from .errors import (
     SettingsError,
     UpstashError,
 )
-from .settings import Settings
 from .store import OrderStore
 
 TYPE_CHECKING = False
@@ -33,7 +31,6 @@ class Shared:
     def __init__(self) -> None:
         self._complaint: str | None = None
         self._store: OrderStore | None = None
-        self._timeout = 0.0
         self._tested = False
         self._tests_failed = 0
         self._last_failure: UpstashError | None = None
@@ -55,7 +52,7 @@ class Shared:
             CircuitOpenError: The endpoint is left alone for now.
         """
         store = self._made()
-        with time_budget(self._timeout):
+        with time_budget(store.client.timeout):
             self._test(store)
             yield store
 
@@ -75,8 +72,10 @@ class Shared:
             store.client.close()
 
     def _made(self) -> OrderStore:
-        if self._store is not None:
-            return self._store
+        # Read once: a reset may come in between.
+        store = self._store
+        if store is not None:
+            return store
         with self._making:
             if self._store is None:
                 self._store = self._make()
@@ -84,28 +83,13 @@ class Shared:
 
     def _make(self) -> OrderStore:
         try:
-            settings = Settings(os.environ)
-            client = UpstashRedis(
-                settings.url,
-                settings.token,
-                timeout=settings.timeout,
-                allow_http=settings.allow_http,
-            )
+            return OrderStore.from_env()
         except MissingCredentialsError:
             self._complain("Redis credentials not found - persistence disabled")
             raise
         except SettingsError as error:
             self._complain(f"{error} - persistence disabled")
             raise
-        for complaint in settings.complaints:
-            log.warning(complaint)
-        self._timeout = settings.timeout
-        return OrderStore(
-            client,
-            prefix=settings.prefix,
-            ttl=settings.ttl,
-            skip_unchanged=settings.skip_unchanged,
-        )
 
     def _complain(self, complaint: str) -> None:
         if complaint != self._complaint:
@@ -116,7 +100,7 @@ class Shared:
         if self._tested:
             return
         failed_before = self._tests_failed
-        left = deadline_within(self._timeout) - monotonic()
+        left = deadline_within(store.client.timeout) - monotonic()
         if not self._testing.acquire(timeout=max(left, 0)):
             raise NotConnectedError("the first connection was not made within the time budget")
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from logging import getLogger
 from time import perf_counter, time
 
 from .batches import Save, cut
+from .client import UpstashRedis
 from .errors import (
     AnswerError,
     DataError,
@@ -18,14 +20,13 @@ from .errors import (
 )
 from .restore import Walk
 from .serialization import deserialize_order, deserialize_orders, serialize_order
+from .settings import Settings
 from .unchanged import Unchanged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
-
-    from .client import UpstashRedis
 
 log = getLogger("upstash_state")
 
@@ -97,6 +98,32 @@ class OrderStore:
         self._clock = clock
         self._unchanged = Unchanged(skip_unchanged, clock)
         self._counted: tuple[float, int] | None = None
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> OrderStore:
+        """A store as the environment's UPSTASH_… variables say, as the functions use it.
+
+        Args:
+            environ: The variables; `os.environ` when left out.
+
+        Raises:
+            MissingCredentialsError: The environment names no database.
+            SettingsError: What it names cannot be used.
+        """
+        settings = Settings(os.environ if environ is None else environ)
+        for complaint in settings.complaints:
+            log.warning(complaint)
+        return cls(
+            UpstashRedis(
+                settings.url,
+                settings.token,
+                timeout=settings.timeout,
+                allow_http=settings.allow_http,
+            ),
+            prefix=settings.prefix,
+            ttl=settings.ttl,
+            skip_unchanged=settings.skip_unchanged,
+        )
 
     def __repr__(self) -> str:
         return f"<OrderStore {self.prefix!r} in {self.client!r}>"

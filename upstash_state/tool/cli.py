@@ -97,18 +97,11 @@ def _log_lines() -> Iterator[_LogLines]:
 @contextmanager
 def _store() -> Iterator[tuple[OrderStore, str]]:
     """The store that the environment names, and what a person may call it."""
-    from ..client import UpstashRedis
-    from ..settings import Settings
     from ..store import OrderStore
 
-    settings = Settings(os.environ)
-    for complaint in settings.complaints:
-        _complain(complaint)
-    with UpstashRedis(
-        settings.url, settings.token, timeout=settings.timeout, allow_http=settings.allow_http
-    ) as client:
-        store = OrderStore(client, prefix=settings.prefix, ttl=settings.ttl)
-        yield store, f"{settings.url}, keys {settings.prefix}*"
+    store = OrderStore.from_env()
+    with store.client:
+        yield store, f"{store.client.url}, keys {store.prefix}*"
 
 
 def _parser() -> argparse.ArgumentParser:
