@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .contenders import Floor, Module, ModuleInLoop, ModuleSkipping, RedisPy, Sdk, SdkAsOriginal
 from .goals import Goal
@@ -27,21 +27,11 @@ def times_of_works(results: Iterable[Result]) -> str:
 
 def costs_of_works(results: Iterable[Result]) -> str:
     """What each work costs each contender."""
-    columns: dict[str, Callable[[Usage], str]] = {
-        "requests": lambda cost: f"{cost.requests:,}" if cost.requests else "",
-        "commands": lambda cost: f"{cost.commands:,}",
-        "bytes sent": lambda cost: f"{cost.bytes_received:,}",
-        "bytes received": lambda cost: f"{cost.bytes_sent:,}",
-    }
     rows = [
-        [
-            f"{result.work}: {column}",
-            *(shows(result.costs[name]) if name in result.costs else "" for name in _CONTENDERS),
-        ]
+        [result.work, *(_cost(result.costs.get(name)) for name in _CONTENDERS)]
         for result in results
-        for column, shows in columns.items()
     ]
-    return _table(["cost", *_CONTENDERS], rows)
+    return _table(["requests, commands, KB", *_CONTENDERS], rows)
 
 
 def times_of(title: str, times: Mapping[str, Times]) -> str:
@@ -58,6 +48,14 @@ def goals(reached: Iterable[Goal]) -> str:
         verdict = "" if goal.met else "missed"
         rows.append([goal.what, f"{goal.figure:.3g}", spread, limit, verdict])
     return _table(["", "figure", "middle half", "goal", ""], rows)
+
+
+def _cost(cost: Usage | None) -> str:
+    if cost is None:
+        return ""
+    kilobytes = (cost.bytes_received + cost.bytes_sent) / 1000
+    size = f"{kilobytes:,.0f}" if kilobytes >= 10 else f"{kilobytes:.1f}"
+    return f"{f'{cost.requests:,}' if cost.requests else '-'}, {cost.commands:,}, {size}"
 
 
 def _time(times: Times | None) -> str:

@@ -235,7 +235,7 @@ def run(servers: Servers, *, quick: bool, only: str) -> Iterator[Result]:
             servers.fill(work.size)
             partly = quick or work.size > 10_000
             fast = _in_turns(servers, work, rounds, slow=False, partly=partly)
-            slow = _in_turns(servers, work, max(rounds // 4, 3), slow=True, partly=True)
+            slow = _in_turns(servers, work, max(rounds // 2, 3), slow=True, partly=True)
             costs = {
                 kind.name: servers.cost(work, kind)
                 for kind in work.kinds
