@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import upstash_redis
-from benchmarks.month import DAY, MAX_AGE, App, days
+from benchmarks.month import DAY, MAX_AGE, App, days, table
 
 from upstash_state import (
     OrderStore,
@@ -234,3 +234,8 @@ def test_the_worked_example_is_what_the_code_does(
         (saving, checks * cost(plain.count).commands),
         (saving, checking),
     ]
+
+
+def test_the_readme_shows_the_worked_example() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert table(App()) in readme
