@@ -24,12 +24,12 @@ def refused(connection: Connection) -> None:
     """Nobody listens on the port."""
 
 
-@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", stage=Stage.ACCEPTING, tls=True)
+@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", stage=Stage.ACCEPTING, tls=True)
 def reset_when_accepted(connection: Connection) -> None:
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", stage=Stage.ACCEPTING, tls=True)
+@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", stage=Stage.ACCEPTING, tls=True)
 def closed_when_accepted(connection: Connection) -> None:
     connection.close()
 
@@ -63,18 +63,18 @@ def certificate_that_has_expired(connection: Connection) -> None:
     connection.secure(connection.server.certificates.expired)
 
 
-@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", tls=True)
 def reset_before_the_request_is_read(connection: Connection) -> None:
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", tls=True)
 def reset_after_the_request_is_read(connection: Connection) -> None:
     connection.read()
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", tls=True)
 def reset_after_the_command_is_run(connection: Connection) -> None:
     connection.run()
     connection.reset()
@@ -86,7 +86,7 @@ def reset_in_the_middle_of_the_answer(connection: Connection) -> None:
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|Disconnected|EOF", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", tls=True)
 def closed_without_an_answer(connection: Connection) -> None:
     connection.run()
     connection.close()
