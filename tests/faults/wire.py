@@ -80,7 +80,7 @@ def reset_after_the_command_is_run(connection: Connection) -> None:
     connection.reset()
 
 
-@WIRE.enter(Kind.PASSING, "reset|IncompleteRead", tls=True)
+@WIRE.enter(Kind.PASSING, "reset|in the middle", tls=True)
 def reset_in_the_middle_of_the_answer(connection: Connection) -> None:
     connection.send(response(connection.run())[:-3])
     connection.reset()
@@ -104,14 +104,14 @@ def headers_truncated(connection: Connection) -> None:
     connection.close()
 
 
-@WIRE.enter(Kind.PASSING, "IncompleteRead", tls=True)
+@WIRE.enter(Kind.PASSING, "in the middle", tls=True)
 def body_truncated(connection: Connection) -> None:
     body = connection.run()
     connection.reply(body[:-3], headers={"Content-Length": str(len(body))})
     connection.close()
 
 
-@WIRE.enter(Kind.PASSING, "IncompleteRead|chunk", tls=True)
+@WIRE.enter(Kind.PASSING, "in the middle|chunk", tls=True)
 def chunked_body_truncated(connection: Connection) -> None:
     connection.send(_chunked(connection.run())[:-8])
     connection.close()
