@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.month import App, table
 
 from upstash_state.local import LocalEndpoint
 
@@ -55,7 +54,3 @@ def test_the_coroutine_saves(endpoint: LocalEndpoint) -> None:
 
 def test_the_readme_has_blocks_to_run() -> None:
     assert len(BLOCKS) >= 5
-
-
-def test_the_worked_example_is_what_is_computed() -> None:
-    assert table(App()) in README.read_text(encoding="utf-8")
