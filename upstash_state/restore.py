@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from logging import getLogger
-
 from .commands import Cursors
 from .errors import AnswerTooLargeError, RequestTooLargeError, UpstashError
 
@@ -12,8 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .client import UpstashRedis
-
-log = getLogger("upstash_state")
 
 # Redis looks at so many keys for one page. A page of orders of a few KB each stays well below the
 # 10 MB that an answer may have.

@@ -110,16 +110,12 @@ class OrderStore:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
+        client = UpstashRedis.from_env(environ)
         settings = Settings(os.environ if environ is None else environ)
         for complaint in settings.complaints:
             log.warning(complaint)
         return cls(
-            UpstashRedis(
-                settings.url,
-                settings.token,
-                timeout=settings.timeout,
-                allow_http=settings.allow_http,
-            ),
+            client,
             prefix=settings.prefix,
             ttl=settings.ttl,
             skip_unchanged=settings.skip_unchanged,
