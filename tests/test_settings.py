@@ -115,6 +115,7 @@ def test_defaults() -> None:
     settings = Settings(GOOD)
     assert (settings.timeout, settings.ttl, settings.prefix) == (5.0, 604_800, "order:")
     assert (settings.skip_unchanged, settings.allow_http) == (0.0, False)
+    assert (settings.catch_up, settings.background, settings.restore_wait) == (True, 0.0, 0.0)
     assert settings.complaints == []
 
 
@@ -125,11 +126,15 @@ def test_values() -> None:
             "UPSTASH_STATE_TIMEOUT": "2.5",
             "UPSTASH_STATE_TTL": "60",
             "UPSTASH_STATE_PREFIX": "shop:order:",
-            "UPSTASH_STATE_SKIP_UNCHANGED": "300",
+            "UPSTASH_STATE_SKIP_UNCHANGED": "30",
+            "UPSTASH_STATE_CATCH_UP": "0",
+            "UPSTASH_STATE_BACKGROUND": "0.5",
+            "UPSTASH_STATE_RESTORE_WAIT": "60",
         }
     )
     assert (settings.timeout, settings.ttl, settings.prefix) == (2.5, 60, "shop:order:")
-    assert settings.skip_unchanged == 300
+    assert settings.skip_unchanged == 30
+    assert (settings.catch_up, settings.background, settings.restore_wait) == (False, 0.5, 60.0)
     assert settings.complaints == []
 
 
@@ -151,6 +156,9 @@ def test_values() -> None:
         ("UPSTASH_STATE_SKIP_UNCHANGED", "yes", 0.0),
         ("UPSTASH_STATE_SKIP_UNCHANGED", "-5", 0.0),
         ("UPSTASH_STATE_ALLOW_HTTP", "true", False),
+        ("UPSTASH_STATE_CATCH_UP", "no", True),
+        ("UPSTASH_STATE_BACKGROUND", "-1", 0.0),
+        ("UPSTASH_STATE_RESTORE_WAIT", "1min", 0.0),
     ],
 )
 def test_a_bad_value_gets_one_complaint_and_the_default(

@@ -39,15 +39,23 @@ class Settings:
         timeout: Seconds that one call may take in all.
         ttl: Seconds until a saved order expires.
         prefix: What an order's key begins with.
-        skip_unchanged: Seconds for which an unchanged order is not sent again, 0 for never.
+        skip_unchanged: Seconds for which an unchanged order is not sent again, 0 for never. At most
+            half of `ttl`: an order that is never sent expires.
+        catch_up: Whether a save or delete that failed is kept and sent later.
+        background: Seconds for which changes are gathered before a worker thread sends them, 0 for
+            sending each in the caller's thread.
+        restore_wait: Seconds for which a restore keeps trying while the endpoint is unavailable.
         allow_http: Whether plain http may go to hosts other than loopback.
         complaints: Values that could not be used, a sentence each; defaults stand in for them.
     """
 
     __slots__ = (
         "allow_http",
+        "background",
+        "catch_up",
         "complaints",
         "prefix",
+        "restore_wait",
         "skip_unchanged",
         "timeout",
         "token",
@@ -76,6 +84,13 @@ class Settings:
         self.prefix: str = self._read(environ, "UPSTASH_STATE_PREFIX", "order:", _prefix)
         self.skip_unchanged: float = self._read(
             environ, "UPSTASH_STATE_SKIP_UNCHANGED", 0.0, _seconds_or_zero
+        )
+        self.catch_up: bool = self._read(environ, "UPSTASH_STATE_CATCH_UP", True, _flag)
+        self.background: float = self._read(
+            environ, "UPSTASH_STATE_BACKGROUND", 0.0, _seconds_or_zero
+        )
+        self.restore_wait: float = self._read(
+            environ, "UPSTASH_STATE_RESTORE_WAIT", 0.0, _seconds_or_zero
         )
 
     def __repr__(self) -> str:
