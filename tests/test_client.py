@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from enum import Enum, IntEnum
 from typing import Any
 
 import pytest
@@ -363,6 +364,46 @@ def test_an_error_text_is_one_readable_line(
     with pytest.raises(ResponseError) as caught:
         redis.ping()
     assert str(caught.value) == shown
+
+
+class Key(str, Enum):
+    VISITS = "visits"
+
+
+class Size(IntEnum):
+    LARGE = 40
+
+
+class Rate(float, Enum):
+    FULL = 0.19
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        (Key.VISITS, "visits"),
+        (Size.LARGE, "40"),
+        (Rate.FULL, "0.19"),
+        (bytearray(b"visits"), "visits"),
+        (memoryview(b"visits"), "visits"),
+        (1e16, "1e+16"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_argument_is_sent_as_redis_py_sends_it_an_enum_as_its_value(
+    endpoint: Any, redis: UpstashRedis, argument: Any, text: str
+) -> None:
+    endpoint.post(URL, json={"result": "OK"})
+    redis.set(argument, argument)
+    assert sent(endpoint) == ["SET", text, text]
+    endpoint.post(URL, json={"result": [None]})
+    redis.mget(argument)
+    assert sent(endpoint) == ["MGET", text]
+
+
+def test_an_int_that_python_does_not_write_is_refused(redis: UpstashRedis) -> None:
+    with pytest.raises(DataError, match="Exceeds the limit"):
+        redis.set("k", 10**5000)
 
 
 def test_errors_have_one_root() -> None:

@@ -18,8 +18,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from upstash_state import iso8601
-from upstash_state.errors import OrderNotSerializableError, OrderUnreadableError
-from upstash_state.serialization import deserialize_order, deserialize_orders, serialize_order
+from upstash_state.errors import DataError, OrderNotSerializableError, OrderUnreadableError
+from upstash_state.serialization import (
+    deserialize_order,
+    deserialize_orders,
+    order_id_text,
+    serialize_order,
+    shown_order_id,
+)
 
 DATA = Path(__file__).with_name("data")
 STORED_ORDERS = [
@@ -537,3 +543,78 @@ def test_many_orders_share_their_keys() -> None:
     assert isinstance(one, dict)
     assert isinstance(other, dict)
     assert next(iter(one)) is next(iter(other))
+
+
+class OrderId(str, Enum):
+    MAIN = "5866"
+
+
+class Number(IntEnum):
+    MAIN = 5866
+
+
+class Loud(str):
+    def __str__(self) -> str:
+        return "LOUD"
+
+    __repr__ = __str__
+
+
+class LoudNumber(int):
+    def __str__(self) -> str:
+        return "LOUD"
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "order_id",
+    ["5866", 5866, OrderId.MAIN, Number.MAIN, Loud("5866"), LoudNumber(5866)],
+    ids=["str", "int", "str enum", "int enum", "str subclass", "int subclass"],
+)
+def test_an_order_id_is_its_value_on_every_python(order_id: Any) -> None:
+    assert order_id_text(order_id) == shown_order_id(order_id) == "5866"
+    assert type(order_id_text(order_id)) is str
+
+
+class Unwritable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("order_id", "reason", "shown"),
+    [
+        (None, "NoneType, must be str or int", "<NoneType>"),
+        (True, "bool, must be str or int", "<bool>"),
+        (1.5, "float, must be str or int", "<float>"),
+        (b"1", "bytes, must be str or int", "<bytes>"),
+        (["1"], "list, must be str or int", "<list>"),
+        (Unwritable(), "Unwritable, must be str or int", "<Unwritable>"),
+        (10**5000, "Exceeds the limit", "<int>"),
+        ("5866\ud83d", "text with lone surrogates", "'5866\\ud83d'"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_invalid_order_id_is_refused_and_can_still_be_shown(
+    order_id: Any, reason: str, shown: str
+) -> None:
+    with pytest.raises(DataError, match=f"^invalid order id: {reason}"):
+        order_id_text(order_id)
+    assert shown_order_id(order_id) == shown
+
+
+@pytest.mark.parametrize(
+    ("order_id", "shown"),
+    [
+        ("a\nb", "'a\\nb'"),
+        ("\u202eabc", "'\\u202eabc'"),
+        ("\x1b[2J", "'\\x1b[2J'"),
+        ("Zoë 1", "Zoë 1"),
+    ],
+)
+def test_an_order_id_is_shown_on_one_line(order_id: str, shown: str) -> None:
+    assert order_id_text(order_id) == order_id
+    assert shown_order_id(order_id) == shown

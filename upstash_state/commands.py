@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any, Generic, TypeVar
 
-    Argument = str | bytes | int | float
+    Argument = str | bytes | bytearray | memoryview | int | float
     T = TypeVar("T")
     T_co = TypeVar("T_co", covariant=True)
 
@@ -177,29 +177,42 @@ def dbsize() -> Command[int]:
 def encode(value: Argument) -> str:
     """An argument as text. Takes what redis-py takes, and refuses the rest with its error class.
 
+    An Enum that is also text or a number is sent as its value, whatever the Python: `str()` of one
+    gives its name on some.
+
+    Args:
+        value: Text, bytes or a number.
+
     Raises:
-        DataError: It is neither text nor bytes nor a number, or cannot be carried as UTF-8.
+        DataError: It is something else, or cannot be carried as UTF-8.
     """
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         try:
-            return value.decode()
+            return bytes(value).decode()
         except UnicodeDecodeError:
             raise DataError("bytes that are not UTF-8 cannot be sent over the REST API") from None
     if isinstance(value, str):
+        text = str.__str__(value)
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError:
             raise DataError("text with lone surrogates cannot be sent over the REST API") from None
-        return str(value)
+        return text
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(int(value))
+        try:
+            return int.__repr__(value)
+        except ValueError as error:
+            # Python writes no int of more than 4300 digits (sys.set_int_max_str_digits).
+            raise DataError(str(error)) from None
     if isinstance(value, float):
-        return repr(float(value))
+        return float.__repr__(value)
     raise DataError(f"an argument must be str, bytes, int or float, not {type(value).__name__}")
 
 
 def _names(names: Argument | Iterable[Argument], more: tuple[Argument, ...] = ()) -> list[str]:
-    given = (names,) if isinstance(names, (str, bytes, int, float)) else names
+    given = (
+        (names,) if isinstance(names, (str, bytes, bytearray, memoryview, int, float)) else names
+    )
     encoded = [encode(name) for name in (*given, *more)]
     if not encoded:
         raise DataError("at least one key is needed")

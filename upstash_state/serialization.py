@@ -12,7 +12,8 @@ from datetime import datetime
 from json import JSONDecoder, JSONEncoder
 from os import urandom
 
-from .errors import OrderNotSerializableError, OrderUnreadableError
+from .commands import encode
+from .errors import DataError, OrderNotSerializableError, OrderUnreadableError
 
 # What counts as ISO 8601 is what Python 3.11 reads, since stored text must not change its meaning
 # with the Python that restores it. 3.10 reads far less; 3.12 and 3.13 read the same.
@@ -25,6 +26,35 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
+
+
+def order_id_text(order_id: str | int) -> str:
+    """An order id as the text that its key ends with.
+
+    Args:
+        order_id: Any text, or an int, which becomes its decimal digits. An Enum that is also one
+            of these counts as its value.
+
+    Raises:
+        DataError: It is something else, or text that UTF-8 cannot carry.
+    """
+    if not isinstance(order_id, (str, int)) or isinstance(order_id, bool):
+        raise DataError(f"invalid order id: {type(order_id).__name__}, must be str or int")
+    try:
+        return encode(order_id)
+    except DataError as error:
+        raise DataError(f"invalid order id: {error}") from None
+
+
+def shown_order_id(order_id: object) -> str:
+    """Whatever an app calls an order id, on one line, for the log. Does not raise."""
+    try:
+        text = order_id_text(order_id)  # type: ignore[arg-type]
+    except DataError:
+        if not isinstance(order_id, str):
+            return f"<{type(order_id).__name__}>"
+        text = str.__str__(order_id)
+    return text if text.isprintable() else ascii(text)
 
 
 def serialize_order(order_data: dict[str, Any]) -> str:
