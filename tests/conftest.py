@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
 
+from tests.support.servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
 from upstash_state.local import LocalEndpoint
 
 OWN_REDIS = "UPSTASH_STATE_TEST_REDIS_URL"

@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 import upstash_redis
-from benchmarks.month import DAY, MAX_AGE, App, days, table
 
+from tests.benchmarks.month import DAY, MAX_AGE, App, days, table
+from tests.support.paths import README, STORED_ORDERS
 from upstash_state import (
     OrderStore,
     UpstashRedis,
@@ -31,8 +31,7 @@ from upstash_state import (
 from upstash_state.local import LocalEndpoint, Usage
 
 TTL = 604_800
-STORED = (Path(__file__).parent / "data" / "stored-orders.jsonl").read_text(encoding="utf-8")
-TEXT = json.loads(STORED.splitlines()[0])["stored"]
+TEXT = json.loads(STORED_ORDERS.read_text(encoding="utf-8").splitlines()[0])["stored"]
 ORDER = deserialize_order(TEXT)
 STATE = {str(number): ORDER for number in range(500)}
 
@@ -237,5 +236,5 @@ def test_the_worked_example_is_what_the_code_does(
 
 
 def test_the_readme_shows_the_worked_example() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = README.read_text(encoding="utf-8")
     assert table(App()) in readme

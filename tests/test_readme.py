@@ -6,13 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import README
 from upstash_state.local import LocalEndpoint
 
-README = Path(__file__).parent.parent / "README.md"
 # A comment before a block says that other tests run it: as a file, or under pytest.
 BLOCK = re.compile(r"(<!-- .*? -->\n+)?```python\n(.*?)```", re.S)
 BLOCKS = [

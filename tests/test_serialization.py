@@ -10,13 +10,13 @@ from collections import OrderedDict
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.paths import DATA, STORED_ORDERS
 from upstash_state import iso8601
 from upstash_state.errors import DataError, OrderNotSerializableError, OrderUnreadableError
 from upstash_state.serialization import (
@@ -27,10 +27,8 @@ from upstash_state.serialization import (
     shown_order_id,
 )
 
-DATA = Path(__file__).with_name("data")
 STORED_ORDERS = [
-    json.loads(line)
-    for line in (DATA / "stored-orders.jsonl").read_text(encoding="utf-8").splitlines()
+    json.loads(line) for line in STORED_ORDERS.read_text(encoding="utf-8").splitlines()
 ]
 ISO_CORPUS: dict[str, str | None] = json.loads((DATA / "iso8601.json").read_text())
 NOON = datetime(2025, 12, 1, 12, 0, 0, 5, timezone(timedelta(hours=1)))

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import responses
 import upstash_redis
 
 import upstash_state
+from tests.support.paths import STORED_ORDERS
 from upstash_state import (
     get_redis_client,
     redis_delete_order,
@@ -32,7 +32,6 @@ from upstash_state.local import LocalEndpoint
 
 URL = "https://test.upstash.io"
 TOKEN = "s3cret-token"
-STORED = Path(__file__).parent / "data" / "stored-orders.jsonl"
 ORDER = {
     "name": "dishbee #26",
     "created_at": datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc),
@@ -109,7 +108,7 @@ def test_a_save_is_one_request_and_one_command_with_an_expiry(connected: LocalEn
 
 
 def test_all_the_orders_of_the_tcp_module_come_back(connected: LocalEndpoint) -> None:
-    lines = [json.loads(line) for line in STORED.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in STORED_ORDERS.read_text(encoding="utf-8").splitlines()]
     client = get_redis_client()
     assert client is not None
     pipeline = client.pipeline(transaction=False)

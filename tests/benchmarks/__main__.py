@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..servers import redis_server
+from tests.support.servers import redis_server
+
 from . import __doc__ as usage
 from . import goals, processes, report, texts, works
 from .goals import Goal

@@ -1,6 +1,6 @@
 """How long a new process takes to its first saved order, and what that time is made of.
 
-    python tests/benchmarks/cold_start.py [ROUNDS]
+    python -m tests.benchmarks.cold_start [ROUNDS]
 
 Over TLS, with certifi's CA bundle, and 20 ms of round-trip time added by a relay. Fresh processes
 take turns. Needs the extra `test`. Nothing leaves 127.0.0.1.
@@ -23,12 +23,10 @@ from pathlib import Path
 import certifi
 import trustme
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.benchmarks.timing import Times, in_turns, shown  # noqa: E402
-from tests.serverless.relay import Relay  # noqa: E402
-from upstash_state.local import LocalEndpoint  # noqa: E402
+from tests.benchmarks.timing import Times, in_turns, shown
+from tests.serverless.relay import Relay
+from tests.support.paths import ROOT
+from upstash_state.local import LocalEndpoint
 
 ROUND_TRIP = 0.020
 GOAL = 0.8

@@ -10,14 +10,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from pathlib import Path
 from time import perf_counter
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from faults import FAULTS, FaultServer
-
+from tests.support.faults import FAULTS, FaultServer
 from upstash_state import redis_save_order, reset_client
 
 CALLS = 1000

@@ -1,6 +1,6 @@
 """What a package and all that it needs add to a function's bundle.
 
-    python tests/benchmarks/size.py
+    python -m tests.benchmarks.size
 
 Installs each into an empty folder with pip, without bytecode, as for an upload. pip fetches the
 packages from the index that it is set up for.
@@ -17,7 +17,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 MEGABYTE = 1_000_000
 
 

@@ -17,14 +17,14 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import urlopen
+
+from tests.support.paths import STORED_ORDERS
 
 DELAY = 0.020
 #: How many orders the databases hold at the start; a database's token is this number.
 SIZES = (0, 10_000, 100_000)
-ORDERS = Path(__file__).parent.parent / "data" / "stored-orders.jsonl"
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TOKEN = re.compile(rb"\r\nauthorization: *Bearer (\S+)", re.IGNORECASE)
@@ -33,7 +33,7 @@ _BASE64 = re.compile(rb"\r\nupstash-encoding: *base64", re.IGNORECASE)
 
 def stored_orders() -> list[str]:
     """The texts of real-life orders, 1.6 KB each on average."""
-    with ORDERS.open(encoding="utf-8") as lines:
+    with STORED_ORDERS.open(encoding="utf-8") as lines:
         return [json.loads(line)["stored"] for line in lines]
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import redis
-from servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
 
 import upstash_state
+from tests.support.servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
 from upstash_state.local import LocalEndpoint
 
 from .authority import NAME, OUTSIDE, URL, Authority

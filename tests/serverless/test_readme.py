@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from tests.support.paths import README
+
 from .process import EXAMPLES
 
-README = EXAMPLES.parents[1] / "README.md"
 # A comment that names the file, then the file.
 SHOWN = re.compile(r"<!-- tests/serverless/([\w/.]+) -->\n+```\w*\n(.*?)```\n", re.DOTALL)
 FILES = (

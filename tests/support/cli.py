@@ -14,19 +14,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 import pytest
 import requests
 
+from tests.support.paths import ROOT
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool.cli import main
 
 TOKEN = "secret-token-of-the-tests"
-ROOT = Path(__file__).parent.parent
 SECONDS = 30.0
 #: What the module gives an order.
 TTL = 604_800

@@ -14,7 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from faults import FAULTS, Certificates, Connection, Fault, FaultServer, Kind, Stage, wire
+
+from tests.support.faults import (
+    FAULTS,
+    Certificates,
+    Connection,
+    Fault,
+    FaultServer,
+    Kind,
+    Stage,
+    wire,
+)
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 # How long to listen to a server of which nothing more is expected.

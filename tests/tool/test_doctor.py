@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import redis
-from faults import Certificates
-from servers import free_port
-from tool import SECONDS, TOKEN, Gate, Terminal, Tool, environment, names, piped, use
 
+from tests.support.cli import SECONDS, TOKEN, Gate, Terminal, Tool, environment, names, piped, use
+from tests.support.faults import Certificates
+from tests.support.servers import free_port
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool import doctor_database

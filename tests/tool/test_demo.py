@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tool import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
 
+from tests.support.cli import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
+from tests.support.paths import STORED_ORDERS
 from upstash_state import redis_save_order, reset_client
 from upstash_state.client import UpstashRedis
 from upstash_state.local import LocalEndpoint
@@ -22,8 +23,6 @@ from upstash_state.tool.demo import run
 from upstash_state.tool.demo_meter import metered
 from upstash_state.tool.demo_orders import from_file, shipped
 from upstash_state.tool.demo_restore import restore_and_compare
-
-STORED = Path(__file__).parent / "data" / "stored-orders.jsonl"
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def costs(shown: str) -> list[list[int]]:
 
 
 def test_all_stored_orders_come_back_and_none_differs() -> None:
-    status, out, err = piped(environment("", ""), "demo", str(STORED))
+    status, out, err = piped(environment("", ""), "demo", str(STORED_ORDERS))
     assert (status, err) == (0, "")
     assert "restored 160 orders\n" in out
     assert "Comparing   160 orders: none differs\n" in out
@@ -85,7 +84,7 @@ def test_in_a_database_of_ones_own_it_leaves_alone_what_it_finds_and_cleans_up(
 
 
 def test_what_it_counts_is_what_the_endpoint_was_asked(few: LocalEndpoint) -> None:
-    _, out = demo(STORED)
+    _, out = demo(STORED_ORDERS)
     usage = few.usage()
     saving, restoring = costs(out)
     # Besides, it asks whether the database answers, counts, reads an order alone, and cleans up.
@@ -93,11 +92,8 @@ def test_what_it_counts_is_what_the_endpoint_was_asked(few: LocalEndpoint) -> No
     assert saving[1] + restoring[1] == usage.commands - 4
     assert saving[2] + restoring[2] < usage.bytes_received
     assert saving[3] + restoring[3] < usage.bytes_sent
-    assert (
-        saving[0]
-        == saving[1]
-        == 1 + 2 + sum(max(len(sample.order["status_history"]), 1) for sample in from_file(STORED))
-    )
+    changes = (len(sample.order["status_history"]) for sample in from_file(STORED_ORDERS))
+    assert saving[0] == saving[1] == 1 + 2 + sum(max(number, 1) for number in changes)
 
 
 def test_the_meter_counts_each_command_of_a_pipeline(few: LocalEndpoint) -> None:

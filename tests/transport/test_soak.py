@@ -21,9 +21,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from faults import FAULTS, Fault, FaultServer, Stage
 
 import upstash_state
+from tests.support.faults import FAULTS, Fault, FaultServer, Stage
 from upstash_state import breaker
 
 pytestmark = pytest.mark.slow

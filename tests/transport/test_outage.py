@@ -7,8 +7,8 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from faults import FAULTS, FaultServer
 
+from tests.support.faults import FAULTS, FaultServer
 from upstash_state import redis_save_order, reset_client, sockets
 
 BUDGET = 0.5

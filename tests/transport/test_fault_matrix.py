@@ -10,10 +10,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from time import monotonic
 
 import pytest
-from fault_matrix import EIGHT, MARGIN, Report, run
-from faults import FAULTS, Fault, FaultServer, wire
 
 import upstash_state
+from tests.support.faults import FAULTS, Fault, FaultServer, wire
+from tests.transport.fault_matrix import EIGHT, MARGIN, Report, run
 from upstash_state.errors import UnavailableError
 from upstash_state.settings import check_token
 from upstash_state.transport import MAX_ANSWER_BYTES, Transport

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import redis
-from tool import (
+
+from tests.support.cli import (
     SECONDS,
     TOKEN,
     TTL,
@@ -24,7 +25,6 @@ from tool import (
     put,
     use,
 )
-
 from upstash_state import serialize_order
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool.terminal import duration, parse_duration, printable

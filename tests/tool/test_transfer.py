@@ -13,8 +13,21 @@ from typing import Any
 
 import pytest
 import redis
-from tool import SECONDS, TOKEN, TTL, Gate, Terminal, Tool, environment, names, piped, put, use
 
+from tests.support.cli import (
+    SECONDS,
+    TOKEN,
+    TTL,
+    Gate,
+    Terminal,
+    Tool,
+    environment,
+    names,
+    piped,
+    put,
+    use,
+)
+from tests.support.paths import STORED_ORDERS
 from upstash_state import OrderStore, UpstashRedis, serialize_order
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool.exporting import LAST_MOMENT
@@ -280,8 +293,7 @@ def test_a_line_without_expiry_gets_the_apps(
 ) -> None:
     """The form of the demo's files, and of orders that somebody has gathered elsewhere."""
     monkeypatch.setenv("UPSTASH_STATE_TTL", "5000")
-    file = Path(__file__).parent / "data" / "stored-orders.jsonl"
-    status, out, _ = tool("import", str(file), "--json")
+    status, out, _ = tool("import", str(STORED_ORDERS), "--json")
     assert (status, json.loads(out)["written"]) == (0, 160)
     ttls = [row["ttl"] for row in json.loads(tool("list", "--json").out)]
     assert 5000 - SECONDS < min(ttls) <= max(ttls) <= 5000

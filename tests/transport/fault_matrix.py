@@ -20,9 +20,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from faults import FAULTS, Certificates, Fault, FaultServer, Kind, Stage
-
 import upstash_state as module
+from tests.support.faults import FAULTS, Certificates, Fault, FaultServer, Kind, Stage
 from upstash_state import transport
 
 BUDGET = 1.0

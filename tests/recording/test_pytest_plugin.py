@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-# All that runs inside these tests import: pytester forgets what was first imported in one, and two
-# copies of a module do not go together.
 import upstash_state.connections
 import upstash_state.recording  # noqa: F401
+
+# All that runs inside these tests import: pytester forgets what was first imported in one, and two
+# copies of a module do not go together.
+from tests.support.paths import README
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording.file import dump, load
 
 pytest_plugins = ["pytester"]
 
 LOCALLY = ("--upstash-record=all", "--upstash-local")
-README = Path(__file__).parent.parent / "README.md"
 
 SAVE = """
     import pytest

@@ -18,14 +18,14 @@ import pytest
 import redis
 import requests
 import upstash_redis
-from faults import Certificates
-from servers import free_port, needs_redis_server, redis_server
 from upstash_redis.errors import UpstashError as SdkError
 
+from tests.support.faults import Certificates
+from tests.support.servers import free_port, needs_redis_server, redis_server
 from upstash_state.errors import SettingsError, UnavailableError
 from upstash_state.local import LocalEndpoint, Usage, serve
 
-RECORDING = Path(__file__).parent / "recordings" / "serverless-redis-http.json"
+RECORDING = Path(__file__).with_name("serverless-redis-http.json")
 NOT_UTF8 = b"\x00\xff\xfe ok \xc3\x28"
 DEADLINE = 10.0
 
