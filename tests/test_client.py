@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from datetime import timedelta
+import pydoc
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, get_args, get_type_hints
+from unittest.mock import create_autospec
 
 import pytest
 import requests
@@ -18,6 +24,7 @@ from upstash_state import (
     DataError,
     KeyTooLargeError,
     NoPermissionError,
+    Pipeline,
     QuotaExceededError,
     RecordTooLargeError,
     RequestTooLargeError,
@@ -27,6 +34,7 @@ from upstash_state import (
     UpstashError,
     UpstashRedis,
     WrongTypeError,
+    commands,
 )
 
 URL = "https://test.upstash.io"
@@ -67,6 +75,18 @@ def sent(endpoint: Any, number: int = -1) -> Any:
             None,
         ),
         (lambda r: r.set("k", "v", px=5, xx=True), ["SET", "k", "v", "PX", "5", "XX"], "OK", True),
+        (
+            lambda r: r.set("k", "v", pxat=1764586800123),
+            ["SET", "k", "v", "PXAT", "1764586800123"],
+            "OK",
+            True,
+        ),
+        (
+            lambda r: r.set("k", "v", pxat=datetime(2025, 12, 1, 11, tzinfo=timezone.utc)),
+            ["SET", "k", "v", "PXAT", "1764586800000"],
+            "OK",
+            True,
+        ),
         (lambda r: r.get("k"), ["GET", "k"], "v", "v"),
         (lambda r: r.get("k"), ["GET", "k"], None, None),
         (lambda r: r.mget("a", "b"), ["MGET", "a", "b"], ["v", None], ["v", None]),
@@ -76,6 +96,7 @@ def sent(endpoint: Any, number: int = -1) -> Any:
         (lambda r: r.expire("a", 60), ["EXPIRE", "a", "60"], 1, True),
         (lambda r: r.expire("a", timedelta(days=1)), ["EXPIRE", "a", "86400"], 0, False),
         (lambda r: r.ttl("a"), ["TTL", "a"], -2, -2),
+        (lambda r: r.pttl("a"), ["PTTL", "a"], 59_999, 59_999),
         (lambda r: r.keys("o:*"), ["KEYS", "o:*"], ["o:1"], ["o:1"]),
         (lambda r: r.scan(), ["SCAN", "0"], ["0", []], (0, [])),
         (
@@ -293,10 +314,10 @@ def test_an_empty_pipeline_sends_nothing(endpoint: Any, redis: UpstashRedis) -> 
 def test_every_command_can_be_put_into_a_pipeline(endpoint: Any, redis: UpstashRedis) -> None:
     pipeline = redis.pipeline(transaction=False)
     pipeline.ping().set("k", "v").get("k").mget("k", "l").delete("k").exists("k").expire("k", 1)
-    pipeline.ttl("k").keys().scan().dbsize()
-    answers = ["PONG", "OK", "v", ["v", None], 1, 0, 1, 60, ["k"], ["0", ["k"]], 1]
+    pipeline.ttl("k").pttl("k").keys().scan().dbsize().execute_command("INCR", "n")
+    answers = ["PONG", "OK", "v", ["v", None], 1, 0, 1, 60, -1, ["k"], ["0", ["k"]], 1, 2]
     endpoint.post(URL + "/pipeline", json=[{"result": answer} for answer in answers])
-    results = [True, True, "v", ["v", None], 1, 0, True, 60, ["k"], (0, ["k"]), 1]
+    results = [True, True, "v", ["v", None], 1, 0, True, 60, -1, ["k"], (0, ["k"]), 1, 2]
     assert pipeline.execute() == results
 
 
@@ -364,6 +385,52 @@ def test_an_error_text_is_one_readable_line(
     with pytest.raises(ResponseError) as caught:
         redis.ping()
     assert str(caught.value) == shown
+
+
+COMMANDS = {
+    name: function
+    for name, function in vars(commands).items()
+    if inspect.isfunction(function)
+    and str(function.__annotations__.get("return")).startswith("upstash_state.commands.Command")
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("owner", [UpstashRedis, Pipeline])
+def test_a_command_is_a_method_with_its_signature_and_docstring(
+    owner: type, name: str, endpoint: Any, redis: UpstashRedis
+) -> None:
+    command = inspect.signature(COMMANDS[name])
+    method = getattr(owner, name)
+    signature = inspect.signature(method)
+
+    assert method.__name__ == name
+    assert inspect.getdoc(method) == inspect.getdoc(COMMANDS[name])
+    assert list(signature.parameters.values())[1:] == list(command.parameters.values())
+    bound = inspect.signature(method.__get__(redis))
+    assert bound.parameters == command.parameters
+    returned = Pipeline if owner is Pipeline else get_args(command.return_annotation)[0]
+    hints = get_type_hints(method)
+    assert hints == {**get_type_hints(COMMANDS[name]), "return": returned}
+
+
+def test_help_shows_what_a_command_takes_and_gives() -> None:
+    text = pydoc.render_doc(UpstashRedis, renderer=pydoc.plaintext)
+    shown = r" get\(\s*self,\s*name: [^)]*\) -> str \| None\n.*The value of a key, None if "
+    assert re.search(shown, text)
+
+
+def test_a_mock_of_the_client_knows_the_commands() -> None:
+    mock = create_autospec(UpstashRedis, instance=True)
+    mock.get("k")
+    with pytest.raises(TypeError, match="name"):
+        mock.get()
+
+
+def test_what_only_help_needs_is_not_imported_before_it_is_asked_for() -> None:
+    program = "import sys, upstash_state; print('inspect' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    assert subprocess.check_output(command, text=True, timeout=60).strip() == "False"
 
 
 class Key(str, Enum):

@@ -15,12 +15,16 @@ import pytest
 import upstash_state
 
 APP = """
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+
+from typing_extensions import assert_type
 
 from upstash_state import (
     Health,
     OrderStore,
+    Pipeline,
     RestoreError,
     SaveManyError,
     UpstashRedis,
@@ -72,11 +76,29 @@ def raising() -> Health:
         return store.health(max_age=60)
 
 
+def inferred(redis: UpstashRedis) -> None:
+    assert_type(redis.get("k"), str | None)
+    assert_type(redis.set("k", 1, px=5, nx=True), bool | None)
+    assert_type(redis.mget("a", "b"), list[str | None])
+    assert_type(redis.pttl("k"), int)
+    assert_type(redis.expire("k", 5), bool)
+    assert_type(redis.scan(count=10), tuple[int, list[str]])
+    assert_type(redis.scan_iter("order:*"), Iterator[str])
+    assert_type(redis.pipeline().get("k"), Pipeline)
+    assert_type(redis.pipeline().set("k", 1, ex=5).scan(0, "a*").delete("a", "b"), Pipeline)
+
+
 client = get_redis_client()
 if client is not None:
     client.ping()
 """
-MISTAKE = "\nredis_save_order(5, STATE).upper()\n"
+MISTAKES = [
+    "redis_save_order(5, STATE).upper()",
+    "UpstashRedis.from_env().get('k').upper()",
+    "UpstashRedis.from_env().get()",
+    "UpstashRedis.from_env().set('k', 'v', expiry=5)",
+    "UpstashRedis.from_env().pipeline().expire('k', 'soon')",
+]
 
 
 PACKAGE = Path(upstash_state.__file__).parent
@@ -112,4 +134,6 @@ def test_the_types_are_complete_for_users(checker: str, tmp_path: Path) -> None:
         (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
     result = check(command, tmp_path, APP)
     assert result.returncode == 0, result.stdout
-    assert check(command, tmp_path, APP + MISTAKE).returncode == 1
+    for mistake in MISTAKES:
+        result = check(command, tmp_path, f"{APP}\n{mistake}\n")
+        assert result.returncode == 1, mistake

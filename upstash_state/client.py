@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Concatenate, ParamSpec, TypeVar
 
 from . import commands
+from .commands import Argument, Command
 from .pipeline import Pipeline
 from .settings import Settings, check_token, check_url
 from .transport import Transport
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from datetime import timedelta
-    from types import TracebackType
-    from typing import Any, TypeVar
+P = ParamSpec("P")
+T = TypeVar("T")
 
-    from .commands import Argument, Command
 
-    T = TypeVar("T")
+def _sent(command: Callable[P, Command[T]]) -> Callable[Concatenate[UpstashRedis, P], T]:
+    """The method of the client that sends this command."""
+
+    def method(self: UpstashRedis, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        sent = command(*args, **kwargs)
+        return sent.read(self._transport.run(sent.args, repeatable=sent.repeatable))
+
+    return commands.as_method(command, method, None)
 
 
 class UpstashRedis:
@@ -27,8 +32,8 @@ class UpstashRedis:
     Every method sends one request and raises an `UpstashError` when that brings no result:
     `ResponseError` or a child of it when the endpoint refused, `UnavailableError` or a child when
     it could not be reached or did not work, `DataError` for an argument that cannot be sent.
-    Trouble that passes by itself is retried within the time budget, a command that may have been
-    run only if running it twice does no harm.
+    Transient failures are retried within the time budget, of a command that may have been executed
+    only if executing it twice does no harm.
 
     Args:
         url: UPSTASH_REDIS_REST_URL as the database's page shows it, `https://…`.
@@ -64,13 +69,13 @@ class UpstashRedis:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
-        settings = Settings(os.environ if environ is None else environ)
-        return cls(
-            settings.url,
-            settings.token,
-            timeout=settings.timeout,
-            allow_http=settings.allow_http,
-        )
+        return cls.from_settings(Settings(os.environ if environ is None else environ))
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> UpstashRedis:
+        """A client as settings say that have been read and checked."""
+        url, token = settings.url, settings.token
+        return cls(url, token, timeout=settings.timeout, allow_http=settings.allow_http)
 
     def __repr__(self) -> str:
         return f"<UpstashRedis {self.url}>"
@@ -78,115 +83,29 @@ class UpstashRedis:
     def __enter__(self) -> UpstashRedis:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the kept connections. A later call opens new ones."""
         self._transport.close()
 
-    def execute_command(self, *args: Argument) -> Any:
-        """Run any command, such as `execute_command("INCR", "visits")`.
-
-        Args:
-            args: The command's name and its arguments; each is sent as text.
-
-        Returns:
-            The result as the endpoint gives it: text, int, None or a list of these.
-        """
-        return self._run(commands.any_command(*args))
-
-    def ping(self) -> bool:
-        """True when the endpoint answers and accepts the token."""
-        return self._run(commands.ping())
-
-    def set(
-        self,
-        name: Argument,
-        value: Argument,
-        ex: int | timedelta | None = None,
-        px: int | timedelta | None = None,
-        nx: bool = False,
-        xx: bool = False,
-    ) -> bool | None:
-        """Set a key to a value.
-
-        Args:
-            name: The key.
-            value: The value.
-            ex: Expiry in seconds.
-            px: Expiry in milliseconds.
-            nx: Only if the key does not exist. Not retried once it may have been run.
-            xx: Only if the key exists.
-
-        Returns:
-            True, or None where `nx` or `xx` kept it from being set.
-        """
-        return self._run(commands.set_(name, value, ex, px, nx, xx))
-
-    def get(self, name: Argument) -> str | None:
-        """The value of a key, None if there is none."""
-        return self._run(commands.get(name))
-
-    def mget(self, keys: Argument | Iterable[Argument], *args: Argument) -> list[str | None]:
-        """The values of keys, in their order, None for each that is missing or no string."""
-        return self._run(commands.mget(keys, *args))
-
-    def delete(self, *names: Argument) -> int:
-        """Delete keys.
-
-        Returns:
-            How many there were; a count of 0 may mean that a retried request had deleted them.
-        """
-        return self._run(commands.delete(*names))
-
-    def exists(self, *names: Argument) -> int:
-        """How many of the keys exist."""
-        return self._run(commands.exists(*names))
-
-    def expire(self, name: Argument, time: int | timedelta) -> bool:
-        """Let a key expire after so many seconds. False if there is no such key."""
-        return self._run(commands.expire(name, time))
-
-    def ttl(self, name: Argument) -> int:
-        """Seconds until a key expires; -1 if it never does, -2 if there is no such key."""
-        return self._run(commands.ttl(name))
-
-    def keys(self, pattern: Argument = "*") -> list[str]:
-        """All keys that match a glob. One command, but slow on a large database: see `scan`."""
-        return self._run(commands.keys(pattern))
-
-    def scan(
-        self,
-        cursor: int = 0,
-        match: Argument | None = None,
-        count: int | None = None,
-        _type: str | None = None,
-    ) -> tuple[int, list[str]]:
-        """One page of the keys.
-
-        Args:
-            cursor: 0 to begin, then what the page before gave.
-            match: A glob that the keys must match; `\\*?[]` in plain text need a backslash.
-            count: About how many keys to look at.
-            _type: The type that the values must have, such as "string".
-
-        Returns:
-            The next cursor, 0 at the end, and the keys. A page may be empty before the end, and
-            a key may come twice (Redis's documentation of SCAN).
-        """
-        return self._run(commands.scan(cursor, match, count, _type))
+    execute_command = _sent(commands.execute_command)
+    ping = _sent(commands.ping)
+    set = _sent(commands.set)
+    get = _sent(commands.get)
+    mget = _sent(commands.mget)
+    delete = _sent(commands.delete)
+    exists = _sent(commands.exists)
+    expire = _sent(commands.expire)
+    ttl = _sent(commands.ttl)
+    pttl = _sent(commands.pttl)
+    keys = _sent(commands.keys)
+    scan = _sent(commands.scan)
+    dbsize = _sent(commands.dbsize)
 
     def scan_iter(
-        self,
-        match: Argument | None = None,
-        count: int | None = None,
-        _type: str | None = None,
+        self, match: Argument | None = None, count: int | None = None, _type: str | None = None
     ) -> Iterator[str]:
         """All keys, page by page; arguments as for `scan`. A key may come twice."""
         cursors = commands.Cursors()
@@ -196,10 +115,6 @@ class UpstashRedis:
             cursor, page = self.scan(cursor, match, count, _type)
             yield from page
 
-    def dbsize(self) -> int:
-        """How many keys the database holds, of whatever kind."""
-        return self._run(commands.dbsize())
-
     def pipeline(self, transaction: bool = True) -> Pipeline:
         """Collect commands to be sent in one request.
 
@@ -208,6 +123,3 @@ class UpstashRedis:
                 (`/multi-exec`), or merely in order (`/pipeline`).
         """
         return Pipeline(self._transport, transaction=transaction)
-
-    def _run(self, command: Command[T]) -> T:
-        return command.read(self._transport.run(command.args, repeatable=command.repeatable))

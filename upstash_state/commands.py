@@ -1,42 +1,31 @@
-"""Redis commands as data: what to send, how to read the answer, whether to send it twice.
+"""Redis commands, each defined once: what to send, how to read the answer, whether to repeat it.
 
-Named and shaped as in redis-py, where it has a name for a thing.
+Named and shaped as in redis-py, where it has a name for a thing. To add one, write its function
+here, and give it a line each in `UpstashRedis` and `Pipeline`, which get signature and docstring
+from here.
 """
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar, get_args
 
 from .errors import AnswerError, DataError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from datetime import timedelta
-    from typing import Any, Generic, TypeVar
-
-    Argument = str | bytes | bytearray | memoryview | int | float
-    T = TypeVar("T")
-    T_co = TypeVar("T_co", covariant=True)
-
-    class _Generic(Generic[T_co]):
-        pass
-
-else:
-
-    class _Generic:
-        """`typing.Generic` costs more to import than all of this module."""
-
-        def __class_getitem__(cls, item):
-            return cls
+Argument = str | bytes | bytearray | memoryview | int | float
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Command(_Generic["T_co"]):
+class Command(Generic[T_co]):
     """One command on its way.
 
     Attributes:
         args: The command's name and its arguments, all text: one server turns JSON integers of
             1000000 and more into 1e+06.
+        read: Makes the result of the answer. Raises AnswerError if it is not of this command.
         repeatable: Whether sending it twice leaves the same as sending it once, so that it may be
-            sent again when it is not known whether it was run.
+            sent again when it is not known whether it was executed.
     """
 
     __slots__ = ("args", "read", "repeatable")
@@ -53,6 +42,46 @@ class Command(_Generic["T_co"]):
         return f"<Command {self.args[0]} with {len(self.args) - 1} arguments>"
 
 
+def as_method(command: Callable[..., Command[Any]], method: Method, returns: object) -> Method:
+    """Give a method the name, docstring, annotations and signature of its command.
+
+    Args:
+        command: The command's function in this module.
+        method: What a class calls by the same name, with `self` and the command's arguments.
+        returns: What it returns, or None for the command's result.
+    """
+    method.__name__ = command.__name__
+    method.__doc__ = command.__doc__
+    (result,) = get_args(command.__annotations__["return"])
+    method.__annotations__ = {**command.__annotations__, "return": returns or result}
+    method.__wrapped__ = _Signed(command, method)  # type: ignore[attr-defined]
+    return method
+
+
+class _Signed:
+    """Where `inspect.signature` looks for a method's signature, made only when it does.
+
+    Importing `inspect` takes 3 ms, which every cold start would pay.
+    """
+
+    def __init__(self, command: Callable[..., Any], method: Callable[..., Any]) -> None:
+        self._command = command
+        self._method = method
+        # Where `typing.get_type_hints` looks names up.
+        self.__globals__ = method.__globals__
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import Parameter, signature
+
+        of_command = signature(self._command)
+        parameters = [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
+        return of_command.replace(
+            parameters=[*parameters, *of_command.parameters.values()],
+            return_annotation=self._method.__annotations__["return"],
+        )
+
+
 class Cursors:
     """The cursors of one walk by SCAN.
 
@@ -61,7 +90,7 @@ class Cursors:
     """
 
     def __init__(self) -> None:
-        self._followed: set[int] = set()
+        self._followed: dict[int, None] = {}
 
     def lead_on(self, cursor: int) -> bool:
         """Whether the walk goes on with this cursor; 0 ends it.
@@ -71,54 +100,81 @@ class Cursors:
         """
         if cursor in self._followed:
             raise AnswerError(f"SCAN goes in circles: it gave the cursor {cursor} twice")
-        self._followed.add(cursor)
+        self._followed[cursor] = None
         return cursor != 0
 
 
-def any_command(*args: Argument) -> Command[Any]:
-    """A command of the caller's own. What it does is not known here, so it is never repeated."""
+def execute_command(*args: Argument) -> Command[Any]:
+    """Any command, such as `execute_command("INCR", "visits")`. It is never sent twice.
+
+    Args:
+        args: The command's name and its arguments; each is sent as text.
+
+    Returns:
+        The result as the endpoint gives it: text, int, None or a list of these.
+    """
     if not args:
         raise DataError("a command needs a name, such as execute_command('PING')")
-    return Command([encode(arg) for arg in args], _anything)
+    return Command([encode(arg) for arg in args], lambda answer: answer)
 
 
 def ping() -> Command[bool]:
+    """True when the endpoint answers and accepts the token."""
     # That there is an answer and no error is the proof. Its text is not looked at, so that a
     # test's one canned answer for everything serves here as well.
     return Command(["PING"], lambda answer: True, repeatable=True)
 
 
-def set_(
+def set(
     name: Argument,
     value: Argument,
     ex: int | timedelta | None = None,
     px: int | timedelta | None = None,
     nx: bool = False,
     xx: bool = False,
+    *,
+    pxat: int | datetime | None = None,
 ) -> Command[bool | None]:
-    if ex is not None and px is not None:
-        raise DataError("set takes ex (seconds) or px (milliseconds), not both")
+    """Set a key to a value.
+
+    Args:
+        name: The key.
+        value: The value.
+        ex: Expiry in seconds.
+        px: Expiry in milliseconds.
+        nx: Only if the key does not exist. Not retried once it may have been executed.
+        xx: Only if the key exists.
+        pxat: Moment of expiry, an int in milliseconds since 1970 UTC.
+
+    Returns:
+        True, or None where `nx` or `xx` kept it from being set.
+    """
+    args = ["SET", encode(name), encode(value)]
+    for option, expiry, scale in (("EX", ex, 1), ("PX", px, 1000), ("PXAT", pxat, 1000)):
+        if expiry is not None:
+            if len(args) > 3:
+                raise DataError("set takes one of ex (seconds), px (milliseconds) and pxat")
+            args += [option, _whole(expiry, scale)]
     if nx and xx:
         raise DataError("set takes nx (only if new) or xx (only if there), not both")
-    args = ["SET", encode(name), encode(value)]
-    if ex is not None:
-        args += ["EX", _whole(ex, 1)]
-    if px is not None:
-        args += ["PX", _whole(px, 1000)]
-    if nx:
-        args.append("NX")
-    if xx:
-        args.append("XX")
+    args += ["NX"] * nx + ["XX"] * xx
     # A second SET NX would say "not set" of what the first one has set.
     return Command(args, _ok_or_none, repeatable=not nx)
 
 
 def get(name: Argument) -> Command[str | None]:
+    """The value of a key, None if there is none."""
     return Command(["GET", encode(name)], _text_or_none, repeatable=True)
 
 
-def mget(keys: Argument | Iterable[Argument], *more: Argument) -> Command[list[str | None]]:
-    names = _names(keys, more)
+def mget(keys: Argument | Iterable[Argument], *args: Argument) -> Command[list[str | None]]:
+    """The values of keys, in their order, None for each that is missing or no string.
+
+    Args:
+        keys: The keys, or the first of them.
+        args: More keys.
+    """
+    names = _names(keys, args)
 
     def read(answer: Any) -> list[str | None]:
         values = _list(answer)
@@ -130,27 +186,42 @@ def mget(keys: Argument | Iterable[Argument], *more: Argument) -> Command[list[s
 
 
 def delete(*names: Argument) -> Command[int]:
-    # Sent twice, it leaves the same; only the count may then be of the second time.
+    """Delete keys.
+
+    Returns:
+        How many there were; a count of 0 may mean that a retried request had deleted them.
+    """
     return Command(["DEL", *_names(names)], _integer, repeatable=True)
 
 
 def exists(*names: Argument) -> Command[int]:
+    """How many of the keys exist."""
     return Command(["EXISTS", *_names(names)], _integer, repeatable=True)
 
 
 def expire(name: Argument, time: int | timedelta) -> Command[bool]:
-    return Command(
-        ["EXPIRE", encode(name), _whole(time, 1)],
-        lambda answer: _integer(answer) == 1,
-        repeatable=True,
-    )
+    """Let a key expire. False if there is no such key.
+
+    Args:
+        name: The key.
+        time: Seconds until then.
+    """
+    args = ["EXPIRE", encode(name), _whole(time, 1)]
+    return Command(args, lambda answer: _integer(answer) == 1, repeatable=True)
 
 
 def ttl(name: Argument) -> Command[int]:
+    """Seconds until a key expires; -1 if it never does, -2 if there is no such key."""
     return Command(["TTL", encode(name)], _integer, repeatable=True)
 
 
+def pttl(name: Argument) -> Command[int]:
+    """Milliseconds until a key expires; -1 if it never does, -2 if there is no such key."""
+    return Command(["PTTL", encode(name)], _integer, repeatable=True)
+
+
 def keys(pattern: Argument = "*") -> Command[list[str]]:
+    """All keys that match a glob. One command, but slow on a large database: see `scan`."""
     return Command(["KEYS", encode(pattern)], _texts, repeatable=True)
 
 
@@ -160,17 +231,27 @@ def scan(
     count: int | None = None,
     _type: str | None = None,
 ) -> Command[tuple[int, list[str]]]:
+    """One page of the keys.
+
+    Args:
+        cursor: 0 to begin, then what the page before gave.
+        match: A glob that the keys must match; `\\*?[]` in plain text need a backslash.
+        count: About how many keys to look at.
+        _type: The type that the values must have, such as "string".
+
+    Returns:
+        The next cursor, 0 at the end, and the keys. A page may be empty before the end, and
+        a key may come twice (Redis's documentation of SCAN).
+    """
     args = ["SCAN", encode(cursor)]
-    if match is not None:
-        args += ["MATCH", encode(match)]
-    if count is not None:
-        args += ["COUNT", encode(count)]
-    if _type is not None:
-        args += ["TYPE", encode(_type)]
+    for option, value in (("MATCH", match), ("COUNT", count), ("TYPE", _type)):
+        if value is not None:
+            args += [option, encode(value)]
     return Command(args, _page, repeatable=True)
 
 
 def dbsize() -> Command[int]:
+    """How many keys the database holds, of whatever kind."""
     return Command(["DBSIZE"], _integer, repeatable=True)
 
 
@@ -186,95 +267,72 @@ def encode(value: Argument) -> str:
     Raises:
         DataError: It is something else, or cannot be carried as UTF-8.
     """
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        try:
-            return bytes(value).decode()
-        except UnicodeDecodeError:
-            raise DataError("bytes that are not UTF-8 cannot be sent over the REST API") from None
-    if isinstance(value, str):
-        text = str.__str__(value)
-        try:
+    try:
+        if isinstance(value, str):
+            text = str.__str__(value)
             text.encode()
-        except UnicodeEncodeError:
-            raise DataError("text with lone surrogates cannot be sent over the REST API") from None
-        return text
-    if isinstance(value, int) and not isinstance(value, bool):
-        try:
+            return text
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value).decode()
+        if isinstance(value, int) and not isinstance(value, bool):
             return int.__repr__(value)
-        except ValueError as error:
-            # Python writes no int of more than 4300 digits (sys.set_int_max_str_digits).
-            raise DataError(str(error)) from None
-    if isinstance(value, float):
-        return float.__repr__(value)
+        if isinstance(value, float):
+            return float.__repr__(value)
+    except ValueError as error:
+        # Not UTF-8, or an int of more than 4300 digits (sys.set_int_max_str_digits).
+        raise DataError(f"the REST API cannot carry a {type(value).__name__}: {error}") from None
     raise DataError(f"an argument must be str, bytes, int or float, not {type(value).__name__}")
 
 
 def _names(names: Argument | Iterable[Argument], more: tuple[Argument, ...] = ()) -> list[str]:
-    given = (
-        (names,) if isinstance(names, (str, bytes, bytearray, memoryview, int, float)) else names
-    )
+    given = (names,) if isinstance(names, Argument) else names
     encoded = [encode(name) for name in (*given, *more)]
     if not encoded:
         raise DataError("at least one key is needed")
     return encoded
 
 
-def _whole(time: int | timedelta, per_second: int) -> str:
+def _whole(time: int | timedelta | datetime, per_second: int) -> str:
     if isinstance(time, int) and not isinstance(time, bool):
-        return str(time)
-    seconds = getattr(time, "total_seconds", None)
-    if seconds is None:
-        raise DataError(f"a time must be int or timedelta, not {type(time).__name__}")
-    return str(int(seconds() * per_second))
+        return encode(time)
+    if isinstance(time, timedelta):
+        return str(int(time.total_seconds() * per_second))
+    if isinstance(time, datetime):
+        return str(int(time.timestamp() * per_second))
+    raise DataError(f"a time must be int, timedelta or datetime, not {type(time).__name__}")
 
 
-def _anything(answer: Any) -> Any:
-    return answer
+def _expected(answer: Any, kind: type[T], name: str) -> T:
+    if isinstance(answer, kind) and not isinstance(answer, bool):
+        return answer
+    raise AnswerError(f"the endpoint answered with {type(answer).__name__}, not {name}")
 
 
 def _integer(answer: Any) -> int:
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        return answer
-    raise _unlike("an integer", answer)
+    return _expected(answer, int, "an integer")
 
 
 def _text_or_none(answer: Any) -> str | None:
-    if answer is None or isinstance(answer, str):
-        return answer
-    raise _unlike("text", answer)
+    return None if answer is None else _expected(answer, str, "text")
 
 
 def _ok_or_none(answer: Any) -> bool | None:
-    if answer is None:
-        return None
-    if answer == "OK":
-        return True
-    raise _unlike("OK", answer)
+    if answer in ("OK", None):
+        return answer and True
+    raise AnswerError(f"the endpoint answered with {type(answer).__name__}, not OK")
 
 
 def _list(answer: Any) -> list[Any]:
-    if isinstance(answer, list):
-        return answer
-    raise _unlike("an array", answer)
+    return _expected(answer, list, "an array")
 
 
 def _texts(answer: Any) -> list[str]:
-    texts = _list(answer)
-    for text in texts:
-        if not isinstance(text, str):
-            raise _unlike("an array of text", answer)
-    return texts
+    return [_expected(text, str, "text") for text in _list(answer)]
 
 
 def _page(answer: Any) -> tuple[int, list[str]]:
-    page = _list(answer)
-    if len(page) == 2 and isinstance(page[0], (str, int)):
-        try:
-            return int(page[0]), _texts(page[1])
-        except ValueError:
-            pass
-    raise _unlike("a cursor and an array of keys", answer)
-
-
-def _unlike(expected: str, answer: Any) -> AnswerError:
-    return AnswerError(f"the endpoint answered with {type(answer).__name__}, not {expected}")
+    try:
+        cursor, keys = _list(answer)
+        return int(cursor), _texts(keys)
+    except (TypeError, ValueError):
+        raise AnswerError("the endpoint answered SCAN without a cursor and keys") from None

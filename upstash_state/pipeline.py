@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
 from . import commands
+from .commands import Command
 from .errors import AnswerError, ResponseError, UpstashError
-from .transport import PIPELINE, TRANSACTION
+from .transport import PIPELINE, TRANSACTION, Transport
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import timedelta
-    from types import TracebackType
-    from typing import Any
+P = ParamSpec("P")
 
-    from .commands import Argument, Command
-    from .transport import Transport
+
+def _added(command: Callable[P, Command[Any]]) -> Callable[Concatenate[Pipeline, P], Pipeline]:
+    """The method of a pipeline that adds this command."""
+
+    def method(self: Pipeline, /, *args: P.args, **kwargs: P.kwargs) -> Pipeline:
+        self._commands.append(command(*args, **kwargs))
+        return self
+
+    return commands.as_method(command, method, "Pipeline")
 
 
 class Pipeline:
     """Commands that are collected, and sent in one request by `execute`.
 
-    Each is billed like one sent alone. Every method but `execute` returns the pipeline itself, so
-    that calls can be chained.
+    Each is billed like one sent alone. The method of a command returns the pipeline itself, so that
+    calls can be chained; the result that its docstring describes is what `execute` gives for it.
     """
 
     def __init__(self, transport: Transport, *, transaction: bool) -> None:
@@ -38,12 +44,7 @@ class Pipeline:
     def __enter__(self) -> Pipeline:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.reset()
 
     def reset(self) -> None:
@@ -54,8 +55,8 @@ class Pipeline:
         """Send the commands, and begin anew.
 
         Args:
-            raise_on_error: Whether to raise the first error of a command. The others have been
-                run all the same.
+            raise_on_error: Whether to raise the first error of a command. The other commands have
+                been executed nevertheless.
 
         Returns:
             Each command's result in its place, and with `raise_on_error=False` the `UpstashError`
@@ -81,71 +82,19 @@ class Pipeline:
             results.append(result)
         return results
 
-    def execute_command(self, *args: Argument) -> Pipeline:
-        """Add any command."""
-        return self._add(commands.any_command(*args))
-
-    def ping(self) -> Pipeline:
-        """Add a PING."""
-        return self._add(commands.ping())
-
-    def set(
-        self,
-        name: Argument,
-        value: Argument,
-        ex: int | timedelta | None = None,
-        px: int | timedelta | None = None,
-        nx: bool = False,
-        xx: bool = False,
-    ) -> Pipeline:
-        """Add a SET; arguments as for `UpstashRedis.set`."""
-        return self._add(commands.set_(name, value, ex, px, nx, xx))
-
-    def get(self, name: Argument) -> Pipeline:
-        """Add a GET."""
-        return self._add(commands.get(name))
-
-    def mget(self, keys: Argument | Iterable[Argument], *args: Argument) -> Pipeline:
-        """Add an MGET."""
-        return self._add(commands.mget(keys, *args))
-
-    def delete(self, *names: Argument) -> Pipeline:
-        """Add a DEL."""
-        return self._add(commands.delete(*names))
-
-    def exists(self, *names: Argument) -> Pipeline:
-        """Add an EXISTS."""
-        return self._add(commands.exists(*names))
-
-    def expire(self, name: Argument, time: int | timedelta) -> Pipeline:
-        """Add an EXPIRE."""
-        return self._add(commands.expire(name, time))
-
-    def ttl(self, name: Argument) -> Pipeline:
-        """Add a TTL."""
-        return self._add(commands.ttl(name))
-
-    def keys(self, pattern: Argument = "*") -> Pipeline:
-        """Add a KEYS."""
-        return self._add(commands.keys(pattern))
-
-    def scan(
-        self,
-        cursor: int = 0,
-        match: Argument | None = None,
-        count: int | None = None,
-        _type: str | None = None,
-    ) -> Pipeline:
-        """Add a SCAN; arguments as for `UpstashRedis.scan`."""
-        return self._add(commands.scan(cursor, match, count, _type))
-
-    def dbsize(self) -> Pipeline:
-        """Add a DBSIZE."""
-        return self._add(commands.dbsize())
-
-    def _add(self, command: Command[Any]) -> Pipeline:
-        self._commands.append(command)
-        return self
+    execute_command = _added(commands.execute_command)
+    ping = _added(commands.ping)
+    set = _added(commands.set)
+    get = _added(commands.get)
+    mget = _added(commands.mget)
+    delete = _added(commands.delete)
+    exists = _added(commands.exists)
+    expire = _added(commands.expire)
+    ttl = _added(commands.ttl)
+    pttl = _added(commands.pttl)
+    keys = _added(commands.keys)
+    scan = _added(commands.scan)
+    dbsize = _added(commands.dbsize)
 
 
 def _read(command: Command[Any], answer: Any) -> Any:
