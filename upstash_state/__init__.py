@@ -12,7 +12,6 @@ wrong; every exception is an `UpstashError`. Settings come from the environment:
 UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's page shows them.
 """
 
-from .budget import time_budget
 from .client import UpstashRedis
 from .errors import (
     AnswerError,
@@ -52,6 +51,7 @@ from .state import (
     redis_save_orders,
 )
 from .store import Health, OrderStore
+from .transport import time_budget
 
 __all__ = [
     "AnswerError",

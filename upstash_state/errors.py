@@ -7,13 +7,35 @@ that the endpoint could not be reached or did not work (asking again later may h
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+import copyreg
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Reason = Literal[
+    "dns",
+    "connect",
+    "tls",
+    "certificate",
+    "proxy",
+    "timeout",
+    "closed",
+    "status",
+    "not-http",
+    "answer",
+    "too-large",
+    "circuit",
+    "budget",
+    "local",
+]
 
 
 class UpstashError(Exception):
     """Base class of every exception that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is copied and unpickled by calling its class with `args`, which
+        # fails where the class takes other arguments, and makes a multiprocessing pool hang.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class SettingsError(UpstashError, ValueError):
@@ -39,27 +61,71 @@ class OrderUnreadableError(UpstashError, ValueError):
 class UnavailableError(UpstashError):
     """Raised when the endpoint could not be reached, or answered in a way that says it is broken.
 
-    The command may or may not have been run.
+    Args:
+        message: What happened, for people.
+        reason: What kind of thing happened, for programs.
+        transient: Whether it may go differently the next time.
+        may_have_executed: Whether the command may have been executed anyway.
+        retry_after: Seconds to wait before another attempt, where that is known.
     """
+
+    reason: Reason = "local"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason | None = None,
+        transient: bool = False,
+        may_have_executed: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        #: What kind of thing happened: "dns" (the name was not found), "connect" (no connection),
+        #: "tls", "certificate" (it was refused), "proxy" (the proxy refused or did not work),
+        #: "timeout", "closed" (the connection broke), "status" (of HTTP), "not-http", "answer"
+        #: (not one of Upstash's REST API), "too-large", "circuit" (open, so nothing was sent),
+        #: "budget" (used up, so nothing was sent), or "local" (a fault of this package or of what
+        #: surrounds it).
+        self.reason = reason or type(self).reason
+        #: Whether it may go differently the next time.
+        self.transient = transient
+        #: Whether the command may have been executed anyway.
+        self.may_have_executed = may_have_executed
+        #: Seconds to wait before another attempt, None where nothing is known.
+        self.retry_after = retry_after
 
 
 class EndpointTimeoutError(UnavailableError):
     """Raised when the time budget of a call ran out before the whole answer was there."""
 
+    reason: Reason = "timeout"
+
 
 class AnswerError(UnavailableError):
     """Raised when what came back is not an answer of Upstash's REST API."""
+
+    reason: Reason = "answer"
 
 
 class AnswerTooLargeError(AnswerError):
     """Raised when an answer is larger than this client is willing to hold, and was given up."""
 
+    reason: Reason = "too-large"
+
 
 class CircuitOpenError(UnavailableError):
     """Raised without any request while the endpoint is left alone after repeated failures."""
 
+    reason: Reason = "circuit"
+
     def __init__(self, retry_in: float) -> None:
-        super().__init__(f"not asked: the endpoint kept failing, next try in {retry_in:.1f} s")
+        super().__init__(
+            f"not asked: the endpoint kept failing, next try in {retry_in:.1f} s",
+            transient=True,
+            may_have_executed=False,
+            retry_after=retry_in,
+        )
         #: Seconds until the next call is let through.
         self.retry_in = retry_in
 

@@ -8,7 +8,6 @@ from logging import getLogger
 from threading import Lock
 from time import monotonic
 
-from .budget import deadline_within, time_budget
 from .errors import (
     CircuitOpenError,
     MissingCredentialsError,
@@ -17,6 +16,7 @@ from .errors import (
     UpstashError,
 )
 from .store import OrderStore
+from .transport import deadline_within, time_budget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

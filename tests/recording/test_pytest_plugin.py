@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import upstash_state.connections
-import upstash_state.recording  # noqa: F401
+import upstash_state.recording
+import upstash_state.transport.connections  # noqa: F401
 
 # All that runs inside these tests import: pytester forgets what was first imported in one, and two
 # copies of a module do not go together.

@@ -28,7 +28,6 @@ from upstash_state import (
     ResponseError,
     UnavailableError,
     UpstashRedis,
-    breaker,
     get_redis_client,
     redis_delete_order,
     redis_get_all_orders,
@@ -36,7 +35,6 @@ from upstash_state import (
     redis_save_order,
     redis_save_orders,
 )
-from upstash_state.connections import Adapter
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording import (
     Recording,
@@ -47,6 +45,8 @@ from upstash_state.recording import (
 from upstash_state.recording.exchange import Exchange, Request
 from upstash_state.recording.file import dump, load
 from upstash_state.recording.match import Replay, Varying, same_shape
+from upstash_state.transport import breaker
+from upstash_state.transport.connections import Adapter
 
 URL, TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 HOST = "eu1-merry-cat-31415.upstash.example"
@@ -78,7 +78,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"waited for {seconds} s")
 
     monkeypatch.setattr(time, "sleep", refuse)
-    monkeypatch.setattr("upstash_state.transport.sleep", refuse)
+    monkeypatch.setattr("time.sleep", refuse)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ class TestMaking:
         self, path: Path, endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         credentials(monkeypatch, endpoint.url, endpoint.token)
-        monkeypatch.setattr("upstash_state.transport.RETRIES", 0)
+        monkeypatch.setattr("upstash_state.transport.policy.RETRIES", 0)
 
         def use(made: Recording) -> None:
             endpoint.close()
@@ -192,7 +192,7 @@ class TestMaking:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         credentials(monkeypatch, f"https://{HOST}", SECRET)
-        monkeypatch.setattr("upstash_state.transport.FIRST_PAUSE", 0)
+        monkeypatch.setattr("upstash_state.transport.policy.FIRST_PAUSE", 0)
         with responses.RequestsMock() as mock:
             mock.post(f"https://{HOST}", body=requests.ConnectionError("reset"))
             mock.post(f"https://{HOST}", json={"result": "PONG"})
@@ -212,7 +212,7 @@ class TestMaking:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         credentials(monkeypatch, f"https://{HOST}/some/path", SECRET)
-        monkeypatch.setattr("upstash_state.transport.RETRIES", 0)
+        monkeypatch.setattr("upstash_state.transport.policy.RETRIES", 0)
         synced = {"Upstash-Sync-Token": "sync-1", "Server": "gateway", "Date": "today"}
         responses.post(f"https://{HOST}/some/path/", json={"result": "PONG"}, headers=synced)
         responses.post(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from upstash_state.answers import parse
+from upstash_state.transport.answers import parse
 
 TEXTS = st.text() | st.text('aé€🔴\n"\\\\')
 VALUES = st.recursive(

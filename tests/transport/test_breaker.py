@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from upstash_state.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 from upstash_state.errors import CircuitOpenError
+from upstash_state.transport.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 
 DOWN = ConnectionError("refused")
 

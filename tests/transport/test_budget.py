@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from upstash_state.budget import deadline_within, time_budget
+from upstash_state.transport.budget import deadline_within, time_budget
 
 
 def left(seconds: float) -> float:

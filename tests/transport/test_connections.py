@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis, connections, sockets
+from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis
 from upstash_state.local import LocalEndpoint
+from upstash_state.transport import connections, names, sockets
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def dropped_in_silence(redis: UpstashRedis, number: int = 1) -> Iterator[list[so
     Yields:
         The far ends, which have what was sent.
     """
-    adapter = redis._transport._adapter
+    adapter = redis._transport._wire._adapter
     assert adapter is not None
     far = []
     kept = [adapter._pool._get_conn() for _ in range(number)]
@@ -181,8 +182,8 @@ def test_where_no_thread_can_be_started_the_name_is_looked_up_all_the_same(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        assert 7 in {info[4][1] for info in sockets.resolve("localhost", 7)}
-    assert sockets._lookups == {}
+        assert 7 in {info[4][1] for info in names.resolve("localhost", 7, time.monotonic() + 5)}
+    assert names._lookups == {}
 
 
 def test_a_name_that_does_not_exist_is_an_error_like_any_other(
@@ -215,7 +216,7 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname()),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
     ]
-    monkeypatch.setattr(sockets, "resolve", lambda host, port: addresses)
+    monkeypatch.setattr(sockets, "resolve", lambda host, port, deadline: addresses)
     redis = UpstashRedis(endpoint.url, endpoint.token, timeout=1)
     assert redis.ping()
     for sock in (*queued, full):

@@ -16,7 +16,8 @@ from tests.support.faults import FAULTS, Fault, FaultServer, wire
 from tests.transport.fault_matrix import EIGHT, MARGIN, Report, run
 from upstash_state.errors import UnavailableError
 from upstash_state.settings import check_token
-from upstash_state.transport import MAX_ANSWER_BYTES, Transport
+from upstash_state.transport import Transport
+from upstash_state.transport.wire import MAX_ANSWER_BYTES
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.faults import FAULTS, FaultServer
-from upstash_state import redis_save_order, reset_client, sockets
+from upstash_state import redis_save_order, reset_client
+from upstash_state.transport import sockets
 
 BUDGET = 0.5
 FAULT = {fault.name: fault for fault in FAULTS}

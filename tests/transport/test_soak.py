@@ -24,7 +24,7 @@ import pytest
 
 import upstash_state
 from tests.support.faults import FAULTS, Fault, FaultServer, Stage
-from upstash_state import breaker
+from upstash_state.transport import breaker
 
 pytestmark = pytest.mark.slow
 

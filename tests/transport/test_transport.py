@@ -18,8 +18,6 @@ import requests
 import responses
 import urllib3
 
-from upstash_state.breaker import Breaker
-from upstash_state.budget import time_budget
 from upstash_state.errors import (
     AnswerTooLargeError,
     CircuitOpenError,
@@ -28,7 +26,10 @@ from upstash_state.errors import (
     UnavailableError,
 )
 from upstash_state.settings import check_token
-from upstash_state.transport import MAX_ANSWER_BYTES, Transport
+from upstash_state.transport import Transport
+from upstash_state.transport.breaker import Breaker
+from upstash_state.transport.budget import time_budget
+from upstash_state.transport.wire import MAX_ANSWER_BYTES
 
 URL = "https://test.upstash.io"
 TOKEN = "s3cret-token"
@@ -192,7 +193,7 @@ def test_nothing_is_sent_once_the_budget_is_used_up(endpoint: Any, transport: Tr
 def test_an_answer_beyond_all_limits_is_given_up(
     endpoint: Any, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upstash_state.transport.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("upstash_state.transport.wire.MAX_ANSWER_BYTES", 1000)
     endpoint.post(URL, body="x" * 1001)
     with pytest.raises(AnswerTooLargeError):
         transport.run(["GET", "k"], repeatable=True)

@@ -25,10 +25,10 @@ from threading import Lock
 from typing import Literal, get_args
 from unittest import mock
 
-from .. import breaker
 from ..errors import SettingsError
 from ..settings import URL_AND_TOKEN, Secret, Settings
 from ..shared import reset_client
+from ..transport import breaker
 from . import hook
 from .exchange import Exchange, RecordingError, Request
 from .faults import Fault, checked, refusal, simulated

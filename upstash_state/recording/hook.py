@@ -17,9 +17,9 @@ try:
 except ImportError as error:
     raise ImportError("recordings need the package responses: pip install responses") from error
 
-from ..connections import Adapter
 from ..settings import Secret, is_loopback
 from ..transport import COMMAND, PIPELINE, TRANSACTION
+from ..transport.connections import Adapter
 from .exchange import Exchange, Request
 
 if TYPE_CHECKING:

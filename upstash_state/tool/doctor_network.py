@@ -11,7 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 from requests.utils import get_environ_proxies, select_proxy
 
 from ..settings import Settings, is_loopback
-from ..sockets import Attempt, connect, resolve, tls_context
+from ..transport.names import resolve
+from ..transport.sockets import Attempt, connect, tls_context
 from .doctor_finding import Finding, Wrong, ok
 
 # OpenSSL's numbers (x509_vfy.h) for what certificates are refused for.
@@ -54,7 +55,10 @@ class Route:
         via = f"by way of the proxy {self.host}; " if self.proxied else ""
         try:
             with self._in_time():
-                addresses = {address[4][0] for address in resolve(self.host, self.port)}
+                addresses = {
+                    address[4][0]
+                    for address in resolve(self.host, self.port, monotonic() + self._timeout)
+                }
         except TimeoutError:
             raise Wrong(
                 f"{self.host} was not looked up in {self._timeout:g} s",
@@ -128,7 +132,7 @@ class Route:
         raise Wrong(found, advice)
 
     def _in_time(self) -> Attempt:
-        return Attempt(monotonic() + self._timeout, fresh_only=True, hedged=False)
+        return Attempt(monotonic() + self._timeout, fresh_only=True, may_be_stale=False)
 
 
 def _default_port(url: SplitResult) -> int:

@@ -3,9 +3,6 @@
 A timeout given to requests or urllib3 bounds each single read, so an endpoint that sends a byte
 every second holds a caller for as long as it likes (psf/requests documents this under "Timeouts").
 Here each gets what is left of the exchange's time.
-
-What cannot be bounded: the platform's name lookup has no timeout. It runs in a daemon thread that
-the call stops waiting for in time, and that ends when the platform's resolver gives up.
 """
 
 from __future__ import annotations
@@ -13,20 +10,17 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from threading import Event, Lock, Thread, local
+from threading import local
 from time import monotonic
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
+from .names import resolve
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
     from typing_extensions import Buffer
-
-    AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
 class Attempt:
@@ -35,30 +29,30 @@ class Attempt:
     Args:
         deadline: When the attempt must have ended, on `time.monotonic()`'s clock.
         fresh_only: Whether to use no kept connection.
-        hedged: Whether to wait on a kept connection for half of the time only, so that there is
-            time for a fresh one if the other side has forgotten it.
+        may_be_stale: Whether to wait on a kept connection for half of the time only, so that
+            there is time for a fresh one if the other side has forgotten it.
     """
 
     __slots__ = (
         "_deadline",
         "answered",
         "fresh_only",
-        "hedged",
         "kept",
         "limit",
-        "may_have_run",
+        "may_be_stale",
+        "may_have_executed",
     )
 
-    def __init__(self, deadline: float, *, fresh_only: bool, hedged: bool) -> None:
+    def __init__(self, deadline: float, *, fresh_only: bool, may_be_stale: bool) -> None:
         self._deadline = self.limit = deadline
         self.fresh_only = fresh_only
-        self.hedged = hedged
+        self.may_be_stale = may_be_stale
         #: Whether a kept connection was used for it.
         self.kept = False
         #: Whether an answer began to come through a connection.
         self.answered = False
         #: Whether the request may have reached the endpoint.
-        self.may_have_run = True
+        self.may_have_executed = True
 
     def __enter__(self) -> Attempt:
         _using.attempt = self
@@ -74,7 +68,7 @@ class Attempt:
         return left
 
     def awaits_answer(self) -> None:
-        if self.hedged and self.kept:
+        if self.may_be_stale and self.kept:
             now = monotonic()
             self.limit = now + (self._deadline - now) / 2
 
@@ -162,7 +156,8 @@ def connect(host: str, port: int) -> socket.socket:
     Raises:
         OSError: None does, or the name is not known.
     """
-    addresses = resolve(host, port)
+    deadline = monotonic() + 60 if _using.attempt is None else _using.attempt.limit
+    addresses = resolve(host, port, deadline)
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = Socket(family, kind, protocol)
         try:
@@ -177,68 +172,3 @@ def connect(host: str, port: int) -> socket.socket:
             if index == len(addresses) - 1:
                 raise
     raise OSError(f"no address for {host}")
-
-
-class _Lookup:
-    """One name lookup under way, shared by all who wait for the same name."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
-        self._done = Event()
-        self._error: OSError | None = None
-        self._addresses: Sequence[AddressInfo] = []
-
-    def run(self) -> None:
-        try:
-            self._addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            self._error = error if isinstance(error, OSError) else OSError(str(error))
-        with _lookups_lock:
-            _lookups.pop((self._host, self._port), None)
-        self._done.set()
-
-    def result(self, seconds: float | None) -> Sequence[AddressInfo]:
-        if not self._done.wait(seconds):
-            raise TimeoutError(f"{self._host} was not resolved in time")
-        if self._error is not None:
-            raise type(self._error)(*self._error.args)
-        return self._addresses
-
-
-_lookups: dict[tuple[str, int], _Lookup] = {}
-_lookups_lock = Lock()
-
-
-def _forget_lookups() -> None:
-    global _lookups_lock
-    _lookups_lock = Lock()
-    _lookups.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    # The threads that would finish them stay in the parent.
-    os.register_at_fork(after_in_child=_forget_lookups)
-
-
-def resolve(host: str, port: int) -> Sequence[AddressInfo]:
-    """The addresses of a host, as `socket.getaddrinfo` gives them, before the deadline.
-
-    Raises:
-        OSError: The name is not known, or was not looked up in time.
-    """
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
-        pass
-    key = (host, port)
-    with _lookups_lock:
-        under_way = _lookups.get(key)
-        lookup = under_way or _Lookup(host, port)
-        _lookups[key] = lookup
-    if not under_way:
-        try:
-            Thread(target=lookup.run, name="upstash_state name lookup", daemon=True).start()
-        except RuntimeError:
-            # At the end of the interpreter, where apps save for the last time, no thread starts.
-            lookup.run()
-    return lookup.result(None if _using.attempt is None else _using.attempt.time_left())

@@ -6,7 +6,7 @@ from logging import getLogger
 from threading import Lock
 from time import monotonic
 
-from .errors import CircuitOpenError
+from ..errors import CircuitOpenError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

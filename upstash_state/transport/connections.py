@@ -37,10 +37,10 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         attempt = current_attempt()
         if attempt is not None:
-            attempt.may_have_run = False
+            attempt.may_have_executed = False
         super().connect()
         if attempt is not None:
-            attempt.may_have_run = True
+            attempt.may_have_executed = True
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         # In one piece. http.client sends head and body apart: two system calls, two packets, and

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import time
 
-from .errors import EndpointTimeoutError, UnavailableError
+from ..errors import EndpointTimeoutError, Reason, UnavailableError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-# What passes by itself, as Upstash's documentation and RFC 9110, section 15, describe it.
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
+# Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 
-class Failure:
-    """Why an attempt failed, and what may be done about it.
-
-    Attributes:
-        error: What to raise when it is not tried again.
-        passing: Whether it may go differently the next time.
-        may_have_run: Whether the commands may have been run all the same.
-        retry_after: Seconds that the endpoint asks to wait, or None.
-    """
-
-    __slots__ = ("error", "may_have_run", "passing", "retry_after")
-
-    def __init__(
-        self,
-        error: UnavailableError,
-        *,
-        passing: bool = False,
-        may_have_run: bool = True,
-        retry_after: float | None = None,
-    ) -> None:
-        self.error = error
-        self.passing = passing
-        self.may_have_run = may_have_run
-        self.retry_after = retry_after
-
-
-def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
+def failure_of(error: Exception, *, may_have_executed: bool) -> UnavailableError:
     """Explain an exception of requests, urllib3 or what lies beneath them.
 
     Nothing of the exception is kept: it may hold the request, and with it the token, and its text
@@ -48,7 +19,7 @@ def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
 
     Args:
         error: What was raised.
-        may_have_run: Whether the request may have reached the endpoint.
+        may_have_executed: Whether the request may have reached the endpoint.
     """
     from ssl import SSLCertVerificationError, SSLError
 
@@ -62,33 +33,36 @@ def failure_of(error: Exception, *, may_have_run: bool) -> Failure:
     from urllib3.exceptions import HTTPError
 
     chain = list(_chain(error))
-    where = "the proxy" if any(isinstance(link, ProxyError) for link in chain) else "the endpoint"
+    proxied = any(isinstance(link, ProxyError) for link in chain)
+    where = "the proxy" if proxied else "the endpoint"
     for link in chain:
         if isinstance(link, SSLCertVerificationError):
-            return Failure(
-                UnavailableError(f"{where}'s certificate was refused: {link.verify_message}"),
-                may_have_run=False,
-            )
+            text = f"{where}'s certificate was refused: {link.verify_message}"
+            return UnavailableError(text, reason="certificate", may_have_executed=False)
     status = _tunnel_status(chain)
     if status is not None:
         hint = ": HTTPS_PROXY lacks the right user:password@" if status == 407 else ""
-        return Failure(
-            UnavailableError(f"the proxy answered with HTTP status {status}{hint}"),
-            passing=status in PASSING,
-            may_have_run=False,
+        return UnavailableError(
+            f"the proxy answered with HTTP status {status}{hint}",
+            reason="proxy",
+            transient=status in TRANSIENT,
+            may_have_executed=False,
         )
     if any(isinstance(link, (TimeoutError, Timeout)) for link in chain):
         text = f"no answer of {where} within the time budget"
-        return Failure(EndpointTimeoutError(text), passing=True, may_have_run=may_have_run)
+        return EndpointTimeoutError(text, transient=True, may_have_executed=may_have_executed)
     if isinstance(error, ContentDecodingError):
-        return Failure(UnavailableError("the answer could not be decompressed"))
-    reason = _reason(chain)
+        return UnavailableError("the answer could not be decompressed", reason="answer")
+    reason, text = _reason(chain)
+    if proxied:
+        reason = "proxy"
     if any(isinstance(link, SSLError) for link in chain):
-        reason = f"TLS: {reason}"
-    return Failure(
-        UnavailableError(f"the connection to {where} failed: {reason}"),
-        passing=isinstance(error, (ConnectionError, ChunkedEncodingError, HTTPError)),
-        may_have_run=may_have_run,
+        reason, text = "tls", f"TLS: {text}"
+    return UnavailableError(
+        f"the connection to {where} failed: {text}",
+        reason=reason,
+        transient=isinstance(error, (ConnectionError, ChunkedEncodingError, HTTPError)),
+        may_have_executed=may_have_executed,
     )
 
 
@@ -106,20 +80,28 @@ def retry_after(header: str | None) -> float | None:
         return None
 
 
-def _reason(chain: list[BaseException]) -> str:
+def _reason(chain: list[BaseException]) -> tuple[Reason, str]:
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+    from socket import gaierror
+
+    from urllib3.exceptions import NewConnectionError
 
     for link in reversed(chain):
         if isinstance(link, OSError) and link.strerror:
-            return link.strerror
+            if isinstance(link, gaierror):
+                return "dns", link.strerror
+            if any(isinstance(link, NewConnectionError) for link in chain):
+                return "connect", link.strerror
+            broke = isinstance(link, ConnectionError)
+            return "closed" if broke else "local", link.strerror
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
-        return "closed without an answer"
+        return "closed", "closed without an answer"
     if isinstance(last, IncompleteRead):
-        return "closed in the middle of the answer"
+        return "closed", "closed in the middle of the answer"
     if isinstance(last, (HTTPException, ValueError)):
-        return f"what came back is not HTTP ({type(last).__name__})"
-    return type(last).__name__
+        return "not-http", f"what came back is not HTTP ({type(last).__name__})"
+    return "local", type(last).__name__
 
 
 def _tunnel_status(chain: list[BaseException]) -> int | None:

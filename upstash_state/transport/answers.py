@@ -1,4 +1,4 @@
-"""An answer's status, headers and bytes -> results, refusals, or a failure. Pure, no I/O.
+"""An answer's status, headers and bytes -> results or an error. Pure, no I/O.
 
 The error texts are those of Upstash's documentation (`redis/troubleshooting`) and of Redis; a few
 are of other servers that speak the same protocol.
@@ -7,8 +7,9 @@ are of other servers that speak the same protocol.
 from __future__ import annotations
 
 from json import JSONDecoder
+from typing import Any
 
-from .errors import (
+from ..errors import (
     AnswerError,
     AuthenticationError,
     CapacityExceededError,
@@ -21,15 +22,12 @@ from .errors import (
     UnavailableError,
     WrongTypeError,
 )
-from .failures import PASSING, Failure, retry_after
+from .failures import TRANSIENT, retry_after
+from .seam import Answer
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-# Statuses that say that the request was not run (RFC 9110, section 15.5.9; RFC 6585, section 4).
-NOT_RUN = frozenset({408, 429})
+# Statuses that say that the request was not executed (RFC 9110, section 15.5.9; RFC 6585,
+# section 4).
+NOT_EXECUTED = frozenset({408, 429})
 
 _REFUSALS: tuple[tuple[str, type[ResponseError]], ...] = (
     ("WRONGPASS", AuthenticationError),
@@ -91,52 +89,55 @@ def _in_utf8(value: Any) -> Any:
     return value
 
 
-def interpret(
-    status: int, headers: Mapping[str, str], data: bytes, expected: int | None, *, secret: str
-) -> Any | ResponseError | Failure:
+def interpret(answer: Answer, expected: int | None, *, secret: str) -> Any:
     """What an answer says.
 
     Args:
-        status: The HTTP status.
-        headers: The HTTP headers, by whatever case.
-        data: The body.
+        answer: The answer.
         expected: The number of items of a pipeline or transaction, None for a single command.
         secret: What an error text must not repeat.
 
     Returns:
-        A single command's result; or a list with each item's result or `ResponseError`; or the
-        `ResponseError` that the request was refused with; or a `Failure`.
+        A single command's result; or a list with each item's result or `ResponseError`.
+
+    Raises:
+        ResponseError: The request was refused.
+        UnavailableError: It is not an answer that Upstash's REST API gives when it works.
     """
+    status, headers, data = answer
     try:
-        answer = parse(data)
+        said = parse(data)
     except (ValueError, RecursionError):
-        answer = None
-    if isinstance(answer, dict) and isinstance(answer.get("error"), str):
-        refused = _refusal(answer["error"], status, secret)
-        if type(refused) is not ResponseError or status not in PASSING:
-            return refused
-    if status in PASSING:
-        return Failure(
-            UnavailableError(f"the endpoint answered with HTTP status {status}"),
-            passing=True,
-            may_have_run=status not in NOT_RUN,
+        said = None
+    if isinstance(said, dict) and isinstance(said.get("error"), str):
+        refused = _refusal(said["error"], status, secret)
+        if type(refused) is not ResponseError or status not in TRANSIENT:
+            raise refused
+    if status in TRANSIENT:
+        raise UnavailableError(
+            f"the endpoint answered with HTTP status {status}",
+            reason="status",
+            transient=True,
+            may_have_executed=status not in NOT_EXECUTED,
             retry_after=retry_after(headers.get("Retry-After")),
         )
     if status in _REFUSING_STATUS:
         kind, text = _REFUSING_STATUS[status]
-        return kind(f"{text} (HTTP status {status})")
+        raise kind(f"{text} (HTTP status {status})")
     if not 200 <= status < 300:
         hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
-        return Failure(AnswerError(f"HTTP status {status}{hint}, not an answer of the REST API"))
-    items = [answer] if expected is None else answer
+        raise AnswerError(
+            f"HTTP status {status}{hint}, not an answer of the REST API", reason="status"
+        )
+    items = [said] if expected is None else said
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        return Failure(AnswerError("what came back is not an answer of Upstash's REST API"))
+        # To http.client, headers end where the connection does, so of an answer that ended among
+        # them a status is left, and a body of nothing that nobody announced.
+        cut = not data and not {"Content-Length", "Transfer-Encoding"}.intersection(headers)
+        raise AnswerError("what came back is not an answer of Upstash's REST API", transient=cut)
     if expected is not None and len(items) != expected:
-        return Failure(AnswerError(f"{expected} commands were answered with {len(items)} results"))
-    try:
-        results = [_result(item, secret) for item in items]
-    except AnswerError as error:
-        return Failure(error)
+        raise AnswerError(f"{expected} commands were answered with {len(items)} results")
+    results = [_result(item, secret) for item in items]
     return results[0] if expected is None else results
 
 

@@ -1,0 +1,115 @@
+"""What wraps the attempts of this process: recordings, simulated faults, counters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+import responses
+
+from upstash_state import UnavailableError, UpstashRedis
+from upstash_state.errors import CircuitOpenError
+from upstash_state.transport import Answer, Send, Wire, intercepting
+
+URL = "https://test.upstash.io"
+OK = Answer(200, {}, b'{"result": "OK"}')
+
+
+@pytest.fixture
+def redis() -> UpstashRedis:
+    return UpstashRedis(URL, "s3cret-token")
+
+
+def answering(answer: Answer) -> Any:
+    return lambda wire, send: lambda path, body, deadline: answer
+
+
+def failing(**facts: Any) -> Any:
+    def interceptor(wire: Wire, send: Send) -> Send:
+        def fail(path: str, body: bytes, deadline: float) -> Answer:
+            attempts.append(path)
+            raise UnavailableError("simulated", **facts)
+
+        return fail
+
+    attempts: list[str] = []
+    interceptor.attempts = attempts  # type: ignore[attr-defined]
+    return interceptor
+
+
+def test_an_interceptor_answers_instead_of_the_endpoint(redis: UpstashRedis) -> None:
+    asked = []
+
+    def interceptor(wire: Wire, send: Send) -> Send:
+        def answer(path: str, body: bytes, deadline: float) -> Answer:
+            asked.append((wire.url, str(wire.token), path, json.loads(body)))
+            return OK
+
+        return answer
+
+    with intercepting(interceptor):
+        assert redis.set("k", "v")
+    assert asked == [(URL, "s3cret-token", "/", ["SET", "k", "v"])]
+
+
+def test_the_innermost_is_the_last_before_the_wire(redis: UpstashRedis) -> None:
+    order = []
+
+    def named(name: str) -> Any:
+        def interceptor(wire: Wire, send: Send) -> Send:
+            def pass_on(path: str, body: bytes, deadline: float) -> Answer:
+                order.append(name)
+                return send(path, body, deadline)
+
+            return pass_on
+
+        return interceptor
+
+    with responses.RequestsMock() as mock, intercepting(named("outer")):
+        mock.post(URL, json={"result": "PONG"})
+        with intercepting(named("inner")):
+            redis.ping()
+        redis.ping()
+    assert order == ["outer", "inner", "outer"]
+    with intercepting(answering(OK)):
+        redis.set("k", "v")
+    assert len(order) == 3
+
+
+def test_blocks_that_end_out_of_order_each_end_themselves(redis: UpstashRedis) -> None:
+    first, second = intercepting(answering(OK)), intercepting(answering(OK._replace(status=500)))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    with responses.RequestsMock() as mock:
+        mock.post(URL, json={"result": "PONG"})
+        assert redis.ping()
+
+
+def test_a_simulated_endpoint_is_not_waited_for_and_has_a_circuit_of_its_own(
+    redis: UpstashRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
+    outage = failing(transient=True)
+    with intercepting(outage, simulated=True):
+        for _ in range(3):
+            with contextlib.suppress(UnavailableError):
+                redis.get("k")
+        assert len(outage.attempts) == 12
+        with pytest.raises(CircuitOpenError):
+            redis.get("k")
+    with intercepting(answering(OK)):
+        assert redis.get("k") == "OK"
+
+
+def test_a_failure_of_an_attempt_is_tried_again_by_its_facts(redis: UpstashRedis) -> None:
+    refused = failing(transient=False)
+    executed = failing(transient=True, may_have_executed=True)
+    with intercepting(refused, simulated=True), pytest.raises(UnavailableError):
+        redis.get("k")
+    with intercepting(executed, simulated=True), pytest.raises(UnavailableError):
+        redis.execute_command("INCR", "n")
+    assert len(refused.attempts) == len(executed.attempts) == 1
