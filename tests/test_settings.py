@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import pytest
 
+from upstash_state import OrderStore, UpstashRedis
 from upstash_state.errors import MissingCredentialsError, SettingsError
-from upstash_state.settings import Settings, check_token, check_url
+from upstash_state.settings import OPTIONS, Secret, Settings, check_token, check_url, proxy_of
 
 GOOD = {
     "UPSTASH_REDIS_REST_URL": "https://eu1-good.upstash.io",
@@ -36,21 +41,21 @@ def test_what_surrounds_a_pasted_token_is_tolerated(pasted: str) -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("eu1-good.upstash.io", "no URL that begins with https://"),
-        ("ftp://eu1-good.upstash.io", "no URL that begins with https://"),
-        ("https://", "no URL that begins with https://"),
+        ("eu1-good.upstash.io", "not a URL that begins with https://"),
+        ("ftp://eu1-good.upstash.io", "not a URL that begins with https://"),
+        ("https://", "not a URL that begins with https://"),
         ("rediss://default:s3cret@eu1-good.upstash.io:6379", "Redis over TCP (rediss://...)"),
         ("redis://eu1-good.upstash.io:6379", "Redis over TCP (redis://...)"),
-        ("https://default:s3cret@eu1-good.upstash.io", "holds a user or password"),
-        ("https://s3cret@eu1-good.upstash.io", "holds a user or password"),
-        ("https://eu1-good.upstash.io:https", "host or port that is none"),
-        ("https://eu1-good.upstash.io:99999", "host or port that is none"),
-        ("https://eu1-good.upstash.io:0", "character or port that no URL can have"),
-        ("https://[eu1", "host or port that is none"),
-        ("https://eu1 good.upstash.io", "character or port"),
-        ("https://eu1-good.upstash.io\u00a0x", "character or port"),
-        ("https://eu1-good.upstash.io?_token=s3cret", "goes on after the address"),
-        ("https://eu1-good.upstash.io/#s3cret", "goes on after the address"),
+        ("https://default:s3cret@eu1-good.upstash.io", "contains a user or password"),
+        ("https://s3cret@eu1-good.upstash.io", "contains a user or password"),
+        ("https://eu1-good.upstash.io:https", "an invalid host or port"),
+        ("https://eu1-good.upstash.io:99999", "an invalid host or port"),
+        ("https://eu1-good.upstash.io:0", "an invalid character or port"),
+        ("https://[eu1", "an invalid host or port"),
+        ("https://eu1 good.upstash.io", "invalid character or port"),
+        ("https://eu1-good.upstash.io\u00a0x", "invalid character or port"),
+        ("https://eu1-good.upstash.io?_token=s3cret", "has a query or fragment"),
+        ("https://eu1-good.upstash.io/#s3cret", "has a query or fragment"),
         ("http://eu1-good.upstash.io", "would send the token in clear"),
         ("http://localhost.upstash.io", "would send the token in clear"),
     ],
@@ -84,7 +89,7 @@ def test_plain_http_goes_elsewhere_only_when_allowed() -> None:
 def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(SettingsError) as caught:
         check_token(token, "UPSTASH_REDIS_REST_TOKEN")
-    assert "UPSTASH_REDIS_REST_TOKEN holds characters" in str(caught.value)
+    assert "UPSTASH_REDIS_REST_TOKEN contains characters" in str(caught.value)
     assert "s3cr" not in str(caught.value)
 
 
@@ -171,7 +176,146 @@ def test_a_bad_value_gets_one_complaint_and_the_default(
     assert complaint.endswith(f"{default!r} is used instead")
 
 
+@pytest.mark.parametrize(
+    ("ttl", "skip", "used"), [("60", "31", 30.0), ("61", "1000", 30.5), ("", "302401", 302_400.0)]
+)
+def test_unchanged_orders_are_sent_again_before_half_of_their_time_is_over(
+    ttl: str, skip: str, used: float
+) -> None:
+    settings = Settings(GOOD | {"UPSTASH_STATE_TTL": ttl, "UPSTASH_STATE_SKIP_UNCHANGED": skip})
+    assert settings.skip_unchanged == used
+    (complaint,) = settings.complaints
+    assert complaint.startswith("UPSTASH_STATE_SKIP_UNCHANGED is more than half of ")
+    assert complaint.endswith(f" - {used!r} is used instead")
+
+
+def test_every_option_is_an_attribute() -> None:
+    settings = Settings(GOOD)
+    for name, (default, _) in OPTIONS.items():
+        value = getattr(settings, name.removeprefix("UPSTASH_STATE_").lower())
+        assert value == default
+        assert type(value) is type(default)
+    assert type(Settings(GOOD | {"UPSTASH_STATE_PREFIX": "o:"}).prefix) is str
+
+
+@pytest.mark.parametrize("variable", GOOD)
+@pytest.mark.parametrize(
+    "pasted",
+    ["{name}={value}", 'export {name}="{value}"', "${{{name}}}", '"{name}": "{value}"'],
+)
+def test_a_value_with_a_variables_own_name_is_recognised(variable: str, pasted: str) -> None:
+    value = pasted.format(name=variable, value=GOOD[variable])
+    with pytest.raises(SettingsError) as caught:
+        Settings(GOOD | {variable: value})
+    assert (
+        str(caught.value) == f"{variable} contains the name {variable}: set it to the value alone"
+    )
+
+
+@pytest.mark.parametrize(
+    "pasted", ["Bearer s3cret-token", "'bearer s3cret-token'", "Authorization: Bearer s3cret-token"]
+)
+def test_a_token_with_its_header_is_recognised(pasted: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(GOOD | {"UPSTASH_REDIS_REST_TOKEN": pasted})
+    expected = 'UPSTASH_REDIS_REST_TOKEN contains "Bearer ": set it to the token alone'
+    assert str(caught.value) == expected
+
+
 def test_no_repr_shows_the_token() -> None:
     settings = Settings(GOOD)
     assert "s3cret" not in repr(settings)
-    assert "s3cret" not in repr({"Authorization": settings.token})
+    headers = {"Authorization": settings.token}
+    assert "s3cret" not in repr(headers)
+    # As reprlib and rich cut long texts.
+    assert "s3cret" not in f"{settings.token[:8]!r} {settings.token[0:100:1]!r}"
+    assert settings.token[0:6] == "s3cret"
+    assert repr(settings.token[0]) == "'***'"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"UPSTASH_REDIS_REST_URL": "https://eu1 good.upstash.io"},
+        {"UPSTASH_REDIS_REST_TOKEN": "s3cret token"},
+        {"UPSTASH_REDIS_REST_TOKEN": "Bearer s3cret"},
+        {"UPSTASH_REDIS_REST_URL": ""},
+    ],
+)
+@pytest.mark.parametrize(
+    "make",
+    [Settings, UpstashRedis.from_env, OrderStore.from_env],
+    ids=lambda make: make.__qualname__,
+)
+def test_a_traceback_with_local_variables_does_not_show_the_token(
+    make: Callable[[Mapping[str, str]], object], bad: dict[str, str]
+) -> None:
+    environ = Masked(GOOD | bad)
+    with pytest.raises(SettingsError) as caught:
+        make(environ)
+    assert "s3cret" not in shown_with_locals(caught.value)
+
+
+def test_a_client_with_a_bad_token_does_not_show_it_either() -> None:
+    with pytest.raises(SettingsError) as caught:
+        UpstashRedis(GOOD["UPSTASH_REDIS_REST_URL"], Secret("s3cret token"))
+    assert "s3cret" not in shown_with_locals(caught.value)
+    # Made only in part, it still has a repr.
+    assert "UpstashRedis" in repr(UpstashRedis.__new__(UpstashRedis))
+
+
+class Masked(dict[str, str]):
+    """A caller's environment is the caller's to hide."""
+
+    def __repr__(self) -> str:
+        return "Masked"
+
+
+def shown_with_locals(error: BaseException) -> str:
+    """The traceback as loggers show it that add the local variables of each frame."""
+    assert error.__traceback__ is not None
+    frames = error.__traceback__.tb_next  # Without the test's own.
+    return "".join(
+        traceback.TracebackException(type(error), error, frames, capture_locals=True).format()
+    )
+
+
+@pytest.mark.parametrize(("url", "token"), [(None, "t"), ("https://a.example", None), (b"", "t")])
+def test_credentials_that_are_not_text_are_refused_as_such(url: Any, token: Any) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^(url|token) must be str, not (NoneType|bytes): copy"
+    ):
+        UpstashRedis(url, token)
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "proxy"),
+    [
+        ("https://eu1-good.upstash.io", {}, None),
+        ("https://eu1-good.upstash.io", {"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ("https://eu1-good.upstash.io", {"HTTPS_PROXY": "proxy:3128"}, "http://proxy:3128"),
+        ("https://eu1-good.upstash.io", {"ALL_PROXY": "socks5://proxy"}, "socks5://proxy"),
+        ("https://eu1-good.upstash.io", {"HTTP_PROXY": "http://proxy:3128"}, None),
+        ("http://redis.internal", {"HTTP_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        (
+            "https://eu1-good.upstash.io",
+            {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "upstash.io"},
+            None,
+        ),
+        ("http://127.0.0.1:8079", {"HTTP_PROXY": "http://proxy:3128"}, None),
+        ("http://localhost:8079", {"ALL_PROXY": "http://proxy:3128"}, None),
+        ("http://[::1]:8079", {"ALL_PROXY": "http://proxy:3128"}, None),
+    ],
+)
+def test_the_proxy_is_the_one_that_requests_would_take_but_none_for_loopback(
+    monkeypatch: pytest.MonkeyPatch, url: str, environ: dict[str, str], proxy: str | None
+) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_of(url) == proxy

@@ -78,7 +78,7 @@ class UpstashRedis:
         return cls(url, token, timeout=settings.timeout, allow_http=settings.allow_http)
 
     def __repr__(self) -> str:
-        return f"<UpstashRedis {self.url}>"
+        return f"<UpstashRedis {getattr(self, 'url', 'without a URL')}>"
 
     def __enter__(self) -> UpstashRedis:
         return self

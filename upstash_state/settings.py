@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, SupportsIndex
 
 from .errors import MissingCredentialsError, SettingsError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import TypeVar
-
-    T = TypeVar("T")
 
 URL_AND_TOKEN = (
     ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"),
     # What Vercel's integration sets; Upstash's JavaScript SDK falls back to these, too.
     ("KV_REST_API_URL", "KV_REST_API_TOKEN"),
 )
+CREDENTIALS = tuple(name for pair in URL_AND_TOKEN for name in pair)
 WHERE = "copy it from your database's page on console.upstash.com, section REST API"
 
 
 class Secret(str):
-    """Text that a log, a repr or a traceback with local variables does not show."""
+    """Text that a log, a repr or a traceback with local variables does not show.
+
+    Nor is a slice of it shown: some loggers cut long texts before they ask for the repr.
+    """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return "'***'"
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Secret:
+        return Secret(super().__getitem__(key))
 
 
 class Settings:
@@ -40,7 +42,7 @@ class Settings:
         ttl: Seconds until a saved order expires.
         prefix: What an order's key begins with.
         skip_unchanged: Seconds for which an unchanged order is not sent again, 0 for never. At most
-            half of `ttl`: an order that is never sent expires.
+            half of `ttl`, since an order that is not sent again expires.
         catch_up: Whether a save or delete that failed is kept and sent later.
         background: Seconds for which changes are gathered before a worker thread sends them, 0 for
             sending each in the caller's thread.
@@ -49,19 +51,14 @@ class Settings:
         complaints: Values that could not be used, a sentence each; defaults stand in for them.
     """
 
-    __slots__ = (
-        "allow_http",
-        "background",
-        "catch_up",
-        "complaints",
-        "prefix",
-        "restore_wait",
-        "skip_unchanged",
-        "timeout",
-        "token",
-        "ttl",
-        "url",
-    )
+    timeout: float
+    ttl: int
+    prefix: str
+    skip_unchanged: float
+    catch_up: bool
+    background: float
+    restore_wait: float
+    allow_http: bool
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Read the settings.
@@ -75,38 +72,25 @@ class Settings:
                 holds its value.
         """
         self.complaints: list[str] = []
-        self.allow_http: bool = self._read(environ, "UPSTASH_STATE_ALLOW_HTTP", False, _flag)
+        # A traceback with local variables shows no values of these.
+        environ = {name: Secret(environ.get(name, "")) for name in (*OPTIONS, *CREDENTIALS)}
+        for name, (default, parse) in OPTIONS.items():
+            value = default
+            if text := unquoted(environ[name]):
+                try:
+                    value = parse(text)
+                except ValueError as error:
+                    self.complaints.append(f"{name} is not {error} - {default!r} is used instead")
+            setattr(self, name.removeprefix("UPSTASH_STATE_").lower(), value)
+        if self.skip_unchanged > self.ttl / 2:
+            self.skip_unchanged = self.ttl / 2
+            self.complaints.append(
+                "UPSTASH_STATE_SKIP_UNCHANGED is more than half of UPSTASH_STATE_TTL, so that "
+                f"orders could expire - {self.skip_unchanged!r} is used instead"
+            )
         url_name, token_name = _credentials(environ)
         self.url = check_url(environ[url_name], url_name, allow_http=self.allow_http)
         self.token = check_token(environ[token_name], token_name)
-        self.timeout: float = self._read(environ, "UPSTASH_STATE_TIMEOUT", 5.0, _seconds)
-        self.ttl: int = self._read(environ, "UPSTASH_STATE_TTL", 604_800, _ttl)
-        self.prefix: str = self._read(environ, "UPSTASH_STATE_PREFIX", "order:", _prefix)
-        self.skip_unchanged: float = self._read(
-            environ, "UPSTASH_STATE_SKIP_UNCHANGED", 0.0, _seconds_or_zero
-        )
-        self.catch_up: bool = self._read(environ, "UPSTASH_STATE_CATCH_UP", True, _flag)
-        self.background: float = self._read(
-            environ, "UPSTASH_STATE_BACKGROUND", 0.0, _seconds_or_zero
-        )
-        self.restore_wait: float = self._read(
-            environ, "UPSTASH_STATE_RESTORE_WAIT", 0.0, _seconds_or_zero
-        )
-
-    def __repr__(self) -> str:
-        return f"Settings(url={self.url!r}, token={self.token!r})"
-
-    def _read(
-        self, environ: Mapping[str, str], name: str, default: T, parse: Callable[[str], T]
-    ) -> T:
-        text = _unquoted(environ.get(name, ""))
-        if not text:
-            return default
-        try:
-            return parse(text)
-        except ValueError as error:
-            self.complaints.append(f"{name} is not {error} - {default!r} is used instead")
-            return default
 
 
 def check_url(text: str, name: str = "url", *, allow_http: bool = False) -> str:
@@ -118,33 +102,33 @@ def check_url(text: str, name: str = "url", *, allow_http: bool = False) -> str:
         allow_http: Whether plain http may go to hosts other than loopback.
 
     Raises:
-        SettingsError: It is no address of a REST endpoint, or not a safe one. The text does not
-            repeat the address, since passwords are pasted into it.
+        SettingsError: It is not the address of a REST endpoint, or not a safe one. The text does
+            not repeat the address, since passwords are pasted into it.
     """
     from urllib.parse import urlsplit
 
-    url = _unquoted(text).rstrip("/")
+    url = _value_alone(text, name).rstrip("/")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise SettingsError(f"{name} has a host or port that is none: {WHERE}") from None
+        raise SettingsError(f"{name} has an invalid host or port: {WHERE}") from None
     if parts.scheme in ("redis", "rediss"):
         raise SettingsError(
             f"{name} is the address for Redis over TCP ({parts.scheme}://...), "
             f"the REST API's begins with https://: {WHERE}"
         )
     if parts.scheme not in ("http", "https") or not host:
-        raise SettingsError(f"{name} is no URL that begins with https://: {WHERE}")
+        raise SettingsError(f"{name} is not a URL that begins with https://: {WHERE}")
     if parts.username is not None or parts.password is not None:
         raise SettingsError(
-            f"{name} holds a user or password, which would end up in logs; "
+            f"{name} contains a user or password, which would end up in logs; "
             f"the REST API takes a token in a variable of its own: {WHERE}"
         )
     if port == 0 or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise SettingsError(f"{name} holds a character or port that no URL can have: {WHERE}")
+        raise SettingsError(f"{name} contains an invalid character or port: {WHERE}")
     if "?" in url or "#" in url:
-        raise SettingsError(f"{name} goes on after the address (? or #): {WHERE}")
+        raise SettingsError(f"{name} has a query or fragment (? or #): {WHERE}")
     if parts.scheme == "http" and not (allow_http or is_loopback(host)):
         raise SettingsError(
             f"{name} begins with http://, which would send the token in clear: use https://, "
@@ -154,21 +138,23 @@ def check_url(text: str, name: str = "url", *, allow_http: bool = False) -> str:
 
 
 def check_token(text: str, name: str = "token") -> Secret:
-    """The token in a form that a header can hold.
+    """The token in a form that a header can carry.
 
     Args:
         text: The token as somebody pasted it; quotes and white space around it go.
         name: What to call it in a complaint.
 
     Raises:
-        SettingsError: It is empty, or holds what an Authorization header cannot (RFC 6750,
+        SettingsError: It is empty, or contains what an Authorization header cannot carry (RFC 6750,
             section 2.1, allows less than this lets through).
     """
-    token = Secret(_unquoted(text))
+    token = text = Secret(_value_alone(text, name))
     if not token:
         raise SettingsError(f"{name} is empty: {WHERE}")
+    if "bearer " in token.lower():
+        raise SettingsError(f'{name} contains "Bearer ": set it to the token alone')
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError(f"{name} holds characters that no HTTP header can: {WHERE}")
+        raise SettingsError(f"{name} contains characters that a header cannot carry: {WHERE}")
     return token
 
 
@@ -176,29 +162,53 @@ def is_loopback(host: str) -> bool:
     """Whether what is sent to this host never leaves the machine."""
     from ipaddress import ip_address
 
-    if host == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"
+
+
+def proxy_of(url: str) -> str | None:
+    """The address of the proxy that the environment names for an endpoint, None for none.
+
+    Chosen as requests does (HTTPS_PROXY, ALL_PROXY, NO_PROXY and the platform's own settings), but
+    never for loopback: plain http through a proxy would send the token over the network.
+    """
+    from urllib.parse import urlsplit
+
+    from requests.utils import get_environ_proxies, select_proxy
+
+    if is_loopback(urlsplit(url).hostname or ""):
+        return None
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
+
+
+def unquoted(text: str) -> str:
+    """A variable's value without the quotes and white space that were pasted around it."""
+    text = text.strip()
+    while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].strip()
+    return text
 
 
 def _credentials(environ: Mapping[str, str]) -> tuple[str, str]:
     # By pairs, never mixed: a token must not be sent to another database's host.
     for pair in URL_AND_TOKEN:
-        if all(_unquoted(environ.get(name, "")) for name in pair):
+        if all(unquoted(environ[name]) for name in pair):
             return pair
     raise MissingCredentialsError(
         f"{URL_AND_TOKEN[0][0]} and {URL_AND_TOKEN[0][1]} are not both set: {WHERE}"
     )
 
 
-def _unquoted(text: str) -> str:
-    text = text.strip()
-    while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        text = text[1:-1].strip()
-    return text
+def _value_alone(text: str, name: str) -> str:
+    if not isinstance(text, str):
+        raise SettingsError(f"{name} must be str, not {type(text).__name__}: {WHERE}")
+    for variable in CREDENTIALS:
+        # A line of .env pasted whole, or a reference that nobody has resolved.
+        if variable in text:
+            raise SettingsError(f"{name} contains the name {variable}: set it to the value alone")
+    return unquoted(text)
 
 
 def _flag(text: str) -> bool:
@@ -208,26 +218,18 @@ def _flag(text: str) -> bool:
 
 
 def _seconds_or_zero(text: str) -> float:
-    seconds = _number(text)
-    if seconds < 0:
-        raise ValueError("a number of seconds, such as 60, or 0 for never")
-    return seconds
+    with suppress(ValueError):
+        # More than a year is a slip, and sockets refuse what does not fit their clock.
+        if 0 <= (seconds := float(text)) <= 31_536_000:
+            return seconds
+    raise ValueError("a number of seconds, such as 60, or 0 for never")
 
 
 def _seconds(text: str) -> float:
-    seconds = _number(text)
-    if seconds <= 0:
-        raise ValueError("a number of seconds above 0, such as 5 or 2.5")
-    return seconds
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    # A year: longer means a slip, and sockets refuse what does not fit their clock.
-    return number if isfinite(number) and number <= 31_536_000 else float("-inf")
+    with suppress(ValueError):
+        if seconds := _seconds_or_zero(text):
+            return seconds
+    raise ValueError("a number of seconds above 0, such as 5 or 2.5")
 
 
 def _ttl(text: str) -> int:
@@ -242,3 +244,16 @@ def _prefix(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("text in UTF-8, such as order:") from None
     return text
+
+
+#: Of each variable its default, and what reads it or raises ValueError with what it should be.
+OPTIONS: Mapping[str, tuple[Any, Callable[[str], Any]]] = {
+    "UPSTASH_STATE_TIMEOUT": (5.0, _seconds),
+    "UPSTASH_STATE_TTL": (604_800, _ttl),
+    "UPSTASH_STATE_PREFIX": ("order:", _prefix),
+    "UPSTASH_STATE_SKIP_UNCHANGED": (0.0, _seconds_or_zero),
+    "UPSTASH_STATE_CATCH_UP": (True, _flag),
+    "UPSTASH_STATE_BACKGROUND": (0.0, _seconds_or_zero),
+    "UPSTASH_STATE_RESTORE_WAIT": (0.0, _seconds_or_zero),
+    "UPSTASH_STATE_ALLOW_HTTP": (False, _flag),
+}

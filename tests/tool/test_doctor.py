@@ -199,11 +199,11 @@ def test_a_second_pair_is_a_warning(
     [
         (f"rediss://default:{PASSWORD}@sunny.upstash.io:6379", "Redis over TCP", "copy it from"),
         (f"https://default:{PASSWORD}@sunny.upstash.io", "user or password", "copy it from"),
-        ("sunny-fox-12345.upstash.io", "no URL that begins with https://", "copy it from"),
-        (PASSWORD, "no URL that begins with https://", "copy it from"),
-        ("https://sunny.upstash.io:tls", "host or port that is none", "copy it from"),
-        ("https://sunny.upstash.io:0", "a character or port", "copy it from"),
-        (f"{ELSEWHERE}?_token={PASSWORD}", "goes on after the address", "copy it from"),
+        ("sunny-fox-12345.upstash.io", "not a URL that begins with https://", "copy it from"),
+        (PASSWORD, "not a URL that begins with https://", "copy it from"),
+        ("https://sunny.upstash.io:tls", "an invalid host or port", "copy it from"),
+        ("https://sunny.upstash.io:0", "invalid character or port", "copy it from"),
+        (f"{ELSEWHERE}?_token={PASSWORD}", "has a query or fragment", "copy it from"),
         (f"https://console.upstash.com/redis/{PASSWORD}", "that of the console", "copy it from"),
         ("http://sunny-fox-12345.upstash.io", "token in clear", "use https://"),
     ],
@@ -225,7 +225,9 @@ def test_tokens_that_no_header_can_hold(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv(URL_TOKEN, token)
-    doctor.finds("URL", f"{URL_TOKEN} holds characters that no HTTP header can", "copy it from")
+    doctor.finds(
+        "URL", f"{URL_TOKEN} contains characters that a header cannot carry", "copy it from"
+    )
 
 
 def test_a_setting_that_cannot_be_used_is_a_warning(

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from ..errors import SettingsError
-from ..settings import URL_AND_TOKEN, WHERE, Settings
+from ..settings import CREDENTIALS, URL_AND_TOKEN, WHERE, Settings, unquoted
 from .doctor_finding import Finding, Wrong, ok, warning
 
-NAMES = [name for pair in URL_AND_TOKEN for name in pair]
 # Not the REST API's address but a page for people, which is open in the browser when one copies.
 CONSOLE = "console.upstash.com"
 
@@ -20,20 +19,19 @@ def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     Raises:
         Wrong: No pair of URL and token is.
     """
-    is_set = {name: bool(environ.get(name, "").strip(" \t\r\n'\"")) for name in NAMES}
+    is_set = {name: bool(unquoted(environ.get(name, ""))) for name in CREDENTIALS}
     pair = next((pair for pair in URL_AND_TOKEN if all(map(is_set.__getitem__, pair))), None)
     if pair is None:
         raise Wrong(_what_is_missing(environ, is_set), f"{WHERE}, both of one database")
     yield ok(f"{pair[0]} and {pair[1]} are set")
-    others = [name for name in NAMES if is_set[name] and name not in pair]
+    others = [name for name in CREDENTIALS if is_set[name] and name not in pair]
     if others:
         yield warning(
             f"{' and '.join(others)} too: not used",
             f"unset what the app does not need; {pair[0]} and {pair[1]} count",
         )
     for name in pair:
-        value = environ[name]
-        if value.strip()[:1] in ("'", '"') or value != value.strip():
+        if environ[name] != unquoted(environ[name]):
             yield warning(
                 f"{name} has quotes or white space around it, ignored here",
                 "take them away: other programs take them for a part of the value",
@@ -62,8 +60,8 @@ def form(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _what_is_missing(environ: Mapping[str, str], is_set: Mapping[str, bool]) -> str:
-    there = [name for name in NAMES if is_set[name]]
-    blank = [name for name in NAMES if name in environ and not is_set[name]]
+    there = [name for name in CREDENTIALS if is_set[name]]
+    blank = [name for name in CREDENTIALS if name in environ and not is_set[name]]
     if not there and not blank:
         return f"neither {' and '.join(URL_AND_TOKEN[0])} nor {' and '.join(URL_AND_TOKEN[1])}"
     lacking = [
