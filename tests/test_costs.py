@@ -13,7 +13,7 @@ import pytest
 import upstash_redis
 
 from tests.benchmarks.month import DAY, MAX_AGE, App, days, table
-from tests.support.paths import README, STORED_ORDERS
+from tests.support.paths import ROOT, STORED_ORDERS
 from upstash_state import (
     OrderStore,
     UpstashRedis,
@@ -236,5 +236,5 @@ def test_the_worked_example_is_what_the_code_does(
 
 
 def test_the_readme_shows_the_worked_example() -> None:
-    readme = README.read_text(encoding="utf-8")
+    readme = (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
     assert table(App()) in readme

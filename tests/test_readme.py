@@ -1,55 +1,52 @@
-"""What the README shows is run as it stands."""
+"""What the READMEs show is run as it stands, and what they link to is there."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+from importlib.metadata import metadata
+from pathlib import Path
 
 import pytest
 
-from tests.support.paths import README
+from tests.support.cli import environment
+from tests.support.paths import README, ROOT
+from tests.support.readme import Reader, blocks
 from upstash_state.local import LocalEndpoint
 
-# A comment before a block says that other tests run it: as a file, or under pytest.
-BLOCK = re.compile(r"(<!-- .*? -->\n+)?```python\n(.*?)```", re.S)
-BLOCKS = [
-    code for comment, code in BLOCK.findall(README.read_text(encoding="utf-8")) if not comment
+READMES = [
+    README,
+    *sorted(path for top in ("upstash_state", "tests") for path in (ROOT / top).rglob("README.md")),
 ]
+NAMES = [path.relative_to(ROOT).as_posix() for path in READMES]
 
 
-@pytest.mark.parametrize("code", BLOCKS)
-def test_every_python_block_of_the_readme_runs(endpoint: LocalEndpoint, code: str) -> None:
-    run(endpoint, code)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_block_runs(name: str, endpoint: LocalEndpoint, tmp_path: Path) -> None:
+    with Reader(tmp_path, environment(endpoint.url, endpoint.token)) as reader:
+        for block in blocks(ROOT / name):
+            try:
+                reader.follow(block)
+            except AssertionError as error:
+                pytest.fail(f"{name}:{block.line}: {error}")
 
 
-def run(endpoint: LocalEndpoint, code: str) -> None:
-    environ = {
-        **os.environ,
-        "UPSTASH_REDIS_REST_URL": endpoint.url,
-        "UPSTASH_REDIS_REST_TOKEN": endpoint.token,
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=30
-    )
-    assert result.returncode == 0, result.stderr
-    assert "Failed" not in result.stderr
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https://)([^)#]+)", text):
+        assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
-COROUTINE = """
-from fastapi.testclient import TestClient
-
-client = TestClient(app)
-assert client.put("/orders/5866", json={"status": "new"}).json() == {"saved": True}
-assert redis_get_all_orders() == {"5866": {"status": "new"}}
-"""
+@pytest.mark.parametrize("name", NAMES)
+def test_extras_that_are_installed_exist(name: str) -> None:
+    named = re.findall(r"'\.\[([\w,-]+)\]'", (ROOT / name).read_text(encoding="utf-8"))
+    assert set(named) <= set(metadata("upstash-state").get_all("Provides-Extra") or ())
 
 
-def test_the_coroutine_saves(endpoint: LocalEndpoint) -> None:
-    (code,) = [code for code in BLOCKS if "FastAPI(" in code]
-    run(endpoint, code + COROUTINE)
+def test_each_readme_can_be_reached_from_the_first() -> None:
+    linked = re.findall(r"\]\(([^)]+README\.md)\)", README.read_text(encoding="utf-8"))
+    assert {README.relative_to(ROOT).as_posix(), *linked} == set(NAMES)
 
 
-def test_the_readme_has_blocks_to_run() -> None:
-    assert len(BLOCKS) >= 5
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 250

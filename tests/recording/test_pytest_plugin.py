@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ import upstash_state.transport.connections  # noqa: F401
 
 # All that runs inside these tests import: pytester forgets what was first imported in one, and two
 # copies of a module do not go together.
-from tests.support.paths import README
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording.file import dump, load
 
@@ -545,36 +543,3 @@ def test_an_empty_recording_is_one(pytester: pytest.Pytester) -> None:
     (file,) = pytester.path.glob("recordings/*/*")
     assert file.read_text(encoding="utf-8") == dump([])
     assert outcomes(pytester.runpytest()) == {"passed": 1}
-
-
-def test_the_readme_leads_to_green_recorded_tests(
-    pytester: pytest.Pytester, endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    section = README.read_text(encoding="utf-8").split("\n## Testing your app\n")[1]
-    section = section.split("\n## ")[0]
-    passed = []
-    files = set()
-    for language, block in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL):
-        if language == "python":
-            name = block.split("\n")[0].removeprefix("# ")
-            files.add(name)
-            (pytester.path / name).write_text(block, encoding="utf-8")
-        elif language == "sh" and not block.startswith("pip "):
-            for command in block.splitlines():
-                tool, *options = command.split()
-                assert tool == "pytest"
-                result = pytester.runpytest_subprocess(*options)
-                passed.append(outcomes(result))
-        elif language == "yaml":
-            (recorded,) = pytester.path.glob("recordings/test_shop/*")
-            assert block in recorded.read_text(encoding="utf-8")
-    assert passed == [{"passed": 1}, {"passed": 1}, {"passed": 3}, {"passed": 3}]
-    assert files == {"test_shop.py", "test_shop_more.py", "shop_unittest.py"}
-
-    # What is recorded with credentials is then replayed without.
-    for url, token in ((endpoint.url, endpoint.token), ("", "")):
-        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", url)
-        monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", token)
-        result = pytester.run(sys.executable, "-m", "unittest", "shop_unittest")
-        assert result.ret == 0, result.stderr.str()
-    assert endpoint.usage().requests == 2

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -102,16 +103,23 @@ def put(endpoint: LocalEndpoint, key: str, text: str, ttl: int | None = TTL) -> 
 
 
 class Terminal:
-    """The tool in a terminal of 120 columns."""
+    """The tool, or another command, in a terminal of 120 columns."""
 
-    def __init__(self, env: Environment, *args: str) -> None:
+    def __init__(
+        self,
+        env: Environment,
+        *args: str,
+        command: Sequence[str] = (sys.executable, "-m", "upstash_state"),
+        directory: Path | None = None,
+    ) -> None:
         self._env = env
         #: What it has shown so far, with the ends of lines that Python has.
         self.text = ""
         self._bytes = b""
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "upstash_state", *args],
+            [*command, *args],
+            cwd=directory,
             env={**env, "COLUMNS": "120"},
             stdin=slave,
             stdout=slave,
