@@ -5,29 +5,38 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from hmac import compare_digest
 from http import HTTPStatus
 from typing import NamedTuple
 
-from .http import Request, response
+from .http import Request, head, response
+from .misbehaviour import Misbehaviour
 from .protocol import (
     Command,
     Failure,
+    Form,
     Refusal,
     Reply,
     read_commands,
     size,
+    to_event,
     to_json,
     to_resp2,
     token_in_query,
     too_large,
-    why_refused,
 )
 from .redis import Backend
+from .refusals import no_permission, why_refused
 
 logger = logging.getLogger(__name__)
 
-_METHODS = ("HEAD", "GET", "POST", "PUT")
+_METHODS = "HEAD, GET, POST, PUT"
+_JSON = {"Content-Type": "application/json"}
+_RESP2 = {"Content-Type": "application/octet-stream"}
+_EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Connection": "close"}
 
 
 class Usage(NamedTuple):
@@ -50,7 +59,13 @@ class Api:
     """Answers the requests of one endpoint. May be called from many threads."""
 
     def __init__(
-        self, backend: Backend, *, token: str, read_only_token: str, max_request_bytes: int
+        self,
+        backend: Backend,
+        *,
+        token: str,
+        read_only_token: str,
+        max_request_bytes: int,
+        misbehaviour: Misbehaviour,
     ) -> None:
         """Make one.
 
@@ -59,11 +74,13 @@ class Api:
             token: May do everything.
             read_only_token: May only read.
             max_request_bytes: Size limit of a request's body, and of what one command answers.
+            misbehaviour: What goes wrong on purpose.
         """
         self.max_request_bytes = max_request_bytes
         self._backend = backend
         self._token = token.encode()
         self._read_only_token = read_only_token.encode()
+        self._misbehaviour = misbehaviour
         self._sync = itertools.count(1)
         self._lock = threading.Lock()
         self._usage = Usage()
@@ -73,38 +90,63 @@ class Api:
         with self._lock:
             return self._usage
 
-    def respond(self, request: Request) -> bytes:
-        """The whole answer to a request."""
-        status, content_type, headers = HTTPStatus.OK, "application/json", self._headers()
+    def respond(self, request: Request) -> bytes | Iterator[bytes]:
+        """The whole answer to a request, or what is sent of it by and by.
+
+        An empty piece means that there was nothing to send for a moment.
+        """
+        started = time.perf_counter()
+        status, headers = HTTPStatus.OK, self._headers(request)
+        commands: list[Command] = []
         try:
-            status, content_type, body = self._answer(request)
+            if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+                body = b""
+            else:
+                read_only = self._admit(request)
+                form, commands = read_commands(request.target, request.body or b"")
+                if form == "stream":
+                    return self._stream(request, commands[0], headers, read_only=read_only)
+                replies = self._replies(form, commands, read_only=read_only)
+                status, content_type, body = _encoded(request, form, replies)
+                headers |= content_type
         except Refusal as refusal:
             status, body = refusal.status, _error(refusal.text)
             if status == HTTPStatus.METHOD_NOT_ALLOWED:
-                headers["Allow"] = ", ".join(_METHODS)
+                headers["Allow"] = _METHODS
+            elif status == HTTPStatus.TOO_MANY_REQUESTS:
+                headers["Retry-After"] = "1"
         except Exception:
             logger.exception("the embedded endpoint failed to answer a request")
             status, body = HTTPStatus.INTERNAL_SERVER_ERROR, _error("ERR internal error")
-        answer = response(
-            status,
-            body,
-            headers,
-            content_type=content_type,
-            keep_alive=request.keep_alive,
-            send_body=request.method != "HEAD",
-        )
+        if request.connection:
+            headers["Connection"] = request.connection
+        answer = response(status, headers, body, send_body=request.method != "HEAD")
         self._count(requests=1, bytes_received=request.bytes_received, bytes_sent=len(answer))
+        if logger.isEnabledFor(logging.DEBUG):
+            milliseconds = (time.perf_counter() - started) * 1000
+            refused = body.decode() if status != HTTPStatus.OK else ""
+            logger.debug(
+                "%s %d, %.1f ms: %s%s",
+                request.method,
+                status,
+                milliseconds,
+                _described(commands),
+                refused,
+            )
         return answer
 
     def respond_to_garbage(self, status: HTTPStatus, text: str) -> bytes:
-        """The whole answer to what is no request."""
-        answer = response(status, _error(text), self._headers(), keep_alive=False)
+        """The whole answer to what is not a request."""
+        headers = {**_JSON, **self._sync_token(), "Connection": "close"}
+        answer = response(status, headers, _error(text))
         self._count(requests=1, bytes_sent=len(answer))
         return answer
 
-    def _answer(self, request: Request) -> tuple[HTTPStatus, str, bytes]:
-        if request.method not in _METHODS:
+    def _admit(self, request: Request) -> bool:
+        """Whether the request may only read."""
+        if request.method not in _METHODS.split(", "):
             raise Refusal("ERR method not allowed", HTTPStatus.METHOD_NOT_ALLOWED)
+        self._misbehaviour.before_request()
         read_only = self._is_read_only(request)
         base64 = request.headers.get("Upstash-Encoding") == "base64"
         wanted = request.headers.get("Upstash-Response-Format", "json")
@@ -112,19 +154,7 @@ class Api:
             raise Refusal("ERR unsupported response format")
         if request.body is None:
             raise Refusal(too_large(self.max_request_bytes, request.body_bytes))
-        form, commands = read_commands(request.target, request.body)
-        if form == "multi-exec":
-            replies = self._transaction(commands, read_only=read_only)
-        else:
-            replies = self._pipeline(commands, read_only=read_only)
-        replies = [self._within_limit(reply) for reply in replies]
-        failed = form == "command" and isinstance(replies[0], Failure)
-        status = HTTPStatus.BAD_REQUEST if failed else HTTPStatus.OK
-        # "This option is not applicable to /multi-exec"
-        if wanted == "resp2" and form != "multi-exec":
-            return status, "application/octet-stream", b"".join(map(to_resp2, replies))
-        body = to_json(replies, single=form == "command", base64=base64)
-        return status, "application/json", body
+        return read_only
 
     def _is_read_only(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -137,26 +167,19 @@ class Api:
             return True
         raise Refusal("WRONGPASS invalid or missing auth token", HTTPStatus.UNAUTHORIZED)
 
-    def _pipeline(self, commands: list[Command], *, read_only: bool) -> list[Reply]:
-        refusals = [why_refused(command, read_only=read_only) for command in commands]
-        allowed = [
-            command for command, refusal in zip(commands, refusals, strict=True) if refusal is None
+    def _replies(self, form: Form, commands: list[Command], *, read_only: bool) -> list[Reply]:
+        refusals = [
+            why_refused(command, read_only=read_only) or self._misbehaviour.refuse_command()
+            for command in commands
         ]
-        replies = iter(self._run(allowed, atomic=False))
-        return [next(replies) if refusal is None else Failure(refusal) for refusal in refusals]
-
-    def _transaction(self, commands: list[Command], *, read_only: bool) -> list[Reply]:
-        for command in commands:
-            refusal = why_refused(command, read_only=read_only)
-            if refusal is not None:
-                raise Refusal(refusal)
-        return self._run(commands, atomic=True)
-
-    def _run(self, commands: list[Command], *, atomic: bool) -> list[Reply]:
-        if not commands:
-            return []
-        self._count(commands=len(commands))
-        return self._backend.run(commands, atomic=atomic)
+        allowed = [command for command, refusal in zip(commands, refusals) if refusal is None]
+        atomic = form == "multi-exec"
+        if atomic and (refused := next(filter(None, refusals), None)):
+            raise Refusal(refused)
+        self._count(commands=len(allowed))
+        answered = iter(self._backend.run(allowed, atomic=atomic) if allowed else [])
+        replies = [next(answered) if text is None else Failure(text) for text in refusals]
+        return [self._within_limit(reply) for reply in replies]
 
     def _within_limit(self, reply: Reply) -> Reply:
         actual = size(reply)
@@ -164,7 +187,40 @@ class Api:
             return Failure(too_large(self.max_request_bytes, actual))
         return reply
 
-    def _headers(self) -> dict[str, str]:
+    def _stream(
+        self, request: Request, command: Command, headers: dict[str, str], *, read_only: bool
+    ) -> Iterator[bytes]:
+        refused = no_permission(command[0].decode()) if read_only else None
+        if refused or (refused := self._misbehaviour.refuse_command()):
+            raise Refusal(refused)
+        said = self._backend.listen(command)
+        first = next(reply for reply in said if reply is not None)
+        if isinstance(first, Failure):
+            raise Refusal(first.text)
+        logger.debug("%s 200, a stream: %s", request.method, _described([command]))
+        started = head(HTTPStatus.OK, headers | _EVENTS) + to_event(first, first=True)
+        self._count(requests=1, commands=1, bytes_received=request.bytes_received)
+        return self._events(started, said)
+
+    def _events(self, started: bytes, said: Iterator[Reply]) -> Iterator[bytes]:
+        pieces = (b"" if reply is None else to_event(reply, first=False) for reply in said)
+        with suppress(Refusal):  # The Redis server has gone away.
+            for piece in itertools.chain([started], pieces):
+                self._count(bytes_sent=len(piece))
+                yield piece
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        headers = {**_JSON, **self._sync_token()}
+        if "Origin" in request.headers:
+            # The read-only token is meant for browsers, which ask for these (Fetch, CORS protocol).
+            asked = request.headers.get("Access-Control-Request-Headers", "")
+            headers["Access-Control-Allow-Origin"] = "*"
+            headers["Access-Control-Allow-Methods"] = _METHODS
+            headers["Access-Control-Allow-Headers"] = " ".join(asked.split())
+            headers["Access-Control-Expose-Headers"] = "Upstash-Sync-Token"
+        return headers
+
+    def _sync_token(self) -> dict[str, str]:
         return {"Upstash-Sync-Token": f"{next(self._sync):012d}"}
 
     def _count(
@@ -183,6 +239,26 @@ class Api:
                 was.bytes_received + bytes_received,
                 was.bytes_sent + bytes_sent,
             )
+
+
+def _encoded(
+    request: Request, form: Form, replies: list[Reply]
+) -> tuple[HTTPStatus, dict[str, str], bytes]:
+    single = form == "command"
+    failed = single and isinstance(replies[0], Failure)
+    status = HTTPStatus.BAD_REQUEST if failed else HTTPStatus.OK
+    # "This option is not applicable to /multi-exec"
+    if request.headers.get("Upstash-Response-Format") == "resp2" and form != "multi-exec":
+        return status, _RESP2, b"".join(map(to_resp2, replies))
+    base64 = request.headers.get("Upstash-Encoding") == "base64"
+    return status, _JSON, to_json(replies, single=single, base64=base64)
+
+
+def _described(commands: list[Command]) -> str:
+    shown = (b" ".join(command[:2]).decode(errors="replace") for command in commands[:3])
+    more = f" and {len(commands) - 3} more" if len(commands) > 3 else ""
+    # repr escapes what a terminal would obey.
+    return ", ".join(repr(text[:80])[1:-1] for text in shown) + more + " "
 
 
 def _error(text: str) -> bytes:

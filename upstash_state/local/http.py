@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
+import selectors
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from io import BufferedIOBase
 from socketserver import ThreadingTCPServer
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 # Threads are waited for, this long each, so that after close() nothing of a server is left.
 _JOIN_SECONDS = 5.0
+# After this many bytes of a request and its answer, freed memory is given back to the system.
+_LARGE_BYTES = 1_000_000
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?\r?\n")
+# "https://host/path": RFC 9112, section 3.2.2, has every server accept it.
+_ORIGIN = re.compile(rb"https?://[^/?]*", re.I)
 
 
 class Request(NamedTuple):
@@ -32,7 +38,7 @@ class Request(NamedTuple):
         body: None when it was longer than allowed, and thrown away.
         body_bytes: Length of the body.
         bytes_received: Length of all of it.
-        keep_alive: Whether the connection stays open.
+        connection: What the answer must say of the connection, "" for nothing.
     """
 
     method: str
@@ -41,7 +47,7 @@ class Request(NamedTuple):
     body: bytes | None
     body_bytes: int
     bytes_received: int
-    keep_alive: bool
+    connection: str
 
 
 class Application(Protocol):
@@ -50,31 +56,24 @@ class Application(Protocol):
     #: A longer body is read and dropped, so that the answer gets through.
     max_request_bytes: int
 
-    def respond(self, request: Request) -> bytes: ...
+    def respond(self, request: Request) -> bytes | Iterator[bytes]: ...
 
     def respond_to_garbage(self, status: HTTPStatus, text: str) -> bytes: ...
 
 
+def head(status: HTTPStatus, headers: Mapping[str, str]) -> bytes:
+    """All of an answer that comes before its body."""
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+
+
 def response(
-    status: HTTPStatus,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    content_type: str = "application/json",
-    keep_alive: bool = True,
-    send_body: bool = True,
+    status: HTTPStatus, headers: Mapping[str, str], body: bytes, *, send_body: bool = True
 ) -> bytes:
     """An answer in one piece: two small packets would wait for each other (Nagle, delayed ACK)."""
-    lines = [
-        f"HTTP/1.1 {status.value} {status.phrase}",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(body)}",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    if not keep_alive:
-        lines.append("Connection: close")
-    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-    return head + body if send_body else head
+    before = head(status, {**headers, "Content-Length": str(len(body))})
+    return before + body if send_body else before
 
 
 class Server(ThreadingTCPServer):
@@ -120,10 +119,11 @@ class Server(ThreadingTCPServer):
         self.server_close()
         with self._lock:
             connections = dict(self._connections)
-        for thread, connection in connections.items():
-            with suppress(OSError):  # It may have just ended by itself.
+        for connection in connections.values():
+            with suppress(OSError):  # It may have ended a moment ago.
                 # Not SSLSocket's own, which would have the thread go on in plain text.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in connections:
             thread.join(_JOIN_SECONDS)
 
     def _accept(self) -> None:
@@ -161,6 +161,10 @@ class Server(ThreadingTCPServer):
             logger.exception("the embedded endpoint failed to serve a connection")
 
 
+class _Unreadable(Exception):
+    """Raised for a body that does not say where it ends, or that could be read in two ways."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -169,40 +173,111 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def _respond(self) -> None:
-        application = self.server.application
-        length_text = self.headers.get("Content-Length", "0")
-        readable = length_text.isdecimal() and len(length_text) < 16
-        if "Transfer-Encoding" in self.headers or not readable:
-            self.send_error(HTTPStatus.LENGTH_REQUIRED, "the body needs a Content-Length")
-            return
-        length = int(length_text)
-        body: bytes | None = None
-        if length <= application.max_request_bytes:
-            body = self.rfile.read(length)
-            complete = len(body) == length
-        else:
-            complete = _skip(self.rfile, length)
-        if not complete:
+        try:
+            if self._serve() > _LARGE_BYTES:
+                _give_memory_back()
+        except _Unreadable as error:
+            self.send_error(HTTPStatus.BAD_REQUEST, str(error))
+        except EOFError:
             self.close_connection = True
-            return
-        head = sum(len(f"{name}: {value}\r\n") for name, value in self.headers.items())
-        answer = application.respond(
+
+    def _serve(self) -> int:
+        """Read the rest of a request and answer it; the bytes of both."""
+        body, length, framing = self._body()
+        connection = ""
+        if self.close_connection:
+            connection = "close"
+        elif self.request_version == "HTTP/1.0":
+            connection = "keep-alive"
+        lines = [self.requestline, *(f"{name}: {text}" for name, text in self.headers.items()), ""]
+        received = sum(len(line) + 2 for line in lines) + length + framing
+        answer = self.server.application.respond(
             Request(
                 method=self.command,
                 # http.server has decoded it as Latin-1.
-                target=self.path.encode("latin-1"),
+                target=_ORIGIN.sub(b"", self.path.encode("latin-1"), 1),
                 headers=self.headers,
                 body=body,
                 body_bytes=length,
-                bytes_received=len(self.requestline) + 2 + head + 2 + length,
-                keep_alive=not self.close_connection,
+                bytes_received=received,
+                connection=connection,
             )
         )
-        self.wfile.write(answer)
+        if isinstance(answer, bytes):
+            self.wfile.write(answer)
+            return received + len(answer)
+        self.close_connection = True
+        with closing(answer) as pieces:  # type: ignore[type-var]
+            for piece in pieces:
+                self.wfile.write(piece)
+                if not piece and self._client_is_gone():
+                    break
+        return 0
 
-    do_GET = do_HEAD = do_POST = do_PUT = _respond
+    def _body(self) -> tuple[bytes | None, int, int]:
+        """A request's body, None for one over the limit, its length, and what framed it."""
+        lengths = {
+            length.strip()
+            for header in self.headers.get_all("Content-Length", ["0"])
+            for length in header.split(",")
+        }
+        codings = self.headers.get_all("Transfer-Encoding", [])
+        if codings:
+            # With both, two servers may disagree about the end: RFC 9112, section 6.1.
+            if [coding.lower() for coding in codings] != ["chunked"] or lengths != {"0"}:
+                raise _Unreadable("chunked, or a Content-Length, but not both and nothing else")
+            return self._chunks()
+        (length, *more) = lengths
+        if more or not length.isdecimal() or len(length) > 15:
+            raise _Unreadable("the Content-Length is not one number")
+        return self._read(int(length), 0), int(length), 0
+
+    def _chunks(self) -> tuple[bytes | None, int, int]:
+        pieces: list[bytes | None] = []
+        total = framing = 0
+        while True:
+            line = self._line()
+            chunk = _CHUNK.fullmatch(line)
+            if chunk is None:
+                raise _Unreadable("a chunk has no length")
+            framing += len(line)
+            length = int(chunk[1], 16)
+            if not length:
+                break
+            pieces.append(self._read(length, total))
+            total += length
+            framing += len(self._line())
+        while line.strip():  # Trailers, of which none is heeded.
+            line = self._line()
+            framing += len(line)
+        whole = [piece for piece in pieces if piece is not None]
+        return b"".join(whole) if len(whole) == len(pieces) else None, total, framing
+
+    def _line(self) -> bytes:
+        line = self.rfile.readline(1000)
+        if not line.endswith(b"\n"):
+            raise EOFError
+        return line
+
+    def _read(self, length: int, before: int) -> bytes | None:
+        """So many bytes; None when they would be too many, with those before."""
+        keep = before + length <= self.server.application.max_request_bytes
+        piece: bytes | None = self.rfile.read(length) if keep else None
+        while not keep and length and (dropped := self.rfile.read(min(length, 65_536))):
+            length -= len(dropped)
+        if length if piece is None else len(piece) < length:
+            raise EOFError
+        return piece
+
+    def _client_is_gone(self) -> bool:
+        # It has nothing more to say, so there is something to read only at the end.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = _respond
     # Not served, but answered like the others, with the body read and the connection kept.
-    do_DELETE = do_OPTIONS = do_PATCH = _respond
+    do_DELETE = do_PATCH = _respond
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         self.close_connection = True
@@ -216,10 +291,10 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _skip(stream: BufferedIOBase, length: int) -> bool:
-    while length:
-        chunk = stream.read(min(length, 65_536))
-        if not chunk:
-            return False
-        length -= len(chunk)
-    return True
+def _give_memory_back() -> None:
+    # glibc keeps what a thread has freed for that thread's next use, and here each connection has
+    # a thread. Other C libraries have no such function, and need none.
+    with suppress(ImportError, OSError, AttributeError, TypeError):
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)

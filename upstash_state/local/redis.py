@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError, UnavailableError
-from .protocol import Command, Failure, Refusal, Reply
+from .gaps import stand_in
+from .protocol import Command, Failure, Refusal, Reply, size
 
 if TYPE_CHECKING:
     from redis import ConnectionPool
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
+# How long `listen` waits for a message before it lets its caller look whether anybody listens.
+_LISTEN_SECONDS = 0.1
 # A thread takes one for each request that it works on, and there is a thread for each client.
 _MAX_CONNECTIONS = 10_000
+# redis-py's parser keeps as much memory as its largest answer took, for each connection.
+_KEPT_BYTES = 1_000_000
 _CODE = re.compile("[A-Z]{3,} ")
+# redis-py takes these codes off the error's text (redis/_parsers/base.py, EXCEPTION_CLASSES).
+_CODES = {
+    "NoScriptError": "NOSCRIPT",
+    "ReadOnlyError": "READONLY",
+    "ExecAbortError": "EXECABORT",
+    "NoPermissionError": "NOPERM",
+    "BusyLoadingError": "LOADING",
+}
 
 
 class Backend:
@@ -26,10 +41,11 @@ class Backend:
     objects, command by command, and an endpoint must hand on what Redis said.
     """
 
-    def __init__(self, pool: ConnectionPool, name: str) -> None:
+    def __init__(self, pool: ConnectionPool, name: str, *, fake: bool) -> None:
         self._pool = pool
         #: What a person may call it; holds no password.
         self.name = name
+        self._fake = fake
 
     @classmethod
     def connect(cls, redis_url: str | None) -> Backend:
@@ -40,7 +56,7 @@ class Backend:
 
         Raises:
             ImportError: fakeredis or redis is not installed.
-            SettingsError: The URL is none.
+            SettingsError: The URL is invalid.
             UnavailableError: The server does not answer, or refuses to.
         """
         try:
@@ -80,7 +96,7 @@ class Backend:
             if "path" not in at:
                 name += f":{at.get('port', 6379)}"
             name += f"/{at.get('db', 0)}"
-        backend = cls(pool, name)
+        backend = cls(pool, name, fake=redis_url is None)
         backend.check()
         return backend
 
@@ -113,33 +129,66 @@ class Backend:
             A reply for each command.
 
         Raises:
-            Refusal: The server is gone (the commands may have been run or not), or it discarded
-                the transaction as a whole.
+            Refusal: The server is gone or failed (the commands may have been executed anyway), or
+                it discarded the transaction as a whole.
         """
+        shapes = []
+        if self._fake:
+            commands, shapes = map(list, zip(*map(stand_in, commands), strict=True))
+        with self._lent() as connection:
+            if atomic:
+                commands = [[b"MULTI"], *commands, [b"EXEC"]]
+            connection.send_packed_command(connection.pack_commands(commands))
+            replies = [_read(connection) for _ in commands]
+            if size(replies) > _KEPT_BYTES:
+                connection.disconnect()
+        if atomic:
+            executed = replies[-1]
+            if not isinstance(executed, list):
+                failure = next(reply for reply in replies if isinstance(reply, Failure))
+                raise Refusal(failure.text)
+            replies = executed
+        return [shape(reply) for shape, reply in zip(shapes, replies)] if shapes else replies
+
+    def listen(self, command: Command) -> Iterator[Reply]:
+        """What Redis says from now on to one who subscribes or monitors.
+
+        Args:
+            command: SUBSCRIBE, PSUBSCRIBE or MONITOR, with its arguments.
+
+        Yields:
+            Each reply; None when there has been none for a moment.
+
+        Raises:
+            Refusal: The server is gone.
+        """
+        with self._lent() as connection:
+            connection.send_packed_command(connection.pack_commands([command]))
+            while True:
+                yield _read(connection) if connection.can_read(_LISTEN_SECONDS) else None
+
+    @contextmanager
+    def _lent(self) -> Iterator[Any]:
         from redis.exceptions import RedisError
 
+        connection: Any = None
         try:
-            connection: Any = self._pool.get_connection()
-            try:
-                if not atomic:
-                    connection.send_packed_command(connection.pack_commands(commands))
-                    return [_read(connection) for _ in commands]
-                connection.send_packed_command(
-                    connection.pack_commands([[b"MULTI"], *commands, [b"EXEC"]])
-                )
-                queued = [_read(connection) for _ in [b"MULTI", *commands]]
-                replies = _read(connection)
-            finally:
+            connection = self._pool.get_connection()
+            yield connection
+        except BaseException as error:
+            if connection is not None:
+                # Replies that were not read must not become those of the next request.
+                connection.disconnect()
+            if isinstance(error, RedisError):
+                text = f"ERR {self.name} is not available: {error}"
+                raise Refusal(text, HTTPStatus.SERVICE_UNAVAILABLE) from None
+            if self._fake and isinstance(error, Exception):
+                text = f"ERR fakeredis failed: {type(error).__name__}: {error}"
+                raise Refusal(text, HTTPStatus.INTERNAL_SERVER_ERROR) from error
+            raise
+        finally:
+            if connection is not None:
                 self._pool.release(connection)
-        except RedisError as error:
-            text = f"ERR {self.name} is not available: {error}"
-            raise Refusal(text, HTTPStatus.SERVICE_UNAVAILABLE) from None
-        if isinstance(replies, list):
-            return replies
-        for reply in (*queued, replies):
-            if isinstance(reply, Failure):
-                raise Refusal(reply.text)
-        raise AssertionError(f"EXEC answered {replies!r}")
 
 
 def _read(connection: Any) -> Reply:
@@ -152,19 +201,22 @@ def _read(connection: Any) -> Reply:
 
 
 def _reply(raw: Any) -> Reply:
-    if isinstance(raw, list):
+    if isinstance(raw, (list, tuple, set)):
         return [_reply(item) for item in raw]
     if isinstance(raw, Exception):
         return _failure(raw)
-    reply: Reply = raw
-    return reply
+    if raw is None or isinstance(raw, (int, bytes)):
+        # fakeredis answers some commands with a bool; RESP2 has integers only.
+        return int(raw) if isinstance(raw, bool) else raw
+    # fakeredis answers some commands with a float or a str.
+    return str(raw).encode()
 
 
 def _failure(error: Exception) -> Failure:
     # redis-py takes the code off some errors (ERR, NOSCRIPT) and leaves it on others (WRONGTYPE).
-    # Since 7.2 it says which one it took; before, that was ERR in all but rare cases.
+    # Since 7.2 it says which one it took.
     text = str(error)
-    code = getattr(error, "status_code", None)
+    code = getattr(error, "status_code", None) or _CODES.get(type(error).__name__)
     if code is None and not _CODE.match(text):
         code = "ERR"
     return Failure(f"{code} {text}" if code else text)

@@ -1,0 +1,175 @@
+"""The embedded endpoint as its users have it: started, asked for its URL, closed."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+from ..settings import check_token
+from .api import Api, Usage
+from .http import Server
+from .misbehaviour import Misbehaviour
+from .redis import Backend
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_LOOK_SECONDS = 0.5
+
+
+class LocalEndpoint:
+    """Upstash's REST API, served by this process.
+
+    Use it as a context manager, or call `start` and `close`. After `close` it can be started again,
+    on the same port and with the same data, like an endpoint that was down for a while.
+
+    Attributes:
+        token: The token that may do everything.
+        read_only_token: The token that may only read, and not SCAN or KEYS.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        read_only_token: str | None = None,
+        redis_url: str | None = None,
+        max_request_bytes: int = 10 * 1024 * 1024,
+        tls: tuple[str, str] | ssl.SSLContext | None = None,
+        latency: float = 0.0,
+        errors: float = 0.0,
+        quota: int | None = None,
+        rps: int | None = None,
+    ) -> None:
+        """Prepare an endpoint. Nothing is opened before `start`.
+
+        Args:
+            port: The port to listen on, 0 for a free one.
+            host: The address to listen on.
+            token: The token that may do everything, None for a random one.
+            read_only_token: The token that may only read, None for a random one.
+            redis_url: A Redis server to work on (redis://, rediss:// or unix://), None for one in
+                memory (fakeredis).
+            max_request_bytes: Size limit in bytes of a request's body, and of what one command
+                answers. The default is that of Upstash's free and pay-as-you-go plans.
+            tls: Paths of a certificate and its key, or a context, to speak HTTPS.
+            latency: Seconds that every request waits before anything is done.
+            errors: Share of the requests, from 0 to 1, that are answered with a 503 and not
+                executed. Which ones is the same in each run.
+            quota: Commands that are executed until every further one fails as it does on a plan
+                whose quota is used up; None for no limit.
+            rps: Requests in any one second; those beyond get a 429 with Retry-After. None for no
+                limit.
+
+        Raises:
+            SettingsError: A token is one that a header cannot hold.
+            ValueError: One of the last four is out of its range.
+        """
+        self.token = check_token(secrets.token_urlsafe(32) if token is None else token)
+        self.read_only_token = check_token(
+            secrets.token_urlsafe(32) if read_only_token is None else read_only_token,
+            "read_only_token",
+        )
+        self._host = host
+        self._port = port
+        self._redis_url = redis_url
+        self._max_request_bytes = max_request_bytes
+        self._tls = _tls_context(tls) if isinstance(tls, tuple) else tls
+        self._backend: Backend | None = None
+        self._api: Api | None = None
+        self._server: Server | None = None
+        self._closed = threading.Event()
+        self._misbehaviour = Misbehaviour(
+            latency=latency, errors=errors, quota=quota, rps=rps, wait=self._closed.wait
+        )
+
+    def __repr__(self) -> str:
+        return f"<LocalEndpoint {'closed' if self._server is None else self.url}>"
+
+    def __enter__(self) -> LocalEndpoint:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, or will, as in `http://127.0.0.1:54321`.
+
+        Raises:
+            RuntimeError: The port was left open, and it has not been started yet.
+        """
+        if not self._port:
+            raise RuntimeError("the endpoint has no address before it is started")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
+
+    @property
+    def backend(self) -> str:
+        """What holds the data, for people. Has no password in it."""
+        return "nothing yet" if self._backend is None else self._backend.name
+
+    def usage(self) -> Usage:
+        """What it has been asked to do so far."""
+        return Usage() if self._api is None else self._api.usage()
+
+    def start(self) -> None:
+        """Start to listen, in threads of its own. Does nothing if it already does.
+
+        Raises:
+            ImportError: fakeredis or redis is not installed.
+            SettingsError: The Redis URL is invalid.
+            UnavailableError: The Redis server cannot be used.
+            OSError: The address cannot be listened on.
+        """
+        if self._server is not None:
+            return
+        if self._backend is None or self._api is None:
+            self._backend = Backend.connect(self._redis_url)
+            self._api = Api(
+                self._backend,
+                token=self.token,
+                read_only_token=self.read_only_token,
+                max_request_bytes=self._max_request_bytes,
+                misbehaviour=self._misbehaviour,
+            )
+        self._closed.clear()
+        try:
+            self._server = Server(self._host, self._port, self._api, self._tls)
+        except BaseException:
+            self._backend.disconnect()
+            raise
+        self._port = self._server.port
+
+    def close(self) -> None:
+        """Stop listening and cut every connection. Does nothing if it is closed."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        self._closed.set()
+        server.close()
+        if self._backend is not None:
+            self._backend.disconnect()
+
+    def serve_forever(self) -> None:
+        """Start if need be, and return when `close` is called in another thread."""
+        self.start()
+        # On Windows, Ctrl-C does not end a wait without a timeout.
+        while not self._closed.wait(_LOOK_SECONDS):
+            pass
+
+
+def _tls_context(files: tuple[str, str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    return context

@@ -1,0 +1,113 @@
+"""`serve`: the embedded endpoint for a person at a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import re
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+from ..errors import UpstashError
+from ..settings import is_loopback
+
+if TYPE_CHECKING:
+    from ..local import LocalEndpoint
+
+_UNITS = {"ms": 0.001, "s": 1.0, "%": 0.01, "": 1.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `serve`."""
+    add = parser.add_argument
+    add("--port", type=int, default=8079, metavar="N", help="default: 8079; 0: a free one")
+    add("--host", default="127.0.0.1", metavar="H", help="default: 127.0.0.1")
+    add(
+        "--token",
+        metavar="T",
+        help="default: a random one; other users of this machine can see arguments",
+    )
+    add("--read-only-token", metavar="T", help="may only read; default: a random one")
+    add("--redis-url", metavar="URL", help="a Redis server to work on; default: one in memory")
+    add("--verbose", action="store_true", help="show each request")
+    add("--latency", type=_seconds, default=0.0, metavar="TIME", help="such as 150ms, each time")
+    add("--errors", type=_share, default=0.0, metavar="P", help="such as 20%%: answered with 503")
+    add("--quota", type=int, metavar="N", help="commands until the plan's quota is used up")
+    add("--rps", type=int, metavar="N", help="requests a second; those beyond get a 429")
+
+
+def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
+    """Run an endpoint until Ctrl-C.
+
+    Args:
+        args: What `add_arguments` declares.
+        out: Where to print to, None for standard output.
+
+    Returns:
+        The exit status: 0 when it was stopped, 1 when it could not be started.
+    """
+    from ..local import LocalEndpoint
+
+    out = sys.stdout if out is None else out
+    options = vars(args)
+    names = "port host token read_only_token redis_url latency errors quota rps".split()
+    try:
+        endpoint = LocalEndpoint(**{name: options[name] for name in names})
+        endpoint.start()
+    except (OSError, OverflowError) as error:
+        print(f"Cannot listen on {args.host}, port {args.port}: {error}", file=out)
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            with suppress(OSError), LocalEndpoint(host=args.host) as other:
+                print(f"Free at the moment: --port {other.url.rpartition(':')[2]}", file=out)
+        return 1
+    except (ImportError, UpstashError, ValueError) as error:
+        print(f"Cannot start: {error}", file=out)
+        return 1
+    log = logging.getLogger("upstash_state.local")
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    level = log.level
+    if args.verbose:
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)
+    try:
+        with endpoint:
+            _introduce(endpoint, args.host, out)
+            endpoint.serve_forever()
+    except KeyboardInterrupt:
+        print(file=out)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    return 0
+
+
+def _introduce(endpoint: LocalEndpoint, host: str, out: TextIO) -> None:
+    print(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.\n", file=out)
+    print(f"export UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
+    print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n", file=out)
+    print(f"The read-only token: {endpoint.read_only_token}\n", file=out)
+    if not is_loopback(host):
+        print(
+            f"Warning: {host} is not a loopback address. This is plain HTTP: whoever can\n"
+            "see the traffic can read the token, and with it all the data.\n",
+            file=out,
+        )
+    print("Ctrl-C ends it.", file=out, flush=True)
+
+
+def _seconds(text: str) -> float:
+    return _number(text, "ms s", "a time such as 150ms or 1.5s")
+
+
+def _share(text: str) -> float:
+    return _number(text, "%", "a share such as 20% or 0.2")
+
+
+def _number(text: str, units: str, wanted: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(\D*)", text)
+    if match is None or match[2] not in ("", *units.split()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return float(match[1]) * _UNITS[match[2]]
