@@ -79,7 +79,8 @@ def response(
 class Server(ThreadingTCPServer):
     """Listens, and has a daemon thread for each connection."""
 
-    allow_reuse_address = True
+    # On Windows this would let two servers listen on one port.
+    allow_reuse_address = sys.platform != "win32"
     request_queue_size = 128
     # Seconds after which the accepting thread looks whether it should end.
     timeout = 1.0

@@ -162,6 +162,8 @@ class Backend:
         Raises:
             Refusal: The server is gone.
         """
+        if self._fake:
+            command, _ = stand_in(command)
         with self._lent() as connection:
             connection.send_packed_command(connection.pack_commands([command]))
             while True:

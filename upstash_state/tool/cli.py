@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError, UpstashError
+from . import serve
 from .terminal import UsageError, parse_duration, printable
 
 if TYPE_CHECKING:
@@ -198,18 +199,14 @@ def _parser() -> argparse.ArgumentParser:
         "names, under a prefix of its own, removed at the end",
     )
 
-    command = add(
-        "serve", _serve, "Run Upstash's REST API on this machine", "Until Ctrl-C.", as_json=False
-    )
-    command.add_argument("--port", type=int, default=8079, metavar="N", help="default: 8079")
-    command.add_argument("--host", default="127.0.0.1", metavar="H", help="default: 127.0.0.1")
-    command.add_argument(
-        "--token",
-        metavar="T",
-        help="default: a random one; other users of this machine can see arguments",
-    )
-    command.add_argument(
-        "--redis-url", metavar="URL", help="a Redis server to work on; default: one in memory"
+    serve.add_arguments(
+        add(
+            "serve",
+            serve.run,
+            "Run Upstash's REST API on this machine",
+            "Until Ctrl-C.",
+            as_json=False,
+        )
     )
     return parser
 
@@ -277,9 +274,3 @@ def _demo(args: argparse.Namespace) -> int:
     from .demo import run
 
     return run(args.file, args.endpoint)
-
-
-def _serve(args: argparse.Namespace) -> int:
-    from ..local import serve
-
-    return serve(args.port, args.token, args.redis_url, args.host)

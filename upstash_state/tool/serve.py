@@ -51,10 +51,18 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
     from ..local import LocalEndpoint
 
     out = sys.stdout if out is None else out
-    options = vars(args)
-    names = "port host token read_only_token redis_url latency errors quota rps".split()
     try:
-        endpoint = LocalEndpoint(**{name: options[name] for name in names})
+        endpoint = LocalEndpoint(
+            port=args.port,
+            host=args.host,
+            token=args.token,
+            read_only_token=args.read_only_token,
+            redis_url=args.redis_url,
+            latency=args.latency,
+            errors=args.errors,
+            quota=args.quota,
+            rps=args.rps,
+        )
         endpoint.start()
     except (OSError, OverflowError) as error:
         print(f"Cannot listen on {args.host}, port {args.port}: {error}", file=out)
