@@ -31,6 +31,9 @@ class Interception:
 class Proxy:
     """Listens on one address; a thread for each connection.
 
+    Attributes:
+        established: What tells a client that it may go on.
+
     Args:
         ports: The ports of 127.0.0.1 that hosts stand for, by `name:port`. The proxy alone
             knows them, as it would be with a firewall that lets no name lookup through.
@@ -39,6 +42,8 @@ class Proxy:
         credentials: `user:password` that clients must give, None for none.
         interception: How to open what is tunnelled, None for not at all.
     """
+
+    established = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
     def __init__(
         self,
@@ -100,7 +105,7 @@ class Proxy:
                 return
             with socket.create_connection(("127.0.0.1", port), LIMIT) as server:
                 self._sockets.append(server)
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                client.sendall(self.established)
                 if self._interception is None:
                     self._pass_on(client, server)
                     return

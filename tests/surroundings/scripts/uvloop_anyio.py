@@ -1,0 +1,34 @@
+"""40 saves from `anyio.to_thread` and `asyncio.to_thread` on uvloop; the time limit holds"""
+
+import asyncio
+
+import anyio
+import anyio.to_thread
+import uvloop
+from probes import ORDER, saves, time_limit_holds
+
+from upstash_state import redis_save_order
+
+saved: list[bool] = []
+
+
+async def save(number: int) -> None:
+    saved.append(await anyio.to_thread.run_sync(redis_save_order, str(number), ORDER))
+
+
+async def main() -> None:
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(save, number)
+    saved.extend(
+        await asyncio.gather(
+            *(asyncio.to_thread(redis_save_order, str(number), ORDER) for number in range(20))
+        )
+    )
+    await asyncio.to_thread(time_limit_holds)
+
+
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    runner.run(main())
+assert saved == [True] * 40, saved
+saves()
