@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections import OrderedDict
 from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -139,13 +141,16 @@ datetimes = st.builds(
 # Text that is a date becomes a datetime where redis_state reads them, and only there.
 undated_texts = texts.filter(lambda text: not re.match("[0-9]{4}.*T", text, re.DOTALL))
 no_texts = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
-keys = texts | st.integers().map(str) | st.sampled_from(["status_history", "$date", "T"])
+TAGS = ["$date", "$numberDecimal", "$uuid"]
+keys = texts | st.integers().map(str) | st.sampled_from(["status_history", "T", *TAGS])
+# What redis_state refused: stored with a tag, wherever it stands.
+tagged_values = st.dates() | st.decimals() | st.uuids()
 
 
 def dicts(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Without those that look like a datetime's tag, which is the stored form's one ambiguity."""
+    """Without those that look like a tag, which is the stored form's one ambiguity."""
     return st.dictionaries(keys, values, max_size=4).filter(
-        lambda fields: list(fields) != ["$date"]
+        lambda fields: len(fields) != 1 or not TAGS.__contains__(*fields)
     )
 
 
@@ -155,9 +160,11 @@ def trees(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-def orders(deeper: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Orders with such leaves wherever redis_state neither reads nor writes datetimes."""
-    fields = no_texts | undated_texts | datetimes | dicts(trees(deeper))
+def orders(
+    deeper: st.SearchStrategy[Any], shallow: st.SearchStrategy[Any] = no_texts
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Orders with such leaves where redis_state neither reads nor writes datetimes, or does."""
+    fields = no_texts | undated_texts | datetimes | shallow | dicts(trees(deeper))
     others = trees(deeper).filter(lambda item: not isinstance(item, dict))
     history = st.lists(others | dicts(fields | st.lists(trees(deeper), max_size=2)))
     return st.dictionaries(keys, fields | history, max_size=6)
@@ -166,10 +173,25 @@ def orders(deeper: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 json_leaves = no_texts | texts | datetimes.map(datetime.isoformat)
 
 
+DECIMALS = ["NaN", "-NaN123", "sNaN", "Infinity", "-Infinity", "-0", "0E-10", "1E+5", "9" * 99]
+AS_TAGS = [
+    (Decimal("5.80"), {"$numberDecimal": "5.80"}),
+    (Decimal("1E+5"), {"$numberDecimal": "1E+5"}),
+    (Decimal("-Infinity"), {"$numberDecimal": "-Infinity"}),
+    (
+        UUID("12345678-9ABC-DEF0-1234-56789ABCDEF0"),
+        {"$uuid": "12345678-9abc-def0-1234-56789abcdef0"},
+    ),
+    (date(2025, 12, 1), {"$date": "2025-12-01"}),
+]
+
+
 class TestRoundTrip:
-    @given(orders(json_leaves | datetimes))
+    @given(orders(json_leaves | datetimes | tagged_values, tagged_values))
     @example({"at": NOON, "l": [NOON, [NOON], {"at": NOON, "d": {"at": NOON}}], "d": {"at": NOON}})
     @example({"note": "\ud83d \udc00é", "\udfff": ["\ud800"]})
+    @example({"n": [Decimal(text) for text in DECIMALS], "total": Decimal("5.80")})
+    @example({"l": [{"day": date(2025, 12, 1), "at": NOON, "id": UUID(int=7)}], "d": date.max})
     def test_every_order_comes_back_equal(self, order: dict[str, Any]) -> None:
         before = repr(order)
 
@@ -204,12 +226,41 @@ class Status(str, Enum):
     NEW = "new"
 
 
+class Alias(str):
+    """Text that a dict tells from text of the same characters."""
+
+    def __hash__(self) -> int:
+        return 7
+
+
 class Money(float):
     pass
 
 
 class Moment(datetime):
     pass
+
+
+class NaT(datetime):
+    """As pandas' NaT behaves."""
+
+    def __new__(cls) -> NaT:
+        return super().__new__(cls, 1, 1, 1)
+
+    def isoformat(self, *_: Any) -> str:
+        return "NaT"
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Timestamp(datetime):
+    """As pandas' Timestamp writes itself."""
+
+    def isoformat(self, *_: Any) -> str:
+        return super().isoformat(timespec="microseconds") + "789"
 
 
 class TestSerialize:
@@ -247,6 +298,73 @@ class TestSerialize:
     ) -> None:
         assert serialize_order(order) == (text or written_by_redis_state(order))
 
+    @pytest.mark.parametrize(("value", "tag"), AS_TAGS, ids=str)
+    def test_writes_with_a_tag_what_redis_state_refused(self, value: Any, tag: Any) -> None:
+        order = {"v": value, "h": [{"v": value}, value, [value]], "d": {"v": value}}
+        text = serialize_order(order)
+
+        assert json.loads(text) == {"v": tag, "h": [{"v": tag}, tag, [tag]], "d": {"v": tag}}
+        assert deserialize_order(text) == order
+        assert list(deserialize_orders([text, text])) == [order, order]
+
+    def test_decimals_are_independent_of_the_context(self) -> None:
+        order = {"total": Decimal("1.2345E+99"), "nan": {"$numberDecimal": "none"}}
+        with localcontext(Context(prec=2, capitals=0, traps=[])):
+            text = serialize_order(order)
+            assert deserialize_order(text) == order
+        assert (
+            text == '{"total": {"$numberDecimal": "1.2345E+99"}, "nan": {"$numberDecimal": "none"}}'
+        )
+        assert deserialize_order(text) == order
+
+    def test_a_moment_more_exact_than_a_datetime_is_cut_as_redis_state_did(self) -> None:
+        moment = Timestamp(2025, 12, 1, 12, 0, 0, 123456)
+        text = serialize_order({"at": moment, "l": [{"at": moment}, moment], "d": {"at": moment}})
+
+        assert json.loads(text)["at"] == "2025-12-01T12:00:00.123456789"
+        at = datetime(2025, 12, 1, 12, 0, 0, 123456)
+        restored = deserialize_order(text)
+        assert restored == {"at": at, "l": [{"at": at}, at], "d": {"at": at}}
+        assert type(restored["d"]["at"]) is datetime
+
+    @pytest.mark.parametrize(
+        ("order", "path"),
+        [
+            ({1: "a", "1": "b"}, '["1"]'),
+            ({"1": "a", 1: "b"}, "[1]"),
+            ({"d": [{None: 1, "null": 2}]}, "d[0].null"),
+            ({"d": {"x": ({True: 1, "true": 2},)}}, "d.x[0].true"),
+            ({"l": [{1.5: 1, "1.5": 2}]}, 'l[0]["1.5"]'),
+            ({"d": OrderedDict({Alias("new"): 1, "new": 2})}, "d.new"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_keys_that_become_the_same_text_are_refused(
+        self, order: dict[Any, Any], path: str
+    ) -> None:
+        with pytest.raises(OrderNotSerializableError) as caught:
+            serialize_order(order)
+        expected = f"JSON cannot hold the order: {path}: two keys of one dict become this text"
+        assert str(caught.value) == expected
+
+    @pytest.mark.parametrize(
+        "order",
+        [
+            {1: {"1": 1}, "2": [{2: 1}, {"2": 1}]},
+            {Status.NEW: 1, "NEW": 2},
+            {True: 1, 2: 3, None: 4, "None": 5, "True": 6},
+        ],
+        ids=str,
+    )
+    def test_keys_that_become_different_texts_are_not(self, order: dict[Any, Any]) -> None:
+        assert serialize_order(order) == written_by_redis_state(order)
+
+    def test_any_mapping_may_be_an_order(self) -> None:
+        order = {"at": NOON, "d": {"n": 1}}
+        assert serialize_order(MappingProxyType(order)) == serialize_order(order)
+        with pytest.raises(OrderNotSerializableError, match=r"order: d\.n: set - convert it to"):
+            serialize_order(MappingProxyType({"d": {"n": {1}}}))
+
     def test_leaves_the_order_as_it_is(self) -> None:
         history = {"at": NOON}
         order: dict[str, Any] = {
@@ -283,15 +401,14 @@ class TestSerialize:
     @pytest.mark.parametrize(
         ("order", "culprit"),
         [
-            ({"total": Decimal("5.80")}, "total: Decimal"),
-            (
-                {"status_history": [{}, {}, {"price": Decimal(1)}]},
-                "status_history[2].price: Decimal",
-            ),
+            ({"total": complex(5, 80)}, "total: complex"),
+            ({"status_history": [{}, {}, {"price": {1}}]}, "status_history[2].price: set"),
             ({"payload": {"a b": [{"größe": {1}}]}}, 'payload["a b"][0].größe: set'),
             ({"payload": {"": {"5": {7: {None: b""}}}}}, 'payload[""]["5"][7][null]: bytes'),
             ({"a\nb": {"\ud800": object()}}, '["a\\nb"]["\\ud800"]: object'),
-            ({"at": NOON, "day": date(2025, 12, 1)}, "day: date"),
+            ({"at": NOON, "day": NaT()}, "day: NaT"),
+            ({"d": {"l": [NaT()]}, "at": NOON}, "d.l[0]: NaT"),
+            ({"l": [{"at": NaT()}]}, "l[0].at: NaT"),
             ({"l": ((time(11, 2),),)}, "l[0][0]: time"),
             (
                 {"fine": [{"x": [1]}], "d": {"fine": {}, "delta": timedelta(1)}},
@@ -310,7 +427,9 @@ class TestSerialize:
             serialize_order(order)
 
         assert isinstance(caught.value, OrderNotSerializableError)
-        assert str(caught.value) == f"JSON cannot hold the order: {culprit}"
+        found, _, advice = str(caught.value).partition(" - ")
+        assert found == f"JSON cannot hold the order: {culprit}"
+        assert advice.startswith("convert it to text")
 
     def test_names_the_path_of_an_order_that_contains_itself(self) -> None:
         order: dict[str, Any] = {"same": [NOON_ISO] * 2, "twice": [{}, {}]}
@@ -389,11 +508,24 @@ class TestDeserialize:
             {"$date": "2025-12-01T11:00:00.123+00:00"},
             {"$date": "2025-12-01 11:00:00"},
             {"$date": "20251201T110000"},
-            {"$date": "2025-12-01"},
+            {"$date": "2025-W49-1"},
+            {"$date": "20251201"},
             {"$date": "today"},
             {"$date": 1764586800000},
             {"$date": {"$numberLong": "1764586800000"}},
             {"$date": NOON_ISO, "more": 1},
+            {"$numberDecimal": "5.80 "},
+            {"$numberDecimal": "1e5"},
+            {"$numberDecimal": "5_0"},
+            {"$numberDecimal": "nan"},
+            {"$numberDecimal": 5},
+            {"$numberDecimal": [0, [5], 0]},
+            {"$numberDecimal": "five"},
+            {"$uuid": "12345678-9ABC-DEF0-1234-56789ABCDEF0"},
+            {"$uuid": "123456789abcdef0123456789abcdef0"},
+            {"$uuid": "none"},
+            {"$uuid": 7},
+            {"$oid": "12345678-9abc-def0-1234-56789abcdef0"},
             {"date": NOON_ISO},
         ],
         ids=str,
@@ -407,6 +539,12 @@ class TestDeserialize:
         order = {"at": {"$date": NOON_ISO}, "history": [{"at": {"$date": NOON_ISO}, "type": "new"}]}
 
         assert deserialize_order(json.dumps(order)) == order
+
+    @pytest.mark.parametrize("tag", [tag for _, tag in AS_TAGS] + [{"$date": NOON_ISO}], ids=str)
+    def test_an_order_of_nothing_but_a_tag_is_an_order(self, tag: dict[str, str]) -> None:
+        order = {key: NOON if text == NOON_ISO else text for key, text in tag.items()}
+        assert deserialize_order(json.dumps(tag)) == order
+        assert list(deserialize_orders([json.dumps(tag)] * 2)) == [order] * 2
 
     @pytest.mark.parametrize("depth", [800, 3000])
     def test_a_tag_is_found_however_deep_json_may_be_nested(self, depth: int) -> None:
@@ -591,8 +729,8 @@ class Unwritable:
         (b"1", "bytes, must be str or int", "<bytes>"),
         (["1"], "list, must be str or int", "<list>"),
         (Unwritable(), "Unwritable, must be str or int", "<Unwritable>"),
-        (10**5000, "Exceeds the limit", "<int>"),
-        ("5866\ud83d", "text with lone surrogates", "'5866\\ud83d'"),
+        (10**5000, "the REST API cannot carry this int: Exceeds the limit", "<int>"),
+        ("5866\ud83d", "the REST API cannot carry this str: 'utf-8' codec", "'5866\\ud83d'"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -312,8 +311,8 @@ def test_an_interruption_does_leave(
     [
         ({"tags": {"a"}}, "tags: set"),
         (
-            {"status_history": [{}, {}, {"price": Decimal("1.5")}]},
-            "status_history[2].price: Decimal",
+            {"status_history": [{}, {}, {"price": {1.5}}]},
+            "status_history[2].price: set",
         ),
         ({"raw": b"x"}, "raw: bytes"),
         ({"a": {"b": object()}}, "a.b: object"),
@@ -325,7 +324,7 @@ def test_an_order_that_json_cannot_hold_is_named_and_nothing_is_stored(
     assert redis_save_order("5866", order) is False
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.getMessage().startswith("Failed to save order 5866 to Redis: ")
-    assert record.getMessage().endswith(culprit)
+    assert f": {culprit} - " in record.getMessage()
     assert redis_get_order_count() == 0
 
 

@@ -280,7 +280,7 @@ def encode(value: Argument) -> str:
             return float.__repr__(value)
     except ValueError as error:
         # Not UTF-8, or an int of more than 4300 digits (sys.set_int_max_str_digits).
-        raise DataError(f"the REST API cannot carry a {type(value).__name__}: {error}") from None
+        raise DataError(f"the REST API cannot carry this {type(value).__name__}: {error}") from None
     raise DataError(f"an argument must be str, bytes, int or float, not {type(value).__name__}")
 
 

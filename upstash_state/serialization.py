@@ -1,31 +1,31 @@
 """Orders to JSON text and back, in the form that the TCP module `redis_state` stores.
 
 A datetime is written as `isoformat()` where that module wrote one: as a value of the order itself,
-or of a dict directly inside one of its lists (`status_history`). It refused a whole order for a
-datetime anywhere else; here such a one becomes `{"$date": "..."}`, MongoDB's extended JSON.
+or of a dict directly inside one of its lists (`status_history`). What made it refuse a whole order
+is written in MongoDB's extended JSON: a datetime anywhere else and any date as `{"$date": "..."}`,
+a Decimal as `{"$numberDecimal": "..."}`, a UUID as `{"$uuid": "..."}`.
 """
 
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime
+from decimal import Decimal
 from json import JSONDecoder, JSONEncoder
 from os import urandom
+from typing import Any, TypeGuard
 
 from .commands import encode
 from .errors import DataError, OrderNotSerializableError, OrderUnreadableError
 
 # What counts as ISO 8601 is what Python 3.11 reads, since stored text must not change its meaning
-# with the Python that restores it. 3.10 reads far less; 3.12 and 3.13 read the same.
-if sys.version_info >= (3, 11):
+# with the Python that restores it. 3.12 and 3.13 read the same.
+if (3, 11) <= sys.version_info < (3, 14):
     _parse = datetime.fromisoformat
 else:
     from .iso8601 import parse as _parse
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
 
 
 def order_id_text(order_id: str | int) -> str:
@@ -48,42 +48,48 @@ def order_id_text(order_id: str | int) -> str:
 
 def shown_order_id(order_id: object) -> str:
     """Whatever an app calls an order id, on one line, for the log. Does not raise."""
-    try:
-        text = order_id_text(order_id)  # type: ignore[arg-type]
-    except DataError:
-        if not isinstance(order_id, str):
-            return f"<{type(order_id).__name__}>"
+    if isinstance(order_id, str):
         text = str.__str__(order_id)
-    return text if text.isprintable() else ascii(text)
+        return text if text.isprintable() else ascii(text)
+    with suppress(DataError):
+        return order_id_text(order_id)  # type: ignore[arg-type]
+    return f"<{type(order_id).__name__}>"
 
 
-def serialize_order(order_data: dict[str, Any]) -> str:
+def serialize_order(order_data: Mapping[str, Any]) -> str:
     """Write an order as JSON text. The order itself is left as it is.
 
     Everything that `json.dumps(order, ensure_ascii=False)` writes comes out as the same text, and
-    as there tuples become lists and keys that are numbers become strings. Lone surrogates, which
-    UTF-8 cannot carry, are escaped. A datetime's offset is kept, its zone's name and `fold` are
-    not: both `ZoneInfo("Europe/Berlin")` and `timezone(timedelta(hours=1))` are `+01:00`.
+    as there tuples become lists, Enums their values, and keys that are numbers strings. Lone
+    surrogates, which UTF-8 cannot carry, are escaped. A datetime's offset is kept, its zone's name
+    and `fold` are not: both `ZoneInfo("Europe/Berlin")` and `timezone(timedelta(hours=1))` are
+    `+01:00`.
 
     Args:
-        order_data: The order: JSON's types and datetimes, at any depth.
+        order_data: The order: JSON's types, datetime, date, Decimal and UUID, at any depth.
 
     Returns:
         Text that `deserialize_order` turns back into an equal order.
 
     Raises:
-        OrderNotSerializableError: The order holds something else, or contains itself, or is nested
-            too deeply. The message names the path: `status_history[2].price: Decimal`.
+        OrderNotSerializableError: The order holds something else, or two keys of one dict that
+            become the same text, or contains itself, or is nested too deeply. The message names
+            the path and says what to convert: `status_history[2].price: set`.
     """
-    if not isinstance(order_data, dict):
+    if not isinstance(order_data, (dict, Mapping)):
         raise OrderNotSerializableError(f"an order is a dict, not {type(order_data).__name__}")
+    order = _with_iso_dates(order_data)
+    failure = None
     try:
-        text = _encoder.encode(_with_iso_dates(order_data))
-    except RecursionError as error:
-        raise OrderNotSerializableError("JSON cannot hold the order: nested too deeply") from error
-    except (TypeError, ValueError) as error:
-        reason = _culprit(order_data) or str(error)
-        raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
+        text = _encoder.encode(order)
+    except (RecursionError, TypeError, ValueError) as error:
+        failure = error
+    if failure or _has_equal_keys(order):
+        if isinstance(failure, RecursionError):
+            reason = "nested too deeply"
+        else:
+            reason = _culprit(order_data) or str(failure or "two equal keys")
+        raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from failure
     return _escape_surrogates(text)
 
 
@@ -92,10 +98,10 @@ def deserialize_order(json_str: str | bytes) -> dict[str, Any]:
 
     Strings become datetimes only where `redis_state` writes datetimes, and only if they hold a "T"
     and are ISO 8601 as Python 3.11's `datetime.fromisoformat` reads it. Deeper strings stay as they
-    are, because orders hold webhook payloads of other parties. Deeper than that a datetime is
-    `{"$date": "..."}`; the one ambiguity of the stored form is a payload's own dict of just that
-    key and text in exactly the form of `isoformat()`, which comes back as a datetime too (MongoDB's
-    own, with milliseconds and "Z", does not).
+    are, because orders hold webhook payloads of other parties. The one ambiguity of the stored form
+    is a payload's own dict of just one of the keys that `serialize_order` adds, with text exactly
+    as that writes it: it comes back as the value (`{"$date": "2025-12-01T11:00:00.123Z"}`, in
+    MongoDB's own form, does not).
 
     Args:
         json_str: The stored text, or the same in UTF-8.
@@ -110,12 +116,12 @@ def deserialize_order(json_str: str | bytes) -> dict[str, Any]:
         raise OrderUnreadableError(f"stored text must be str, not {type(json_str).__name__}")
     try:
         text = json_str if isinstance(json_str, str) else json_str.decode()
-        value = _decoder.decode(text)
+        value = _decoder_of(text).decode(text)
     except RecursionError as error:
         raise OrderUnreadableError("stored text is nested too deeply") from error
     except ValueError as error:
         raise OrderUnreadableError(f"stored text cannot be read as JSON: {error}") from error
-    return _with_dates(value, text)
+    return _with_dates(value)
 
 
 def deserialize_orders(texts: Sequence[str]) -> Iterator[dict[str, Any] | OrderUnreadableError]:
@@ -133,31 +139,28 @@ def deserialize_orders(texts: Sequence[str]) -> Iterator[dict[str, Any] | OrderU
     for start in range(0, len(texts), _TOGETHER):
         some = texts[start : start + _TOGETHER]
         try:
-            values = _decoder.decode(f"[{_JOINT.join(some)}]")
+            together = f"[{_JOINT.join(some)}]"
+            values = _decoder_of(together).decode(together)
         except (ValueError, RecursionError):
             values = []
         # With every joint in its place, there is just one value where each text was.
-        if values[1::2] == [_BETWEEN] * (len(some) - 1) and len(values) == 2 * len(some) - 1:
-            for value, text in zip(values[::2], some):
-                yield _order_or_error(_with_dates, value, text)
-        else:
-            for text in some:
-                yield _order_or_error(deserialize_order, text)
+        apart = values[1::2] == [_BETWEEN] * (len(some) - 1) and len(values) == 2 * len(some) - 1
+        read: Callable[[Any], Any] = _with_dates if apart else deserialize_order
+        for item in values[::2] if apart else some:
+            try:
+                order = read(item)
+            except OrderUnreadableError as error:
+                order = error
+            yield order
 
 
-def _order_or_error(read: Callable[..., dict[str, Any]], *args: Any) -> Any:
-    try:
-        return read(*args)
-    except OrderUnreadableError as error:
-        return error
-
-
-def _with_dates(order: Any, text: str) -> dict[str, Any]:
+def _with_dates(order: Any) -> dict[str, Any]:
+    if not isinstance(order, dict):
+        # An order of nothing but a tag is an order nevertheless.
+        with suppress(TypeError):
+            order = _tag(order)
     if not isinstance(order, dict):
         raise OrderUnreadableError(f"stored text holds no object but {type(order).__name__}")
-    # Looking for one rare character first takes a tenth of the time.
-    if "$" in text and '"$date"' in text:
-        _read_tagged_dates(order)
     for key, value in order.items():
         if type(value) is str:
             if "T" in value:
@@ -166,60 +169,15 @@ def _with_dates(order: Any, text: str) -> dict[str, Any]:
             for fields in value:
                 if type(fields) is dict:
                     for name, field in fields.items():
-                        if type(field) is str and "T" in field:
-                            fields[name] = _read_iso_date(field)
+                        if type(field) is str:
+                            if "T" in field:
+                                fields[name] = _read_iso_date(field)
+                        elif type(field) is datetime:
+                            fields[name] = _tag(field)
+        elif type(value) is datetime:
+            # No datetime is tagged here: it is a dict of the app's own.
+            order[key] = _tag(value)
     return order
-
-
-# Most values are of these types, and hold no datetime that is written as `isoformat()`.
-_PLAIN = frozenset({str, int, float, bool, type(None), dict})
-
-
-def _with_iso_dates(order: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the order, as deep as datetimes go that are written as `isoformat()`."""
-    # Copied before they are looked through, so that another thread may go on adding to them.
-    copy = dict(order)
-    for key, value in copy.items():
-        if type(value) in _PLAIN:
-            continue
-        if isinstance(value, datetime):
-            copy[key] = value.isoformat()
-        elif isinstance(value, (list, tuple)):
-            copy[key] = items = list(value)
-            for index, item in enumerate(items):
-                if isinstance(item, dict):
-                    items[index] = fields = dict(item)
-                    for name, field in fields.items():
-                        if type(field) is not str and isinstance(field, datetime):
-                            fields[name] = field.isoformat()
-    return copy
-
-
-def _tag_date(value: object) -> dict[str, str]:
-    if isinstance(value, datetime):
-        return {"$date": value.isoformat()}
-    raise TypeError(type(value).__name__)
-
-
-_encoder = JSONEncoder(ensure_ascii=False, default=_tag_date)
-_decoder = JSONDecoder()
-
-# How many orders are read in one go: enough to share keys, few enough for a processor's cache.
-_TOGETHER = 32
-# No stored text can hold this, so that none can close an order and open another unnoticed.
-_BETWEEN = urandom(16).hex()
-_JOINT = f',"{_BETWEEN}",'
-
-
-def _escape_surrogates(text: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Python's escape of a surrogate, \udXXX, is JSON's.
-        return text.encode(errors="backslashreplace").decode()
-    return text
 
 
 def _read_iso_date(text: str) -> datetime | str:
@@ -229,94 +187,159 @@ def _read_iso_date(text: str) -> datetime | str:
         return text
 
 
-def _read_tagged_dates(order: dict[str, Any]) -> None:
-    """Put datetimes where `serialize_order` writes tags, which is nowhere `isoformat()` stands.
+# Most values are of these types, and hold nothing.
+_LEAVES = frozenset({str, int, float, bool, type(None)})
+_TEXT = frozenset({str})
 
-    Without recursion, since newer Pythons read JSON that is nested deeper than their own stack.
-    """
-    containers: list[Any] = []
-    for value in order.values():
-        if type(value) is list:
-            for index, item in enumerate(value):
-                if (moment := _tagged_date(item)) is not None:
-                    value[index] = moment
-                elif type(item) is dict:
-                    containers.extend(item.values())
-                else:
-                    containers.append(item)
-        else:
-            containers.append(value)
-    while containers:
-        container = containers.pop()
-        members: Any = ()
-        if type(container) is dict:
-            members = container.items()
-        elif type(container) is list:
-            members = enumerate(container)
-        for step, member in members:
-            if (moment := _tagged_date(member)) is not None:
-                container[step] = moment
-            else:
+
+def _is_moment(value: object) -> TypeGuard[datetime]:
+    # pandas' NaT is a datetime, but not even equal to itself.
+    return type(value) is datetime or (isinstance(value, datetime) and value == value)
+
+
+def _with_iso_dates(order: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the order, as deep as datetimes go that are written as `isoformat()`."""
+    # Copied before they are looked through, so that another thread may go on adding to them.
+    copy = dict(order)
+    for key, value in copy.items():
+        if type(value) in _LEAVES:
+            continue
+        if _is_moment(value):
+            copy[key] = value.isoformat()
+        elif isinstance(value, (list, tuple)):
+            copy[key] = items = list(value)
+            for index, item in enumerate(items):
+                if isinstance(item, dict):
+                    items[index] = fields = dict(item)
+                    for name, field in fields.items():
+                        if type(field) not in _LEAVES and _is_moment(field):
+                            fields[name] = field.isoformat()
+    return copy
+
+
+def _tag(value: object) -> dict[str, str]:
+    from uuid import UUID
+
+    if _is_moment(value):
+        # Not pandas' isoformat(), which has nanoseconds, of which no datetime can be made again.
+        return {"$date": datetime.isoformat(value)}
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return {"$date": date.isoformat(value)}
+    if isinstance(value, Decimal):
+        # Whatever the context says, which may ask for a small e.
+        return {"$numberDecimal": Decimal.__str__(value).replace("e", "E")}
+    if isinstance(value, UUID):
+        return {"$uuid": UUID.__str__(value)}
+    raise TypeError("convert it to text, a number, bool, list, dict, datetime, Decimal or UUID")
+
+
+def _decoder_of(text: str) -> JSONDecoder:
+    # Looking for one rare character first takes a tenth of the time.
+    return _tag_decoder if "$" in text and '{"$' in text else _decoder
+
+
+def _read_tag(value: dict[str, Any]) -> Any:
+    """What a dict was before `_tag` made it: only text in exactly that form counts."""
+    if len(value) == 1:
+        ((tag, text),) = value.items()
+        if tag in _READERS and type(text) is str:
+            with suppress(ValueError, ArithmeticError):
+                found = _READERS[tag](text)
+                if _tag(found) == value:
+                    return found
+    return value
+
+
+def _read_date(text: str) -> date:
+    return date.fromisoformat(text) if len(text) == 10 else _parse(text)
+
+
+def _read_uuid(text: str) -> Any:
+    from uuid import UUID
+
+    return UUID(text)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "$date": _read_date,
+    "$numberDecimal": Decimal,
+    "$uuid": _read_uuid,
+}
+_encoder = JSONEncoder(ensure_ascii=False, default=_tag)
+_decoder = JSONDecoder()
+_tag_decoder = JSONDecoder(object_hook=_read_tag)
+
+# How many orders are read in one go: enough to share keys, few enough for a processor's cache.
+_TOGETHER = 32
+# No stored text can hold this, so that none can close an order and open another unnoticed.
+_BETWEEN = urandom(16).hex()
+_JOINT = f',"{_BETWEEN}",'
+
+
+def _escape_surrogates(text: str) -> str:
+    # Python's escape of a surrogate, \\udXXX, is JSON's.
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def _has_equal_keys(order: dict[Any, Any]) -> bool:
+    """Whether a dict in it has keys that become the same text. None has if all are just text."""
+    containers: list[Any] = [order]
+    for container in containers:
+        if isinstance(container, dict):
+            keys = list(container)
+            if not _TEXT.issuperset(map(type, keys)) and len({*map(_key_text, keys)}) < len(keys):
+                return True
+            container = list(container.values())
+        elif not isinstance(container, (list, tuple)):
+            continue
+        for member in container:
+            if type(member) not in _LEAVES:
                 containers.append(member)
+    return False
 
 
-def _tagged_date(value: Any) -> datetime | None:
-    if type(value) is dict and len(value) == 1 and type(iso := value.get("$date")) is str:
-        try:
-            moment = _parse(iso)
-        except ValueError:
-            return None
-        if moment.isoformat() == iso:
-            return moment
-    return None
+def _key_text(key: Any) -> str:
+    if type(key) is str:
+        return key
+    (text,) = _decoder.decode(_encoder.encode({key: 0}))
+    return str(text)
 
 
-def _culprit(order: dict[Any, Any]) -> str | None:
-    """The path to what JSON cannot hold, and why: asked only once the encoder has refused."""
-    steps: list[str] = []
-    walks = [_members(order)]
-    around = [id(order)]
-    while walks:
-        for step, member, refusal in walks[-1]:
-            if id(member) in around:
-                refusal = "circular reference"
-            if refusal:
-                return f"{''.join([*steps, step]).removeprefix('.') or 'order'}: {refusal}"
+def _culprit(order: Mapping[Any, Any]) -> str | None:
+    """The path to what JSON cannot hold, and why: asked only once that is known."""
+    # Each container with its place: the container around it, its key or index there, and the place
+    # of that one.
+    places: list[tuple[Any, Any]] = [(order, None)]
+    for container, place in places:
+        texts = set()
+        is_dict = isinstance(container, (dict, Mapping))
+        for step, member in list(container.items() if is_dict else enumerate(container)):
+            here = around = (container, step, place)
+            try:
+                text = _key_text(step) if is_dict else None
+            except (TypeError, ValueError):
+                return f"{_path(place)}: key of type {type(step).__name__} - convert it to text"
+            if is_dict and text in texts:
+                return f"{_path(here)}: two keys of one dict become this text"
+            texts.add(text)
             if isinstance(member, (dict, list, tuple)):
-                steps.append(step)
-                walks.append(_members(member))
-                around.append(id(member))
-                break
-        else:
-            walks.pop()
-            around.pop()
-            del steps[-1:]
+                places.append((member, here))
+                while around:
+                    if around[0] is member:
+                        return f"{_path(here)}: circular reference"
+                    around = around[2]
+            else:
+                try:
+                    _encoder.encode(member)
+                except (TypeError, ValueError) as error:
+                    return f"{_path(here)}: {type(member).__name__} - {error}"
     return None
 
 
-def _members(container: Any) -> Iterator[tuple[str, Any, str | None]]:
-    """Of each member its step in a path, itself, and why JSON cannot hold it (None: it can)."""
-    if not isinstance(container, dict):
-        for index, item in enumerate(container):
-            yield f"[{index}]", item, _refusal(item)
-        return
-    for key, value in container.items():
-        if not isinstance(key, (str, int, float, type(None))) or _refusal(key):
-            yield "", None, f"key of type {type(key).__name__}"
-        elif isinstance(key, str) and key.isidentifier():
-            yield f".{key}", value, _refusal(value)
-        else:
-            yield f"[{_escape_surrogates(_encoder.encode(key))}]", value, _refusal(value)
-
-
-def _refusal(value: object) -> str | None:
-    if isinstance(value, (dict, list, tuple)):
-        return None
-    try:
-        _encoder.encode(value)
-    except TypeError:
-        return type(value).__name__
-    except ValueError as error:
-        # Python writes no int of more than 4300 digits (sys.set_int_max_str_digits).
-        return f"{type(value).__name__}: {error}"
-    return None
+def _path(place: Any) -> str:
+    path = ""
+    while place:
+        _, step, place = place
+        named = type(step) is str and step.isidentifier()
+        path = (f".{step}" if named else f"[{_escape_surrogates(_encoder.encode(step))}]") + path
+    return path.removeprefix(".") or "order"
