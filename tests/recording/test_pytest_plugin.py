@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import upstash_state.recording
-import upstash_state.transport.connections  # noqa: F401
+import upstash_state.recording  # noqa: F401
 
 # All that runs inside these tests import: pytester forgets what was first imported in one, and two
 # copies of a module do not go together.
@@ -467,7 +466,10 @@ def test_a_marker_with_other_arguments_is_refused(
     result = pytester.runpytest(*LOCALLY)
     assert outcomes(result) == {"errors": 1}
     result.stdout.fnmatch_lines(
-        [f"*of test_app.py::test_save takes allow_unused, varying, varying_keys, {complaint}*"]
+        [
+            "*of test_app.py::test_save takes allow_unused, scope, varying, varying_keys, "
+            f"{complaint}*"
+        ]
     )
 
 
@@ -478,16 +480,16 @@ def test_faults_take_one_line(pytester: pytest.Pytester) -> None:
 
         @pytest.mark.parametrize("fault", ["outage", "slow", "wrong token", "quota"])
         def test_down(upstash_recording, fault):
-            upstash_recording.fail_next(5, fault)
-            for _ in range(5):
+            upstash_recording.fail_next(8 if fault == "outage" else 2, fault)
+            for _ in range(2):
                 assert not redis_save_order("1", {})
             assert redis_save_order("1", {})
     """
     pytester.makepyfile(test_app=test)
     assert outcomes(pytester.runpytest(*LOCALLY)) == {"passed": 4}
     assert outcomes(pytester.runpytest()) == {"passed": 4}
-    pytester.makepyfile(test_app=test.replace("next(5", "next(7"))
-    result = pytester.runpytest("-k", "slow")
+    pytester.makepyfile(test_app=test.replace("else 2", "else 4"))
+    result = pytester.runpytest("-k", "quota")
     assert outcomes(result) == {"failed": 1, "deselected": 3}
     pytester.makepyfile(
         test_app=test.replace(
@@ -527,14 +529,14 @@ def test_a_changed_recording_fails_its_test(
     assert outcomes(pytester.runpytest()) == expected
 
 
-def test_without_responses_it_says_what_to_install(
+def test_without_yaml_it_says_what_to_install(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyfile(test_app=SAVE)
-    pytester.makeconftest("import sys; sys.modules['responses'] = None")
+    pytester.makeconftest("import sys; sys.modules['yaml'] = None")
     result = pytester.runpytest_subprocess()
     assert outcomes(result) == {"errors": 1}
-    result.stdout.fnmatch_lines(["*pip install responses*"])
+    result.stdout.fnmatch_lines(["*pip install PyYAML*"])
 
 
 def test_an_empty_recording_is_one(pytester: pytest.Pytester) -> None:

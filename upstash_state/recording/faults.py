@@ -1,23 +1,15 @@
-"""Faults for testing what an app does without Redis: simulated, so nothing is waited for."""
+"""Faults for testing what an app does without Redis: attempts that fail without being made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 from ..errors import EndpointTimeoutError, UnavailableError
-from .exchange import Exchange, Request, encode
+from ..transport import Answer
+from .exchange import encode
 
 Fault = Literal["outage", "slow", "wrong token", "quota"]
 
-# Raised as the client itself does in the end. After an exception of requests it would try again,
-# and wait for that.
-_UNAVAILABLE: dict[str, Callable[[], UnavailableError]] = {
-    "outage": lambda: UnavailableError("the connection to the endpoint failed: simulated outage"),
-    "slow": lambda: EndpointTimeoutError(
-        "no answer of the endpoint within the time budget: simulated"
-    ),
-}
 # The texts are those of Upstash's documentation (redis/troubleshooting).
 _REFUSED = {
     "wrong token": (401, "WRONGPASS invalid or missing auth token"),
@@ -26,22 +18,26 @@ _REFUSED = {
 
 
 def checked(fault: str) -> None:
-    """Raise a ValueError for a fault that there is not."""
+    """Raise a ValueError for a fault that does not exist."""
     if fault not in get_args(Fault):
         raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, not {fault!r}")
 
 
-def simulated(asked: Request, fault: Fault) -> Exchange:
-    """What comes of a request that meets a fault.
+def simulated(fault: Fault) -> Answer:
+    """The outcome of an attempt that meets a fault.
 
     Raises:
         UnavailableError: The fault is one that brings no answer.
     """
-    if fault in _UNAVAILABLE:
-        raise _UNAVAILABLE[fault]()
-    return refusal(asked, *_REFUSED[fault])
+    if fault == "outage":
+        text = "the connection to the endpoint failed: simulated outage"
+        raise UnavailableError(text, reason="connect", transient=True, may_have_executed=False)
+    if fault == "slow":
+        # Not transient, since the attempt has used up the whole time budget.
+        raise EndpointTimeoutError("no answer of the endpoint within the time budget: simulated")
+    return refusal(*_REFUSED[fault])
 
 
-def refusal(asked: Request, status: int, text: str) -> Exchange:
-    """A request and its `{"error": …}`."""
-    return Exchange(asked, status, encode({"error": text}))
+def refusal(status: int, text: str) -> Answer:
+    """An answer `{"error": …}`."""
+    return Answer(status, {}, encode({"error": text}))

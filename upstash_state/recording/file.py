@@ -15,7 +15,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
+try:
+    import yaml
+except ImportError as error:
+    raise ImportError("recordings need PyYAML: pip install PyYAML") from error
 
 from ..transport import COMMAND, PIPELINE, TRANSACTION
 from .exchange import (

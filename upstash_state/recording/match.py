@@ -1,19 +1,19 @@
-"""Which recorded exchange answers a request, and what to say when none does. Pure."""
+"""Which recorded exchange answers a request. Pure."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from .exchange import Exchange, Request, indented
+from .exchange import Exchange, Request
 
-# A diff of more lines is not read.
-MOST_LINES = 60
 # Their arguments are patterns and numbers, never keys.
 _KEYLESS = frozenset({"SCAN", "KEYS"})
+# What follows these is a moment, which differs in every run.
+_BEFORE_A_MOMENT = frozenset({"EXAT", "PXAT"})
 _KINDS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -28,58 +28,98 @@ _KINDS = tuple(
     )
 )
 
+#: The keys and indexes on the way to a value inside JSON.
+Path = tuple[str | int, ...]
 
+
+@dataclass(frozen=True)
 class Varying:
     """What differs from run to run and is compared by shape.
 
-    Args:
+    Attributes:
         fields: Paths inside stored JSON: `created_at`, `customer.id`, `status_history[].timestamp`.
         keys: Patterns of Redis keys with `*` for the part that varies: `order:*`.
     """
 
-    def __init__(self, fields: Iterable[str] = (), keys: Iterable[str] = ()) -> None:
-        self._fields = frozenset(fields)
-        self._keys = [
-            re.compile("(.*)".join(map(re.escape, key.split("*"))), re.DOTALL) for key in keys
-        ]
+    fields: Sequence[str] = ()
+    keys: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, varying: Iterable[str] = (), varying_keys: Iterable[str] = ()) -> Varying:
+        """As it is declared: a single one may stand without a list."""
+        return cls(
+            *(
+                (given,) if isinstance(given, str) else tuple(given)
+                for given in (varying, varying_keys)
+            )
+        )
+
+    def __str__(self) -> str:
+        """The arguments that declare it."""
+        declared = {"varying": dict.fromkeys(self.fields), "varying_keys": dict.fromkeys(self.keys)}
+        return ", ".join(
+            f"{name}={json.dumps([*given])}" for name, given in declared.items() if given
+        )
+
+    def and_also(self, fields: Iterable[str] = (), keys: Iterable[str] = ()) -> Varying:
+        """What is declared here, and more."""
+        return Varying((*self.fields, *fields), (*self.keys, *keys))
 
     def allows(self, command: str, recorded: str, sent: str) -> bool:
         """Whether one argument of a command may stand for the other."""
         if recorded == sent:
             return True
         if command.upper() not in _KEYLESS and any(
-            self._same_but_varying(key, recorded, sent) for key in self._keys
+            _same_but_varying(key, recorded, sent) for key in self.keys
         ):
             return True
+        return is_json(recorded) and not self.differences(recorded, sent)
+
+    def differences(self, recorded: str, sent: str) -> list[tuple[str, Any, Any]]:
+        """Where two texts of JSON differ, but for what is declared: path and both values.
+
+        The path is empty where they differ in more than values.
+        """
+        first, second = (dict(self.leaves(text)) for text in (recorded, sent))
+        if first.keys() != second.keys():
+            return [("", recorded, sent)]
+        return [
+            (shown(path), value, second[path])
+            for path, value in first.items()
+            # Python takes 1, 1.0 and True for equal; what is stored differs.
+            if repr(value) != repr(second[path])
+            and not (shown(path) in self.fields and same_shape(value, second[path]))
+        ]
+
+    def leaves(self, text: str) -> list[tuple[Path, Any]]:
+        """The values in a text of JSON. What is declared is one value, and so is other text."""
         try:
-            return _is_json(recorded) and self._alike(json.loads(recorded), json.loads(sent), "")
+            return list(self._leaves(json.loads(text), ()))
         except (ValueError, RecursionError):
-            return False
+            return [((), text)]
 
-    @staticmethod
-    def _same_but_varying(key: re.Pattern[str], recorded: str, sent: str) -> bool:
-        first, second = key.fullmatch(recorded), key.fullmatch(sent)
-        return (
-            first is not None
-            and second is not None
-            and all(map(same_shape, first.groups(), second.groups()))
-        )
+    def _leaves(self, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+        if not isinstance(value, (dict, list)) or not value or shown(path) in self.fields:
+            yield path, value
+        else:
+            for key, member in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from self._leaves(member, (*path, key))
 
-    def _alike(self, recorded: Any, sent: Any, path: str) -> bool:
-        if path in self._fields and same_shape(recorded, sent):
-            return True
-        if isinstance(recorded, dict) and isinstance(sent, dict):
-            return recorded.keys() == sent.keys() and all(
-                self._alike(recorded[key], sent[key], f"{path}.{key}" if path else key)
-                for key in recorded
-            )
-        if isinstance(recorded, list) and isinstance(sent, list):
-            return len(recorded) == len(sent) and all(
-                self._alike(first, second, f"{path}[]")
-                for first, second in zip(recorded, sent, strict=True)
-            )
-        # Python takes 1, 1.0 and True for equal; what is stored differs.
-        return repr(recorded) == repr(sent)
+
+def shown(path: Path) -> str:
+    """A path as it is declared."""
+    return "".join("[]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+
+
+def is_json(text: str) -> bool:
+    """Whether an argument is compared as JSON."""
+    return text.startswith(("{", "["))
+
+
+def _same_but_varying(key: str, recorded: str, sent: str) -> bool:
+    pattern = "(.*)".join(map(re.escape, key.split("*")))
+    first, second = (re.fullmatch(pattern, text, re.DOTALL) for text in (recorded, sent))
+    return bool(first and second and all(map(same_shape, first.groups(), second.groups())))
 
 
 def same_shape(first: Any, second: Any) -> bool:
@@ -92,17 +132,14 @@ def same_shape(first: Any, second: Any) -> bool:
         return False
     if not isinstance(first, str):
         return True
-    kinds = _kinds(first), _kinds(second)
+    kinds = kinds_of(first), kinds_of(second)
     # A hexadecimal id may happen to hold digits only, and then it is a number as well.
     return not any(kinds) or bool(kinds[0] & kinds[1])
 
 
-def _kinds(text: str) -> set[int]:
+def kinds_of(text: str) -> set[int]:
+    """The kinds of text that it is of; none for any other text."""
     return {number for number, kind in enumerate(_KINDS) if kind.fullmatch(text)}
-
-
-def _is_json(text: str) -> bool:
-    return text.startswith(("{", "["))
 
 
 class Replay:
@@ -115,7 +152,7 @@ class Replay:
 
     def __init__(self, exchanges: Sequence[Exchange], varying: Varying) -> None:
         self.exchanges = exchanges
-        self._varying = varying
+        self.varying = varying
         self._used = [False] * len(exchanges)
         #: What stands in this run for what was recorded: keys, and stored text.
         self._now: dict[str, str] = {}
@@ -127,7 +164,8 @@ class Replay:
             return None
         self._used[index] = True
         exchange = self.exchanges[index]
-        self._now.update(_differences(exchange.request, request))
+        pairs = arguments(exchange.request, request)
+        self._now.update({recorded: sent for _, _, recorded, sent in pairs if recorded != sent})
         if self._now and exchange.answer is not None:
             return exchange.with_answer(self._up_to_date(exchange.answer))
         return exchange
@@ -135,20 +173,6 @@ class Replay:
     def unused(self) -> list[int]:
         """The indexes of the exchanges that no request has used."""
         return [index for index, used in enumerate(self._used) if not used]
-
-    def nearest(self, request: Request) -> int | None:
-        """The index of the exchange that is most like a request, if there is any."""
-
-        def likeness(index: int) -> tuple[float, bool, int]:
-            recorded = lines_of(self.exchanges[index].request)
-            ratio = difflib.SequenceMatcher(None, recorded, lines).quick_ratio()
-            return ratio, not self._used[index], -index
-
-        lines = lines_of(request)
-        return max(range(len(self.exchanges)), key=likeness, default=None)
-
-    def was_used(self, index: int) -> bool:
-        return self._used[index]
 
     def _matching(self, request: Request) -> Iterator[int]:
         unused = self.unused()
@@ -158,29 +182,19 @@ class Replay:
             if self._up_to_date_request(self.exchanges[index].request) == request:
                 yield index
         for index in unused:
-            if self._may_stand_for(self.exchanges[index].request, request):
+            recorded = self.exchanges[index].request
+            if same_commands(recorded, request) and all(
+                self._may_stand_for(*each) for each in arguments(recorded, request)
+            ):
                 yield index
 
-    def _may_stand_for(self, recorded: Request, sent: Request) -> bool:
-        return (
-            recorded.path == sent.path
-            and len(recorded.commands) == len(sent.commands)
-            and all(map(self._command_may, recorded.commands, sent.commands))
-        )
-
-    def _command_may(self, recorded: Sequence[str], sent: Sequence[str]) -> bool:
-        name = recorded[0]
-        return (
-            name == sent[0]
-            and len(recorded) == len(sent)
-            and all(self._arg_may(name, *pair) for pair in zip(recorded, sent, strict=True))
-        )
-
-    def _arg_may(self, command: str, recorded: str, sent: str) -> bool:
-        if recorded in self._now and not _is_json(recorded):
+    def _may_stand_for(self, command: str, before: str, recorded: str, sent: str) -> bool:
+        if before.upper() in _BEFORE_A_MOMENT:
+            return same_shape(recorded, sent)
+        if recorded in self._now and not is_json(recorded):
             # A key that stands for another one in this run goes on to do so.
             return self._now[recorded] == sent
-        return self._varying.allows(command, recorded, sent)
+        return self.varying.allows(command, recorded, sent)
 
     def _up_to_date_request(self, recorded: Request) -> Request:
         if not self._now:
@@ -200,62 +214,17 @@ class Replay:
         return answer
 
 
-def _differences(recorded: Request, sent: Request) -> dict[str, str]:
-    return {
-        first: second
-        for commands in zip(recorded.commands, sent.commands, strict=True)
-        for first, second in zip(*commands, strict=True)
-        if first != second
-    }
-
-
-def lines_of(request: Request) -> list[str]:
-    """A request for reading and comparing: its path, then a line for each argument."""
-    lines = [f"POST {request.path}"]
-    for command in request.commands:
-        lines.append(" ".join(command[:1]))
-        for arg in command[1:]:
-            block = indented(arg)
-            lines += [f"  {line}" for line in ([arg] if block is None else block.splitlines())]
-    return lines
-
-
-def difference(recorded: Request, sent: Request) -> list[str]:
-    """A unified diff of two requests."""
-    lines = list(
-        difflib.unified_diff(
-            lines_of(recorded), lines_of(sent), "recorded", "sent", lineterm="", n=2
-        )
+def same_commands(recorded: Request, sent: Request) -> bool:
+    """Whether two requests differ in nothing but arguments."""
+    first, second = (
+        (request.path, [(command[0], len(command)) for command in request.commands])
+        for request in (recorded, sent)
     )
-    left_out = len(lines) - MOST_LINES
-    return lines if left_out <= 0 else [*lines[:MOST_LINES], f"(and {left_out} lines more)"]
+    return first == second
 
 
-def explain_unmatched(request: Request, times: int, replay: Replay) -> list[str]:
-    """What to say of a request that no recorded exchange answers."""
-    lines = [f"  {request}" + (f" (sent {times} times)" if times > 1 else "")]
-    index = replay.nearest(request)
-    if index is None:
-        return [*lines, "    The recording holds no exchange at all."]
-    recorded = replay.exchanges[index].request
-    place = f"exchange {index + 1} of {len(replay.exchanges)}"
-    if recorded == request:
-        same = sum(exchange.request == request for exchange in replay.exchanges)
-        return [*lines, f"    It is recorded as {place}, {same} in all, each used already."]
-    used = ", used already" if replay.was_used(index) else ""
-    lines.append(f"    Nearest is {place}{used}:")
-    return lines + [f"      {line}" for line in difference(recorded, request)]
-
-
-def explain_unused(replay: Replay, *, in_teardown: bool) -> list[str]:
-    """What to say of exchanges that no request has asked for.
-
-    Args:
-        replay: The exchanges.
-        in_teardown: Whether to count those of the clean-up.
-    """
-    return [
-        f"  exchange {index + 1}: {replay.exchanges[index].request}"
-        for index in replay.unused()
-        if in_teardown or not replay.exchanges[index].in_teardown
-    ]
+def arguments(recorded: Request, sent: Request) -> Iterator[tuple[str, str, str, str]]:
+    """The arguments of the same commands: the command, what stands before it, and both values."""
+    for command, other in zip(recorded.commands, sent.commands, strict=True):
+        for before, first, second in zip(command, command[1:], other[1:]):
+            yield command[0], before, first, second

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from .breaker import Breaker
@@ -47,7 +48,9 @@ _interceptions: list[_Interception] = []
 
 
 @contextmanager
-def intercepting(interceptor: Interceptor, *, simulated: bool = False) -> Iterator[None]:
+def intercepting(
+    interceptor: Interceptor, *, simulated: bool = False, clock: Callable[[], float] = monotonic
+) -> Iterator[None]:
     """Let every attempt of this process, of whatever thread, pass through an interceptor.
 
     Blocks nest: the interceptor of the innermost is the last before the wire.
@@ -56,8 +59,9 @@ def intercepting(interceptor: Interceptor, *, simulated: bool = False) -> Iterat
         interceptor: Takes the wire and its `send`, and returns what is called instead.
         simulated: Whether the endpoint is not the real one. Then pauses between retries are not
             waited for, and a circuit of the block's own is used instead of the client's.
+        clock: What a circuit of the block's own goes by.
     """
-    entry = _Interception(interceptor, Breaker() if simulated else None)
+    entry = _Interception(interceptor, Breaker(clock) if simulated else None)
     _interceptions.append(entry)
     try:
         yield
