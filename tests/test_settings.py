@@ -94,20 +94,35 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) ->
 
 
 @pytest.mark.parametrize(
-    "environ",
+    ("environ", "said"),
     [
-        {},
-        {"UPSTASH_REDIS_REST_URL": GOOD["UPSTASH_REDIS_REST_URL"]},
-        {"UPSTASH_REDIS_REST_TOKEN": "s3cret-token"},
-        GOOD | {"UPSTASH_REDIS_REST_TOKEN": "  "},
-        GOOD | {"UPSTASH_REDIS_REST_URL": '""'},
+        ({}, "URL is not set, UPSTASH_REDIS_REST_TOKEN is not set"),
+        (
+            {"UPSTASH_REDIS_REST_URL": "https://a"},
+            "URL is set, UPSTASH_REDIS_REST_TOKEN is not set",
+        ),
+        (
+            {"UPSTASH_REDIS_REST_TOKEN": "s3cret-token"},
+            "URL is not set, UPSTASH_REDIS_REST_TOKEN is set",
+        ),
+        (
+            GOOD | {"UPSTASH_REDIS_REST_TOKEN": "  "},
+            "URL is set, UPSTASH_REDIS_REST_TOKEN is blank",
+        ),
+        (GOOD | {"UPSTASH_REDIS_REST_URL": '""'}, "URL is blank, UPSTASH_REDIS_REST_TOKEN is set"),
+        ({"KV_REST_API_URL": "https://a"}, "KV_REST_API_URL is set, KV_REST_API_TOKEN is not set"),
         # Half of one pair and half of the other: the token is another database's.
-        {"UPSTASH_REDIS_REST_URL": "https://a.example", "KV_REST_API_TOKEN": "s3cret-token"},
+        (
+            {"UPSTASH_REDIS_REST_URL": "https://a.example", "KV_REST_API_TOKEN": "s3cret-token"},
+            "UPSTASH_REDIS_REST_URL is set, UPSTASH_REDIS_REST_TOKEN is not set, "
+            "KV_REST_API_URL is not set, KV_REST_API_TOKEN is set",
+        ),
     ],
 )
-def test_missing_or_blank_credentials_are_missing(environ: dict[str, str]) -> None:
-    with pytest.raises(MissingCredentialsError, match="console"):
+def test_what_is_missing_is_named(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(MissingCredentialsError, match=rf"{said}: copy it from .*console") as caught:
         Settings(environ)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_vercels_names_stand_in() -> None:

@@ -15,6 +15,10 @@ URL_AND_TOKEN = (
 )
 CREDENTIALS = tuple(name for pair in URL_AND_TOKEN for name in pair)
 WHERE = "copy it from your database's page on console.upstash.com, section REST API"
+TOKEN_ADVICE = (
+    f"the token must be the REST token of this URL's database, not its password for TCP: {WHERE}"
+)
+DOCTOR = "To find out more, run: upstash-state doctor"
 
 
 class Secret(str):
@@ -73,10 +77,11 @@ class Settings:
         """
         self.complaints: list[str] = []
         # A traceback with local variables shows no values of these.
-        environ = {name: Secret(environ.get(name, "")) for name in (*OPTIONS, *CREDENTIALS)}
+        names = (*OPTIONS, *CREDENTIALS)
+        environ = {name: Secret(environ[name]) for name in names if name in environ}
         for name, (default, parse) in OPTIONS.items():
             value = default
-            if text := unquoted(environ[name]):
+            if text := unquoted(environ.get(name, "")):
                 try:
                     value = parse(text)
                 except ValueError as error:
@@ -193,12 +198,22 @@ def unquoted(text: str) -> str:
 
 def _credentials(environ: Mapping[str, str]) -> tuple[str, str]:
     # By pairs, never mixed: a token must not be sent to another database's host.
+    states = {
+        name: "set"
+        if unquoted(environ.get(name, ""))
+        else "blank"
+        if name in environ
+        else "not set"
+        for name in CREDENTIALS
+    }
+    touched: list[str] = []
     for pair in URL_AND_TOKEN:
-        if all(unquoted(environ[name]) for name in pair):
+        if all(states[name] == "set" for name in pair):
             return pair
-    raise MissingCredentialsError(
-        f"{URL_AND_TOKEN[0][0]} and {URL_AND_TOKEN[0][1]} are not both set: {WHERE}"
-    )
+        if any(states[name] != "not set" for name in pair):
+            touched += pair
+    said = ", ".join(f"{name} is {states[name]}" for name in touched or URL_AND_TOKEN[0])
+    raise MissingCredentialsError(f"{said}: {WHERE}")
 
 
 def _value_alone(text: str, name: str) -> str:
