@@ -24,7 +24,6 @@ from .errors import (
     KeyTooLargeError,
     MissingCredentialsError,
     NoPermissionError,
-    NotConnectedError,
     OrderNotSerializableError,
     OrderUnreadableError,
     QuotaExceededError,
@@ -39,11 +38,13 @@ from .errors import (
     WrongTypeError,
 )
 from .pipeline import Pipeline
+from .process import reset_client
 from .serialization import deserialize_order, serialize_order
-from .shared import reset_client
 from .state import (
     get_redis_client,
+    redis_cleanup_old_orders,
     redis_delete_order,
+    redis_flush,
     redis_get_all_orders,
     redis_get_order,
     redis_get_order_count,
@@ -65,7 +66,6 @@ __all__ = [
     "KeyTooLargeError",
     "MissingCredentialsError",
     "NoPermissionError",
-    "NotConnectedError",
     "OrderNotSerializableError",
     "OrderStore",
     "OrderUnreadableError",
@@ -83,7 +83,9 @@ __all__ = [
     "WrongTypeError",
     "deserialize_order",
     "get_redis_client",
+    "redis_cleanup_old_orders",
     "redis_delete_order",
+    "redis_flush",
     "redis_get_all_orders",
     "redis_get_order",
     "redis_get_order_count",

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from .bulk import TOO_LARGE, Requests
+from .client import UpstashRedis
 from .commands import Cursors
-from .errors import AnswerTooLargeError, RequestTooLargeError, UpstashError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from .client import UpstashRedis
+from .errors import AnswerError, AnswerTooLargeError, UpstashError, WrongTypeError
 
 # Redis looks at so many keys for one page. A page of orders of a few KB each stays well below the
 # 10 MB that an answer may have.
 PAGE = 1000
 
-TOO_LARGE = (RequestTooLargeError, AnswerTooLargeError)
+
+class Stored(NamedTuple):
+    """A key, its value, and the seconds until it expires where they were asked for."""
+
+    key: str
+    text: str
+    expires_in: float | None = None
 
 
 class Walk:
@@ -25,6 +30,7 @@ class Walk:
         client: Where to read.
         pattern: A glob that the keys match.
         on_unreadable: Called with a key and the error, for a value that is too large to be read.
+        with_expiry: Whether to ask when the keys expire: one command a page, by a script.
     """
 
     def __init__(
@@ -32,14 +38,17 @@ class Walk:
         client: UpstashRedis,
         pattern: str,
         on_unreadable: Callable[[str, UpstashError], None],
+        *,
+        with_expiry: bool = False,
     ) -> None:
         self._client = client
         self._pattern = pattern
         self._on_unreadable = on_unreadable
-        # How many keys one MGET asks for; halved when the answer was over the limit.
-        self._most: int | None = None
+        self._with_expiry = with_expiry
+        self._count = PAGE
+        self._mgets = Requests[str](PAGE)
 
-    def pages(self) -> Iterator[list[tuple[str, str]]]:
+    def pages(self) -> Iterator[list[Stored]]:
         """Keys and values, a page at a time. Holds no more than one page; no key comes twice.
 
         Raises:
@@ -53,25 +62,22 @@ class Walk:
             keys = [key for key in dict.fromkeys(found) if key not in seen]
             seen.update(keys)
             if not cursors.lead_on(cursor):
-                yield _present(keys, self._values(keys))
+                yield self._present(keys, self._values(keys))
                 return
             if keys:
                 values, (cursor, found) = self._values_and_page(keys, cursor)
-                yield _present(keys, values)
+                yield self._present(keys, values)
             else:
                 cursor, found = self._scan(cursor)
 
     def _scan(self, cursor: int) -> tuple[int, list[str]]:
-        return self._client.scan(cursor, match=self._pattern, count=PAGE, _type="string")
+        return self._client.scan(cursor, match=self._pattern, count=self._count, _type="string")
 
     def _values_and_page(
         self, keys: list[str], cursor: int
     ) -> tuple[list[str | None], tuple[int, list[str]]]:
-        first = len(keys) - (self._most or len(keys))
-        values = self._values(keys[:first]) if first > 0 else []
-        last = keys[max(first, 0) :]
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.mget(last).scan(cursor, match=self._pattern, count=PAGE, _type="string")
+        pipeline = self._client.pipeline(transaction=False).mget(keys)
+        pipeline.scan(cursor, match=self._pattern, count=self._count, _type="string")
         try:
             got, page = pipeline.execute(raise_on_error=False)
         except TOO_LARGE as error:
@@ -79,32 +85,37 @@ class Walk:
         if isinstance(page, UpstashError):
             raise page
         if isinstance(got, TOO_LARGE):
-            got = self._halved(last, got)
+            # The next pages would be as large.
+            self._count = max(1, self._count // 2)
+            got = self._values(keys)
         elif isinstance(got, UpstashError):
             raise got
-        return values + got, page
+        return got, page
 
     def _values(self, keys: list[str]) -> list[str | None]:
-        values: list[str | None] = []
-        while keys:
-            batch, keys = keys[: self._most], keys[len(keys[: self._most]) :]
-            try:
-                values += self._client.mget(batch)
-            except TOO_LARGE as error:
-                values += self._halved(batch, error)
-        return values
+        values: dict[str, str | None] = {}
+        for key, value in self._mgets.run(keys, self._client.mget):
+            if isinstance(value, TOO_LARGE) and not isinstance(value, AnswerTooLargeError):
+                self._on_unreadable(key, value)
+            elif isinstance(value, UpstashError):
+                # An answer over this client's own limit is no order: the endpoint has gone wrong.
+                raise value
+            else:
+                values[key] = value
+        return [values.get(key) for key in keys]
 
-    def _halved(self, keys: list[str], error: UpstashError) -> list[str | None]:
-        if len(keys) > 1:
-            self._most = min(self._most or len(keys), len(keys) // 2)
-            return self._values(keys)
-        if isinstance(error, AnswerTooLargeError):
-            # No order is that large: the endpoint has gone wrong, not the order.
-            raise error
-        self._on_unreadable(keys[0], error)
-        return [None]
+    def _present(self, keys: list[str], values: list[str | None]) -> list[Stored]:
+        # None: it expired under way, or is of another type.
+        stored = [Stored(key, value) for key, value in zip(keys, values) if value is not None]
+        if keys and not stored:
+            self._check(keys[0])
+        return stored
 
-
-def _present(keys: list[str], values: list[str | None]) -> list[tuple[str, str]]:
-    # None: it expired under way, or is of another type.
-    return [(key, value) for key, value in zip(keys, values) if value is not None]
+    def _check(self, key: str) -> None:
+        """Tell keys that are gone from a server whose MGET finds nothing."""
+        try:
+            there = self._client.get(key) is not None
+        except WrongTypeError:
+            return
+        if there:
+            raise AnswerError("MGET was answered with null for a key that GET finds")

@@ -1,31 +1,25 @@
 """The functions that an app calls: they catch, log and fall back. What they do lives in `store`.
 
-No exception leaves them, whatever the endpoint, the network or an order does; KeyboardInterrupt
-and SystemExit do. A call takes at most UPSTASH_STATE_TIMEOUT seconds in all, retries and pauses
-included (`redis_get_all_orders` and `redis_save_orders`: each request), and less inside a
-`time_budget`.
+Apart from the two serializers none of them raises, whatever the endpoint, the network or an order
+does; KeyboardInterrupt and SystemExit pass. A call takes at most UPSTASH_STATE_TIMEOUT seconds in
+all, retries and pauses included (`redis_get_all_orders`, `redis_save_orders` and
+`redis_cleanup_old_orders`: each request), and less inside a `time_budget`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from logging import getLogger
+from typing import Any, TypeVar
 
-from .errors import (
-    CircuitOpenError,
-    NotConnectedError,
-    RestoreError,
-    SaveManyError,
-    SettingsError,
-    UpstashError,
-)
-from .shared import shared
+from .client import UpstashRedis
+from .errors import RestoreError, SaveManyError, SettingsError, UnavailableError, UpstashError
+from .ledger import Ticket
+from .process import process
+from .serialization import shown_order_id
+from .store import OrderStore, midnight
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from .client import UpstashRedis
+T = TypeVar("T")
 
 log = getLogger("upstash_state")
 
@@ -36,37 +30,28 @@ def get_redis_client() -> UpstashRedis | None:
     Returns:
         The client, or None when there are no credentials or the endpoint does not answer.
     """
-    try:
-        with shared.call() as store:
-            return store.client
-    except Exception as error:
-        _log(error, "get_redis_client", "Failed to connect to Redis")
-        return None
+    return _guarded(process.client, None, "get_redis_client", "Failed to connect to Redis")
 
 
-def redis_save_order(order_id: str | int, order_data: dict[str, Any]) -> bool:
+def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -> bool:
     """Back an order up, to expire in 604,800 s (UPSTASH_STATE_TTL). One request, one command.
+
+    A save that fails for a reason that can pass is owed: it is sent later, with the next call that
+    finds the endpoint working (UPSTASH_STATE_CATCH_UP).
 
     Args:
         order_id: Any text, or an int.
         order_data: The order, as `serialize_order` takes it.
 
     Returns:
-        True once Redis holds it, False when anything failed.
+        True once Redis holds it, or what was saved under this id after it; in background mode
+        (UPSTASH_STATE_BACKGROUND) once it is noted. False when anything failed.
     """
-    try:
-        with shared.call() as store:
-            store.save(order_id, order_data)
-        return True
-    except Exception as error:
-        _log(
-            error, "redis_save_order", f"Failed to save order {_shown(order_id)} to Redis", order_id
-        )
-        return False
+    return begin_save(order_id, order_data)()
 
 
 def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
-    """Read an order back.
+    """Read an order back. What is owed counts as saved.
 
     Args:
         order_id: The id it was saved under.
@@ -75,18 +60,17 @@ def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
         The order, or None if there is none, or when anything failed. `OrderStore.get` tells
         these apart.
     """
-    try:
-        with shared.call() as store:
+
+    def get() -> dict[str, Any] | None:
+        with process.call() as store:
             return store.get(order_id)
-    except Exception as error:
-        _log(
-            error, "redis_get_order", f"Failed to get order {_shown(order_id)} from Redis", order_id
-        )
-        return None
+
+    message = f"Failed to get order {shown_order_id(order_id)} from Redis"
+    return _guarded(get, None, "redis_get_order", message, order_id)
 
 
 def redis_delete_order(order_id: str | int) -> bool:
-    """Delete an order from the backup.
+    """Delete an order from the backup. One that fails is owed, as a save is.
 
     Args:
         order_id: The id it was saved under.
@@ -94,33 +78,25 @@ def redis_delete_order(order_id: str | int) -> bool:
     Returns:
         True, also when there was none; False when anything failed.
     """
-    try:
-        with shared.call() as store:
-            store.delete(order_id)
-        return True
-    except Exception as error:
-        _log(
-            error,
-            "redis_delete_order",
-            f"Failed to delete order {_shown(order_id)} from Redis",
-            order_id,
-        )
-        return False
+    return begin_delete(order_id)()
 
 
 def redis_get_all_orders() -> dict[str, dict[str, Any]]:
     """Restore all orders. About N/1,000 requests and twice as many commands for N orders.
+
+    While the endpoint is unavailable it tries again for UPSTASH_STATE_RESTORE_WAIT seconds.
 
     Returns:
         The orders by id, or {} when anything failed: all or nothing, but an order that is itself
         unreadable is left out and named in the log. `OrderStore.get_all` tells a failed restore
         from an empty one.
     """
-    try:
-        return shared.store().get_all()
-    except Exception as error:
-        _log(error, "redis_get_all_orders", "Failed to get all orders from Redis")
-        return {}
+    return _guarded(
+        lambda: process.store().get_all(),
+        {},
+        "redis_get_all_orders",
+        "Failed to get all orders from Redis",
+    )
 
 
 def redis_get_order_count() -> int:
@@ -129,40 +105,116 @@ def redis_get_order_count() -> int:
     Returns:
         How many there are, or 0 when anything failed. `OrderStore.health` tells these apart.
     """
-    try:
-        with shared.call() as store:
+
+    def count() -> int:
+        with process.call() as store:
             return store.count()
-    except Exception as error:
-        _log(error, "redis_get_order_count", "Failed to get order count from Redis")
-        return 0
+
+    return _guarded(count, 0, "redis_get_order_count", "Failed to get order count from Redis")
 
 
-def redis_save_orders(orders: Mapping[str, dict[str, Any]]) -> int:
+def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
     """Back many orders up in few requests, one command each.
 
     Args:
-        orders: The orders by id, such as the app's whole STATE.
+        orders: The orders by id, such as the app's whole STATE. Other threads may go on changing
+            it meanwhile.
 
     Returns:
-        How many of them Redis now holds; 0 when the endpoint could not be asked.
+        How many of them Redis now holds; in background mode, how many are noted.
     """
+    return begin_save_many(orders)()
+
+
+def redis_cleanup_old_orders(days_to_keep: int = 2) -> int:
+    """Delete the orders that were created before 0:00 of the day so many days ago.
+
+    Args:
+        days_to_keep: Days in the machine's time zone. 0 keeps only what was created today.
+
+    Returns:
+        How many were deleted; 0 when anything failed. An order without `created_at` is kept.
+    """
+    return _guarded(
+        lambda: len(process.store().delete_older_than(midnight(days_to_keep))),
+        0,
+        "redis_cleanup_old_orders",
+        "Failed to clean up old orders in Redis",
+    )
+
+
+def redis_flush(timeout: float | None = None) -> bool:
+    """Send what is owed, or noted in background mode, now. For the end of a process.
+
+    Args:
+        timeout: Seconds that it may take; None for UPSTASH_STATE_TIMEOUT. 0 sends nothing.
+
+    Returns:
+        True when Redis holds all that this process was given.
+    """
+    return _guarded(
+        lambda: process.store().flush(timeout), False, "redis_flush", "Failed to flush to Redis"
+    )
+
+
+def begin_save(order_id: str | int, order_data: Mapping[str, Any]) -> Callable[[], bool]:
+    """Take an order as it is now, and give the function that sends it: `aio` calls that later."""
+    return _begin(
+        lambda store: store.note_save(order_id, order_data),
+        "redis_save_order",
+        f"Failed to save order {shown_order_id(order_id)} to Redis",
+        order_id,
+    )
+
+
+def begin_delete(order_id: str | int) -> Callable[[], bool]:
+    """Note a delete, and give the function that sends it."""
+    return _begin(
+        lambda store: store.note_delete(order_id),
+        "redis_delete_order",
+        f"Failed to delete order {shown_order_id(order_id)} from Redis",
+        order_id,
+    )
+
+
+def begin_save_many(orders: Mapping[str, Mapping[str, Any]]) -> Callable[[], int]:
+    """Take orders as they are now, and give the function that sends them."""
+    about = ("redis_save_orders", "Failed to save orders to Redis")
+    noted = _guarded(lambda: process.store().note_many(orders), None, *about)
+
+    def deliver() -> int:
+        try:
+            return 0 if noted is None else len(process.store().deliver_many(noted))
+        except SaveManyError as error:
+            _log_unsaved(error)
+            return len(error.saved)
+
+    return lambda: _guarded(deliver, 0, *about)
+
+
+def _begin(
+    note: Callable[[OrderStore], Ticket | None], operation: str, message: str, order_id: object
+) -> Callable[[], bool]:
+    about = (operation, message, order_id)
+    noted = _guarded(lambda: [note(process.store())], None, *about)
+
+    def deliver() -> bool:
+        with process.call() as store:
+            for ticket in noted or ():
+                store.deliver(ticket)
+        return noted is not None
+
+    return lambda: _guarded(deliver, False, *about)
+
+
+def _guarded(
+    work: Callable[[], T], fallback: T, operation: str, message: str, order_id: object = None
+) -> T:
     try:
-        return len(shared.store().save_many(orders))
-    except SaveManyError as error:
-        _log_unsaved(error)
-        return len(error.saved)
+        return work()
     except Exception as error:
-        _log(error, "redis_save_orders", "Failed to save orders to Redis")
-        return 0
-
-
-def _shown(order_id: object) -> str:
-    # In one line, and without a chance to raise: it may be anything that an app calls an id.
-    try:
-        text = str(order_id) if isinstance(order_id, (str, int)) else f"<{type(order_id).__name__}>"
-    except ValueError:
-        text = "<int of too many digits>"
-    return text if text.isprintable() else ascii(text)
+        _log(error, operation, message, order_id)
+        return fallback
 
 
 def _log_unsaved(error: SaveManyError) -> None:
@@ -170,20 +222,21 @@ def _log_unsaved(error: SaveManyError) -> None:
     for order_id, cause in error.failed.items():
         by_cause.setdefault(id(cause), []).append(order_id)
     for ids in by_cause.values():
-        cause = error.failed[ids[0]]
-        if len(ids) == 1:
-            message = f"Failed to save order {_shown(ids[0])} to Redis"
-            _log(cause, "redis_save_orders", message, ids[0])
-        else:
-            _log(cause, "redis_save_orders", f"Failed to save {len(ids)} orders to Redis")
+        one = len(ids) == 1
+        what = f"order {shown_order_id(ids[0])}" if one else f"{len(ids)} orders"
+        message = f"Failed to save {what} to Redis"
+        _log(error.failed[ids[0]], "redis_save_orders", message, ids[0] if one else None)
 
 
-def _log(error: Exception, operation: str, message: str, order_id: object = None) -> None:
+def _log(error: Exception, operation: str, message: str, order_id: object) -> None:
     cause = error.__cause__ if isinstance(error, RestoreError) else error
-    if isinstance(error, NotConnectedError):
-        message = "Failed to connect to Redis"
-    # An open circuit and unusable settings have been reported once, when they came about.
-    quiet = isinstance(cause, (CircuitOpenError, SettingsError))
+    # What has been reported once, when it came about. That a restore failed is always said: an app
+    # that begins empty must be told.
+    quiet = isinstance(cause, SettingsError) or (
+        isinstance(cause, UnavailableError)
+        and cause.reported
+        and operation != "redis_get_all_orders"
+    )
     (log.debug if quiet else log.error)(
         "%s: %s",
         message,

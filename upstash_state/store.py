@@ -1,70 +1,58 @@
-"""OrderStore: orders in Redis. Keys, expiry, batches, the restore. Raises `UpstashError`."""
+"""OrderStore: orders in Redis. Keys, expiry, the restore, health. Raises `UpstashError`."""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from logging import getLogger
-from time import perf_counter, time
+from typing import Any, NamedTuple
 
-from .batches import Save, cut
 from .client import UpstashRedis
 from .errors import (
-    AnswerError,
     DataError,
     OrderUnreadableError,
-    RequestTooLargeError,
     RestoreError,
     SaveManyError,
+    UnavailableError,
     UpstashError,
 )
+from .ledger import Ticket
 from .restore import Walk
-from .serialization import deserialize_order, deserialize_orders, serialize_order
+from .saver import Saver
+from .serialization import (
+    deserialize_order,
+    deserialize_orders,
+    order_id_text,
+    serialize_order,
+    shown_order_id,
+)
 from .settings import Settings
-from .unchanged import Unchanged
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
 
 log = getLogger("upstash_state")
 
 # Counting needs the keys only, so a page of them may be larger than one of orders.
 COUNTING_PAGE = 10_000
-# Below every plan's limit for a request, which is 10 MB or more.
-MAX_BODY_BYTES = 4_000_000
+# How often a mapping is copied anew that another thread changes meanwhile.
+COPIES = 100
+# Seconds between two attempts at a restore that is to wait for the endpoint.
+RESTORE_PAUSE = 1.0
 
 
-class Health:
-    """What `OrderStore.health` found.
+class Health(NamedTuple):
+    """What `OrderStore.health` found."""
 
-    Attributes:
-        ok: Whether the endpoint answered and accepted the token.
-        latency: Seconds that the answer took; None if there was none.
-        orders: How many orders Redis holds; None if it could not be asked.
-        error: What went wrong; None if nothing did.
-    """
-
-    __slots__ = ("error", "latency", "ok", "orders")
-
-    def __init__(
-        self,
-        *,
-        latency: float | None = None,
-        orders: int | None = None,
-        error: UpstashError | None = None,
-    ) -> None:
-        self.ok = error is None
-        self.latency = latency
-        self.orders = orders
-        self.error = error
-
-    def __repr__(self) -> str:
-        return (
-            f"Health(ok={self.ok}, latency={self.latency}, orders={self.orders}, "
-            f"error={self.error!r})"
-        )
+    #: Whether the endpoint answered and accepted the token.
+    ok: bool
+    #: Seconds that the last answer took; None if there was none.
+    latency: float | None = None
+    #: How many orders Redis holds; None if that is not known.
+    orders: int | None = None
+    #: What went wrong; None if nothing did.
+    error: UpstashError | None = None
+    #: How many saves and deletes of this process Redis does not hold yet.
+    unsaved: int = 0
 
 
 class OrderStore:
@@ -73,13 +61,23 @@ class OrderStore:
     Every method raises an `UpstashError` where the function of the same purpose falls back:
     `UnavailableError` when the endpoint could not be asked, `ResponseError` when it refused.
 
+    A save or delete that failed for a reason that can pass is owed: its newest text is kept, and
+    sent with the next call that finds the endpoint working. What is owed belongs to the process
+    and the database (URL, token and prefix), so that all stores for it know the same.
+
     Args:
         client: The database.
         prefix: What an order's key begins with.
-        ttl: Seconds until a saved order expires.
-        skip_unchanged: Seconds for which an order that is byte for byte what this store last
+        ttl: Seconds until a saved order expires. Those who write the same orders must agree on it:
+            what expires later counts as saved later.
+        skip_unchanged: Seconds for which an order that is byte for byte what this process last
             saved is not sent again; 0 for never. It trades certainty for commands: what another
-            writer changed, or Redis evicted, goes unnoticed for that long.
+            writer changed, or Redis evicted, goes unnoticed for that long, or until a read shows
+            it.
+        catch_up: Whether what failed is owed. If not, it is forgotten.
+        background: Seconds for which changes are gathered before a worker thread sends them; 0 to
+            send them in the caller's thread.
+        restore_wait: Seconds for which `get_all` tries again while the endpoint is unavailable.
         clock: The time of day in seconds.
     """
 
@@ -90,14 +88,27 @@ class OrderStore:
         prefix: str = "order:",
         ttl: int = 604_800,
         skip_unchanged: float = 0,
-        clock: Callable[[], float] = time,
+        catch_up: bool = True,
+        background: float = 0,
+        restore_wait: float = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.client = client
         self.prefix = prefix
         self.ttl = ttl
         self._clock = clock
-        self._unchanged = Unchanged(skip_unchanged, clock)
+        self._skip = skip_unchanged
+        self._restore_wait = restore_wait
         self._counted: tuple[float, int] | None = None
+        self._saver = Saver(
+            client,
+            prefix,
+            ttl=ttl,
+            skip=skip_unchanged,
+            catch_up=catch_up,
+            background=background,
+            clock=clock,
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> OrderStore:
@@ -119,13 +130,24 @@ class OrderStore:
             prefix=settings.prefix,
             ttl=settings.ttl,
             skip_unchanged=settings.skip_unchanged,
+            catch_up=settings.catch_up,
+            background=settings.background,
+            restore_wait=settings.restore_wait,
         )
 
     def __repr__(self) -> str:
         return f"<OrderStore {self.prefix!r} in {self.client!r}>"
 
-    def save(self, order_id: str | int, order: dict[str, Any]) -> None:
+    @property
+    def unsaved(self) -> tuple[str, ...]:
+        """The ids of the orders whose newest save or delete Redis does not hold yet."""
+        return tuple(self._order_id(entry.key) for entry in self._saver.book.ledger.unsent())
+
+    def save(self, order_id: str | int, order: Mapping[str, Any]) -> None:
         """Save an order under its id, to expire `ttl` seconds from now. One command.
+
+        Saves of one order from several threads reach Redis in the order of the calls; one that was
+        overtaken is not sent, and returns once Redis holds the newer one.
 
         Args:
             order_id: Any text, or an int, which is stored as its decimal digits.
@@ -135,27 +157,7 @@ class OrderStore:
             OrderNotSerializableError: JSON cannot hold it. Nothing was sent.
             UpstashError: Redis may not hold it.
         """
-        key = self._key(order_id)
-        text = serialize_order(order)
-        digest = self._unchanged.digest(text)
-        if digest and self._unchanged.holds(key, digest):
-            return
-        with self._unchanged.changing(key) as change:
-            # Expiry and value in one command, so that no order is ever without an expiry
-            # (Redis's documentation of SET). Sent twice, it leaves the same.
-            if not self.client.set(key, text, ex=self.ttl):
-                raise AnswerError("SET was answered with null, as if it had a condition")
-            change.digest = digest
-
-    def get(self, order_id: str | int) -> dict[str, Any] | None:
-        """The order of this id, None if there is none.
-
-        Raises:
-            OrderUnreadableError: What is stored under the id is no order.
-            UpstashError: Redis could not be asked, or refused.
-        """
-        text = self.client.get(self._key(order_id))
-        return None if text is None else deserialize_order(text)
+        self.deliver(self.note_save(order_id, order))
 
     def delete(self, order_id: str | int) -> None:
         """Delete an order. It is no error if there is none.
@@ -163,32 +165,83 @@ class OrderStore:
         Raises:
             UpstashError: Redis may still hold it.
         """
+        self.deliver(self.note_delete(order_id))
+
+    def note_save(self, order_id: str | int, order: Mapping[str, Any]) -> Ticket | None:
+        """Take an order as it is now, without sending it: the first half of `save`.
+
+        Raises:
+            OrderNotSerializableError: JSON cannot hold it.
+        """
+        return self._saver.give(self._key(order_id), serialize_order(order))
+
+    def note_delete(self, order_id: str | int) -> Ticket | None:
+        """Note that an order is to be deleted: the first half of `delete`."""
+        return self._saver.give(self._key(order_id), None)
+
+    def deliver(self, ticket: Ticket | None) -> None:
+        """Send what was noted: the second half of `save` and `delete`."""
+        if ticket is not None:
+            for error in self._saver.deliver([ticket]).values():
+                raise error
+
+    def get(self, order_id: str | int) -> dict[str, Any] | None:
+        """The order of this id, None if there is none. What is owed counts as saved.
+
+        Raises:
+            OrderUnreadableError: What is stored under the id is not an order.
+            UpstashError: Redis could not be asked, or refused.
+        """
         key = self._key(order_id)
-        with self._unchanged.changing(key):
-            self.client.delete(key)
+        owed = self._saver.book.ledger.newest(key)
+        try:
+            text = self.client.get(key)
+        except UpstashError:
+            if owed is None:
+                raise
+            text = owed.text
+        else:
+            self._saver.found(key, text)
+            if owed is not None and key not in self._saver.catch_up():
+                text = owed.text
+        return None if text is None else deserialize_order(text)
 
     def get_all(self) -> dict[str, dict[str, Any]]:
         """All orders by id. Costs about two commands for each 1,000 orders.
 
-        An order that cannot be read is left out and named in the log.
+        An order that cannot be read is left out and named in the log. What is owed counts as saved.
 
         Raises:
             RestoreError: Not all could be read; its `__cause__` says why.
         """
-        return dict(self.iter_all())
+        deadline = time.monotonic() + self._restore_wait
+        while True:
+            try:
+                return dict(self.iter_all())
+            except RestoreError as error:
+                left = deadline - time.monotonic()
+                if left <= 0 or not isinstance(error.__cause__, UnavailableError):
+                    raise
+                pause = getattr(error.__cause__, "retry_in", RESTORE_PAUSE)
+                time.sleep(min(left, max(pause, RESTORE_PAUSE)))
 
     def iter_all(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All orders with their ids, like `get_all`, but holding one page of them at a time."""
+        owed = {entry.key: entry.text for entry in self._saver.book.ledger.unsent()}
+        began = self._clock()
+        keys: set[str] = set()
         try:
-            for page in self.iter_texts():
-                orders = deserialize_orders([text for _, text in page])
-                for (order_id, _), order in zip(page, orders):
-                    if isinstance(order, OrderUnreadableError):
-                        _log_unreadable(order_id, order)
-                    else:
-                        yield order_id, order
+            for page in self._walk(with_expiry=bool(self._skip)).pages():
+                if not keys:
+                    for key in self._saver.catch_up():
+                        owed.pop(key, None)
+                keys.update(stored.key for stored in page)
+                self._saver.restored(page)
+                yield from self._orders((s.key, s.text) for s in page if s.key not in owed)
         except UpstashError as error:
             raise RestoreError(str(error)) from error
+        self._saver.counted(keys, began)
+        yield from self._orders((key, text) for key, text in owed.items() if text is not None)
 
     def iter_texts(self) -> Iterator[list[tuple[str, str]]]:
         """All orders as they are stored, with their ids, a page at a time.
@@ -196,12 +249,8 @@ class OrderStore:
         Raises:
             UpstashError: Redis could not be asked, or refused.
         """
-
-        def on_unreadable(key: str, error: UpstashError) -> None:
-            _log_unreadable(self._order_id(key), error)
-
-        for page in Walk(self.client, self._pattern(), on_unreadable).pages():
-            yield [(self._order_id(key), text) for key, text in page]
+        for page in self._walk().pages():
+            yield [(self._order_id(stored.key), stored.text) for stored in page]
 
     def count(self) -> int:
         """How many orders Redis holds. Costs a command for each 10,000 keys of the database.
@@ -209,112 +258,143 @@ class OrderStore:
         Raises:
             UpstashError: Redis could not be asked, or refused.
         """
+        began = self._clock()
         # A set, since SCAN may give a key twice.
         keys = set(self.client.scan_iter(self._pattern(), COUNTING_PAGE, "string"))
-        self._counted = (self._clock(), len(keys))
+        self._counted = (began, len(keys))
+        self._saver.counted(keys, began)
+        self._saver.catch_up()
         return len(keys)
 
     def health(self, *, max_age: float = 60.0) -> Health:
-        """Whether the endpoint answers, how fast, and how many orders it holds. Does not raise.
+        """Whether the endpoint works, how fast, and how many orders it holds. Does not raise.
+
+        Health checks are polled, and every command is billed. So the count, and that the endpoint
+        works, are taken from memory while they are young enough: a check costs nothing when
+        there was other traffic lately, else one command. While something is owed, it always asks,
+        and what is owed is then sent.
 
         Args:
-            max_age: Seconds for which a count is taken from memory. Health checks are polled, and
-                every command is billed: one PING each time, a count at most so often.
+            max_age: Seconds for which an answer counts as recent.
         """
-        begin = perf_counter()
+        now = self._clock()
+        last = self.client.last_success
         try:
-            self.client.ping()
-            latency = perf_counter() - begin
-            if self._counted is None or not 0 <= self._clock() - self._counted[0] < max_age:
+            if self._counted is None or not 0 <= now - self._counted[0] < max_age:
                 self.count()
+            elif self.unsaved or last is None or not 0 <= now - last.at < max_age:
+                self.client.ping()
+                self._saver.catch_up()
         except UpstashError as error:
-            return Health(error=error)
-        assert self._counted is not None
-        return Health(latency=latency, orders=self._counted[1])
+            return Health(ok=False, error=error, unsaved=len(self.unsaved))
+        last = self.client.last_success
+        return Health(
+            ok=True,
+            latency=last.latency if last else None,
+            orders=self._counted[1] if self._counted else None,
+            unsaved=len(self.unsaved),
+        )
 
-    def save_many(self, orders: Mapping[str, dict[str, Any]]) -> list[str]:
+    def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Save many orders in few requests, one command each. Each request has its time budget.
 
         Args:
-            orders: The orders by id.
+            orders: The orders by id. Other threads may go on changing it.
 
         Returns:
             The ids of the orders that Redis now holds: all of them.
 
         Raises:
             SaveManyError: Some could not be saved; its `failed` says which and why, its `saved`
-                which were. Once the endpoint cannot be asked, or refuses a request as a whole,
-                no further request is made.
+                which were. Once the endpoint cannot be asked, no further request is made.
         """
-        saved: dict[str, None] = {}
-        failed: dict[str, UpstashError] = {}
-        ended: UpstashError | None = None
-        for batch in cut(self._prepared(orders, saved, failed), MAX_BODY_BYTES):
-            ended = ended or self._save_batch(batch, saved, failed)
-            if ended is not None:
-                failed.update(
-                    {save.order_id: ended for save in batch if save.order_id not in saved}
-                )
-        if failed:
-            raise SaveManyError([order_id for order_id in saved if order_id not in failed], failed)
-        return list(saved)
+        return self.deliver_many(self.note_many(orders))
 
-    def _prepared(
-        self,
-        orders: Mapping[str, dict[str, Any]],
-        saved: dict[str, None],
-        failed: dict[str, UpstashError],
-    ) -> Iterator[Save]:
-        for order_id, order in orders.items():
+    def note_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Noted:
+        """Take orders as they are now, without sending them: the first half of `save_many`."""
+        noted = Noted({}, {})
+        given: dict[str, Mapping[str, Any]] = {}
+        for order_id, order in _items(orders):
             try:
-                key, text = self._key(order_id), serialize_order(order)
+                text_id = order_id_text(order_id)
+                if text_id in given:
+                    raise DataError(f"two orders have the id {shown_order_id(text_id)}")
+                given[text_id] = order
             except UpstashError as error:
-                failed[str(order_id)] = error
-                continue
-            digest = self._unchanged.digest(text)
-            if digest and self._unchanged.holds(key, digest):
-                saved[str(order_id)] = None
-            else:
-                yield Save(str(order_id), key, text, digest)
+                noted.failed[str(order_id)] = error
+        for order_id, order in given.items():
+            try:
+                if order_id not in noted.failed:
+                    noted.tickets[order_id] = self.note_save(order_id, order)
+            except UpstashError as error:
+                noted.failed[order_id] = error
+        return noted
 
-    def _save_batch(
-        self, batch: list[Save], saved: dict[str, None], failed: dict[str, UpstashError]
-    ) -> UpstashError | None:
-        try:
-            with ExitStack() as stack:
-                pipeline = self.client.pipeline(transaction=False)
-                changes = []
-                for save in batch:
-                    changes.append(stack.enter_context(self._unchanged.changing(save.key)))
-                    pipeline.set(save.key, save.text, ex=self.ttl)
-                for save, change, result in zip(batch, changes, pipeline.execute(False)):
-                    if result is True:
-                        change.digest = save.digest
-                        saved[save.order_id] = None
-                    elif isinstance(result, UpstashError):
-                        failed[save.order_id] = result
-                    else:
-                        failed[save.order_id] = AnswerError("SET was answered with null")
-        except RequestTooLargeError as error:
-            if len(batch) == 1:
-                failed[batch[0].order_id] = error
-                return None
-            half = len(batch) // 2
-            return self._save_batch(batch[:half], saved, failed) or self._save_batch(
-                batch[half:], saved, failed
-            )
-        except UpstashError as error:
-            return error
-        return None
+    def deliver_many(self, noted: Noted) -> list[str]:
+        """Send what was noted: the second half of `save_many`."""
+        tickets = [ticket for ticket in noted.tickets.values() if ticket is not None]
+        failed = dict(noted.failed)
+        for key, error in self._saver.deliver(tickets).items():
+            failed[self._order_id(key)] = error
+        saved = [order_id for order_id in noted.tickets if order_id not in failed]
+        if failed:
+            raise SaveManyError(saved, failed)
+        return saved
+
+    def delete_older_than(self, cutoff: datetime) -> list[str]:
+        """Delete the orders whose `created_at` lies before a moment.
+
+        An order without `created_at` is kept. One without a time zone counts as in that of this
+        machine. Costs about two commands for each 1,000 orders, and one for each 500 deleted.
+
+        Args:
+            cutoff: The moment, with its time zone.
+
+        Returns:
+            The ids of the deleted orders.
+
+        Raises:
+            RestoreError: Not all orders could be looked at, so none was deleted.
+            UpstashError: Redis may still hold some of them. Those are owed.
+        """
+        old = []
+        for order_id, order in self.iter_all():
+            created = created_at(order)
+            if created is not None and created < cutoff:
+                old.append(order_id)
+        tickets = [self.note_delete(order_id) for order_id in old]
+        for error in self._saver.deliver([ticket for ticket in tickets if ticket]).values():
+            raise error
+        return old
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Send what is owed, or was noted in background mode, now.
+
+        Args:
+            timeout: Seconds that it may take; None for those of one call.
+
+        Returns:
+            Whether Redis holds all that this process was given.
+        """
+        return self._saver.flush(timeout)
+
+    def forget(self, when: str | None) -> None:
+        """Forget what is owed, and name it in the log with the occasion, if one is given."""
+        self._saver.forget(when)
+
+    def _orders(self, texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        pairs = list(texts)
+        for (key, _), order in zip(pairs, deserialize_orders([text for _, text in pairs])):
+            if isinstance(order, OrderUnreadableError):
+                self._log_unreadable(key, order)
+            else:
+                yield self._order_id(key), order
+
+    def _walk(self, *, with_expiry: bool = False) -> Walk:
+        return Walk(self.client, self._pattern(), self._log_unreadable, with_expiry=with_expiry)
 
     def _key(self, order_id: str | int) -> str:
-        if isinstance(order_id, bool) or not isinstance(order_id, (str, int)):
-            raise DataError(f"an order id must be str or int, not {type(order_id).__name__}")
-        try:
-            return f"{self.prefix}{order_id}"
-        except ValueError as error:
-            # Python writes no int of more than 4300 digits (sys.set_int_max_str_digits).
-            raise DataError(f"an order id that is no id: {error}") from None
+        return self.prefix + order_id_text(order_id)
 
     def _order_id(self, key: str) -> str:
         return key.removeprefix(self.prefix)
@@ -322,11 +402,46 @@ class OrderStore:
     def _pattern(self) -> str:
         return "".join("\\" + c if c in r"\*?[]" else c for c in self.prefix) + "*"
 
+    def _log_unreadable(self, key: str, error: UpstashError) -> None:
+        order_id = self._order_id(key)
+        log.error(
+            "Failed to get order %s from Redis: %s",
+            shown_order_id(order_id),
+            error,
+            extra={"operation": "redis_get_all_orders", "order_id": order_id},
+        )
 
-def _log_unreadable(order_id: str, error: UpstashError) -> None:
-    log.error(
-        "Failed to get order %s from Redis: %s",
-        order_id,
-        error,
-        extra={"operation": "redis_get_all_orders", "order_id": order_id},
-    )
+
+class Noted(NamedTuple):
+    """What `OrderStore.note_many` took: tickets and what went wrong, by order id."""
+
+    tickets: dict[str, Ticket | None]
+    failed: dict[str, UpstashError]
+
+
+def created_at(order: Mapping[str, Any]) -> datetime | None:
+    """When an order was created, by its `created_at`, which is in this machine's zone if in none."""
+    created = order.get("created_at")
+    return created.astimezone() if isinstance(created, datetime) else None
+
+
+def midnight(days_ago: int) -> datetime:
+    """0:00 of the day so many days ago, in this machine's time zone.
+
+    Raises:
+        DataError: That is not a number of days.
+    """
+    if not isinstance(days_ago, int) or not 0 <= days_ago < 1_000_000:
+        raise DataError(f"days_to_keep must be a whole number from 0, not {days_ago!r}")
+    today = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return (today - timedelta(days=days_ago)).astimezone()
+
+
+def _items(orders: Mapping[Any, Mapping[str, Any]]) -> list[tuple[Any, Mapping[str, Any]]]:
+    # list() of a dict's items is one step for other threads; of other mappings it may not be.
+    for _ in range(COPIES):
+        try:
+            return list(orders.items())
+        except RuntimeError:
+            continue
+    return list(orders.items())

@@ -1,0 +1,103 @@
+"""The process's one store: made on first use, and kept until it is reset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import getLogger
+
+from .client import UpstashRedis
+from .errors import MissingCredentialsError, SettingsError
+from .store import OrderStore
+from .transport import time_budget
+
+log = getLogger("upstash_state")
+
+
+class Process:
+    """One store for all threads. Nothing is read or opened before the first use.
+
+    Without locks, which a logging or signal handler that saves would wait for in vain: what is
+    stored at most once is stored by `dict.setdefault`.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, OrderStore] = {}
+        self._complaints: dict[str, object] = {}
+        self._tested: OrderStore | None = None
+
+    def store(self) -> OrderStore:
+        """The store, for work whose every exchange has a time budget of its own.
+
+        Raises:
+            SettingsError: The environment names no database, or not a usable one.
+        """
+        store = self._made.get("store")
+        return store or self._made.setdefault("store", self._make())
+
+    @contextmanager
+    def call(self) -> Iterator[OrderStore]:
+        """The store, for one call: all that the block does shares one time budget.
+
+        Raises:
+            SettingsError: The environment names no database, or not a usable one.
+        """
+        store = self.store()
+        with time_budget(store.client.timeout):
+            yield store
+
+    def client(self) -> UpstashRedis:
+        """The store's client, tested with PING.
+
+        Raises:
+            UpstashError: The test failed.
+        """
+        with self.call() as store:
+            if self._tested is not store:
+                store.client.ping()
+                self._tested = store
+            return store.client
+
+    def reset(self, *, flush: bool) -> None:
+        """Forget the store, what is owed, and what has been complained about.
+
+        Args:
+            flush: Whether to try once to send what is owed, and to name in the log what is left.
+        """
+        store = self._made.pop("store", None)
+        self._tested = None
+        self._complaints.clear()
+        if store is not None:
+            if flush:
+                store.flush()
+            store.forget("before the reset" if flush else None)
+            store.client.close()
+
+    def _make(self) -> OrderStore:
+        try:
+            return OrderStore.from_env()
+        except MissingCredentialsError as error:
+            self._complain(f"Redis credentials not found - persistence disabled: {error}")
+            raise
+        except SettingsError as error:
+            self._complain(f"{error} - persistence disabled")
+            raise
+
+    def _complain(self, complaint: str) -> None:
+        mine = object()
+        if self._complaints.setdefault(complaint, mine) is mine:
+            log.warning(complaint)
+
+
+process = Process()
+
+
+def reset_client(*, flush: bool = True) -> None:
+    """Forget the process's client, close its connections, and read the environment anew at the
+    next use. For tests, and after the credentials have changed.
+
+    Args:
+        flush: Whether to try first to send what is owed, within the time of one call. What is then
+            left is named in the log, and forgotten. Without it, all is forgotten without a word.
+    """
+    process.reset(flush=flush)

@@ -1,0 +1,408 @@
+"""Sends what the ledger holds: in the caller's thread, or in background mode in a worker's."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from logging import getLogger
+from math import ceil, inf
+from typing import Any
+
+from .bulk import MOST_COMMANDS, Requests, json_size
+from .client import UpstashRedis
+from .errors import (
+    AnswerError,
+    CircuitOpenError,
+    DataError,
+    EndpointTimeoutError,
+    KeyTooLargeError,
+    RecordTooLargeError,
+    RequestTooLargeError,
+    UnavailableError,
+    UpstashError,
+)
+from .ledger import LATE, Flight, Ledger, Ticket, Verdict
+from .pipeline import Pipeline
+from .restore import Stored
+from .serialization import shown_order_id
+from .transport import deadline_within, late_attempts, time_budget
+from .worker import Worker
+
+log = getLogger("upstash_state")
+
+# What would fail again, so that keeping it helps nobody.
+NOT_OWED = (DataError, KeyTooLargeError, RecordTooLargeError, RequestTooLargeError)
+# Seconds before what is owed is tried again that was refused, or could not be sent between calls
+# that worked.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+# Bytes around key and text of a SET in a pipeline: brackets, quotes, commas, PX, expiry.
+AROUND = 60
+# How many ids a log line names.
+NAMED = 20
+
+
+class Book:
+    """One database's ledger, and what those who save there share beside it.
+
+    The lock is held for a few statements at a time, never while something is sent, logged or
+    waited for. It may be taken twice: a signal handler may save while the code that it interrupted
+    holds it.
+    """
+
+    def __init__(self, database: tuple[str, str, str], clock: Callable[[], float]) -> None:
+        self.database = database
+        self.ledger = Ledger(clock)
+        self.lock = threading.RLock()
+        self.waiters: list[threading.Event] = []
+        self.pause = self.not_before = 0.0
+        self.saver: Saver | None = None
+
+
+_books: dict[tuple[str, str, str], Book] = {}
+
+
+def _at_exit() -> None:
+    for book in list(_books.values()):
+        if book.saver is not None and book.ledger.unsent():
+            book.saver.flush(None)
+            book.saver.forget("at exit")
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    # What the parent owes is the parent's to send.
+    os.register_at_fork(after_in_child=_books.clear)
+
+
+class Saver:
+    """Sends texts to one database, and keeps what could not be sent.
+
+    Args:
+        client: The database.
+        prefix: What its keys begin with.
+        ttl: Seconds until a saved text expires.
+        skip: Seconds for which a text that Redis holds is not sent again, 0 for never.
+        catch_up: Whether a text that could not be sent is kept.
+        background: Seconds for which a worker thread gathers texts before it sends them; 0 to
+            send them in the caller's thread.
+        clock: The time of day in seconds.
+    """
+
+    def __init__(
+        self,
+        client: UpstashRedis,
+        prefix: str,
+        *,
+        ttl: int,
+        skip: float,
+        catch_up: bool,
+        background: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._ttl = ttl
+        self._skip = skip
+        self._catch_up = catch_up
+        self._clock = clock
+        self._worker = Worker(self._work, background) if background else None
+        self._sets = Requests(MOST_COMMANDS, self._size)
+        self._looks = Requests[Flight](MOST_COMMANDS // 2)
+
+    @property
+    def book(self) -> Book:
+        database = (self._client.url, self._client.token, self._prefix)
+        book = _books.get(database)
+        return book or _books.setdefault(database, Book(database, self._clock))
+
+    def give(self, key: str, text: str | None) -> Ticket | None:
+        """Note the newest text of a key, None for a delete.
+
+        Returns:
+            What to `deliver`; None when Redis holds just this text.
+        """
+        book = self.book
+        with book.lock:
+            book.saver = self
+            if self._skip and text is not None and book.ledger.holds(key, text, self._skip):
+                return None
+            ticket = book.ledger.give(key, text, self._ttl, remember=bool(self._skip))
+            dropped = book.ledger.trim()
+        if dropped:
+            log.error("Too much is owed to Redis - dropped the oldest: %s", self._named(dropped))
+        return ticket
+
+    def deliver(self, tickets: Sequence[Ticket]) -> dict[str, Exception]:
+        """Send texts until Redis holds each, or what is newer. In background mode: wake the worker.
+
+        Returns:
+            What went wrong, by key.
+        """
+        if self._worker is not None and self._wake(self._worker):
+            return {}
+        failed = {}
+        with self.book.lock:
+            flights = self._take([ticket.entry.key for ticket in tickets])
+        self._send(flights)
+        mine = {flight.entry.key: flight for flight in flights}
+        for ticket in tickets:
+            key = ticket.entry.key
+            error = self._outcome(ticket, mine.get(key))
+            if error is not None:
+                failed[key] = error
+        if len(failed) < len(tickets):
+            self.catch_up()
+        return failed
+
+    def catch_up(self) -> list[str]:
+        """Send what is owed, after the endpoint was seen to work. Raises no `UpstashError`.
+
+        Returns:
+            The keys of which another writer has saved something newer.
+        """
+        if self.book.ledger.idle or time.monotonic() < self.book.not_before:
+            return []
+        return self._send_owed()[1]
+
+    def flush(self, timeout: float | None) -> bool:
+        """Send what is unsent, now.
+
+        Args:
+            timeout: Seconds that it may take; None for those of one call.
+
+        Returns:
+            Whether Redis holds all that this process was given.
+        """
+        deadline = time.monotonic() + (self._client.timeout if timeout is None else timeout)
+        pause = 0.05
+        self._client.close_circuit()
+        while self.book.ledger.unsent():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            with time_budget(left):
+                errors, _ = self._send_owed()
+            if any(not isinstance(error, UnavailableError) for error in errors):
+                return False
+            event = self._event()
+            if self.book.ledger.unsent():
+                event.wait(min(pause, max(deadline - time.monotonic(), 0)))
+                pause *= 2
+        return True
+
+    def forget(self, when: str | None) -> None:
+        """Drop what is unsent.
+
+        Args:
+            when: The occasion, for the log line that names it; None for no line.
+        """
+        book = _books.pop(self.book.database, None)
+        if self._worker is not None:
+            self._worker.stop()
+        unsent = [entry.key for entry in book.ledger.unsent()] if book else []
+        if unsent and when:
+            log.error("Not saved to Redis %s: %s", when, self._named(unsent))
+
+    def found(self, key: str, text: str | None) -> None:
+        """A read found this under a key."""
+        with self.book.lock:
+            self.book.ledger.found(key, text)
+
+    def counted(self, keys: Collection[str], began: float) -> None:
+        """A walk that began then found just these keys."""
+        with self.book.lock:
+            self.book.ledger.counted(keys, began)
+
+    def restored(self, page: Iterable[Stored]) -> None:
+        """A restore found these, so they need not be sent again while they last."""
+        now = self._clock()
+        with self.book.lock:
+            for stored in page:
+                if stored.expires_in is not None:
+                    expires_at = now + stored.expires_in
+                    self.book.ledger.restored(stored.key, stored.text, expires_at, self._ttl)
+
+    def _wake(self, worker: Worker) -> bool:
+        try:
+            worker.wake()
+        except RuntimeError:
+            # At the end of the interpreter no thread starts; the caller sends by itself.
+            return False
+        return True
+
+    def _work(self) -> float | None:
+        try:
+            errors, _ = self._send_owed()
+        except Exception:
+            log.exception("The background saver failed")
+            return LONGEST_PAUSE
+        if not errors:
+            return None if self.book.ledger.idle else LATE
+        waits = [error.retry_in for error in errors if isinstance(error, CircuitOpenError)]
+        return max([self.book.pause, *waits])
+
+    def _send_owed(self) -> tuple[list[Exception], list[str]]:
+        """Send all that is unsent, and look at what is uncertain: what failed, what is dropped."""
+        book = self.book
+        with book.lock:
+            flights = self._take(None)
+        if not flights:
+            return [], []
+        again = [flight for flight in flights if flight.look]
+        with time_budget(self._client.timeout):
+            send, dropped = self._look(again)
+            self._send([flight for flight in flights if not flight.look] + send)
+        errors = [error for flight in flights if (error := flight.error) is not None]
+        with book.lock:
+            book.pause = min(max(book.pause * 2, FIRST_PAUSE), LONGEST_PAUSE) if errors else 0.0
+            book.not_before = time.monotonic() + book.pause
+        made_up = sum(flight.error is None for flight in send)
+        if made_up:
+            log.info("Redis now holds %d orders whose save or delete had failed before", made_up)
+        return errors, dropped
+
+    def _look(self, flights: list[Flight]) -> tuple[list[Flight], list[str]]:
+        """Look at keys before their texts are sent again: which to send, and which not."""
+        send, dropped = [], []
+        for flight, found in self._looks.run(flights, self._stored):
+            if isinstance(found, UpstashError):
+                self._failed(flight, found, late=False)
+                continue
+            with self.book.lock:
+                verdict = self.book.ledger.judge(flight, *found)
+                if verdict is Verdict.HELD:
+                    self.book.ledger.landed(flight)
+                elif verdict is Verdict.DROP:
+                    self.book.ledger.superseded(flight)
+            if verdict is Verdict.SEND:
+                send.append(flight)
+            elif verdict is Verdict.DROP:
+                dropped.append(flight.entry.key)
+        if dropped:
+            log.info("Saved later by another writer, so not sent: %s", self._named(dropped))
+        return send, dropped
+
+    def _stored(self, flights: list[Flight]) -> list[tuple[str | None, float] | UpstashError]:
+        pipeline = self._client.pipeline(transaction=False)
+        for flight in flights:
+            pipeline.pttl(flight.entry.key).get(flight.entry.key)
+        results = pipeline.execute(raise_on_error=False)
+        found: list[tuple[str | None, float] | UpstashError] = []
+        for pttl, text in zip(results[::2], results[1::2]):
+            error = next((one for one in (pttl, text) if isinstance(one, UpstashError)), None)
+            found.append(error or (text, inf if pttl == -1 else pttl / 1000))
+        return found
+
+    def _send(self, flights: list[Flight]) -> None:
+        try:
+            for flight, error in self._sets.run(flights, self._request):
+                if error is not None:
+                    late = isinstance(error, UnavailableError) and error.may_have_executed
+                    self._failed(flight, error, late=late)
+        finally:
+            # An interruption, such as Ctrl-C, leaves some without a result.
+            for flight in flights:
+                if flight.entry.flight is flight:
+                    self._failed(flight, UnavailableError("the call was interrupted"), late=True)
+
+    def _request(self, flights: list[Flight]) -> list[UpstashError | None]:
+        """Send some texts in one request: the error of each, or None once Redis holds it."""
+        book = self.book
+        with book.lock:
+            # What has been given a newer text meanwhile is not sent.
+            current = [flight for flight in flights if book.ledger.renew(flight, self._lease)]
+        results: list[Any] = []
+        with late_attempts() as late:
+            if current and len(flights) == 1:
+                results = [self._command(self._client, current[0])]
+            elif current:
+                pipeline = self._client.pipeline(transaction=False)
+                for flight in current:
+                    self._command(pipeline, flight)
+                results = pipeline.execute(raise_on_error=False)
+        errors: dict[Flight, UpstashError] = {}
+        with book.lock:
+            for flight, result in zip(current, results):
+                if isinstance(result, UpstashError):
+                    errors[flight] = result
+                elif result is None:
+                    errors[flight] = AnswerError("SET was answered with null, like one with NX")
+                else:
+                    book.ledger.landed(flight, late=bool(late))
+        self._notify()
+        return [errors.get(flight) for flight in flights]
+
+    def _command(self, target: UpstashRedis | Pipeline, flight: Flight) -> Any:
+        # Expiry and value in one command, so that no order is ever without an expiry (Redis's
+        # documentation of SET). Sent twice, it leaves the same.
+        key, text = flight.entry.key, flight.text
+        if text is None:
+            return target.delete(key)
+        if not flight.look:
+            return target.set(key, text, ex=self._ttl)
+        # What is sent late expires as if it had been sent in time: by the expiry, other processes
+        # tell what is newer.
+        lives = flight.entry.expires_at - self._clock()
+        return target.set(key, text, px=max(1, ceil(lives * 1000)))
+
+    def _failed(self, flight: Flight, error: UpstashError, *, late: bool) -> None:
+        owed = self._catch_up and not isinstance(error, NOT_OWED)
+        with self.book.lock:
+            self.book.ledger.failed(flight, error, owed=owed, late=late)
+        self._notify()
+
+    def _outcome(self, ticket: Ticket, mine: Flight | None) -> Exception | None:
+        """Wait until a text, or a newer one, is held or has failed."""
+        entry = ticket.entry
+        deadline = deadline_within(self._client.timeout)
+        while True:
+            with self.book.lock:
+                if entry.held_version >= ticket.version:
+                    return None
+                if entry.failed_version >= ticket.version:
+                    return entry.error
+                sender = self.book.ledger.sender(entry)
+                # Who has failed leaves the newer text to those who were given it.
+                flights = [] if sender or (mine and mine.error) else self._take([entry.key])
+                event = self._event()
+            if flights:
+                self._send(flights)
+                continue
+            if sender is None and self.book.ledger.newest(entry.key) is not entry:
+                return UnavailableError("dropped: too much was owed, or the client was reset")
+            left = deadline - time.monotonic()
+            if left <= 0 or (sender and sender.owner == threading.get_ident()):
+                break
+            event.wait(left)
+        if mine and mine.error:
+            return mine.error
+        return EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
+
+    def _take(self, keys: Iterable[str] | None) -> list[Flight]:
+        return self.book.ledger.take(keys, threading.get_ident(), self._lease)
+
+    @property
+    def _lease(self) -> float:
+        return 2 * self._client.timeout + 1
+
+    def _event(self) -> threading.Event:
+        event = threading.Event()
+        self.book.waiters.append(event)
+        return event
+
+    def _notify(self) -> None:
+        with self.book.lock:
+            waiters, self.book.waiters = self.book.waiters, []
+        for event in waiters:
+            event.set()
+
+    def _size(self, flight: Flight) -> int:
+        return AROUND + json_size(flight.entry.key) + json_size(flight.text or "")
+
+    def _named(self, keys: Sequence[str]) -> str:
+        ids = [shown_order_id(key.removeprefix(self._prefix)) for key in keys[:NAMED]]
+        more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+        return f"{', '.join(ids)}{more}"
