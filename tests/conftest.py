@@ -9,9 +9,17 @@ import pytest
 import redis
 
 from tests.support.servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
+from upstash_state import reset_client
 from upstash_state.local import LocalEndpoint
 
 OWN_REDIS = "UPSTASH_STATE_TEST_REDIS_URL"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_owed() -> Iterator[None]:
+    """Let no test send what another one could not."""
+    yield
+    reset_client(flush=False)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import pytest
 
-from upstash_state import UpstashRedis, redis_save_order, reset_client
+from upstash_state import UpstashRedis, redis_save_order, reset_client, saver
 from upstash_state.local import LocalEndpoint
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -24,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("fresh")
 def fresh(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("UPSTASH_REDIS_REST_URL", endpoint.url)
     monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", endpoint.token)
-    reset_client()
+    reset_client(flush=False)
     yield
-    reset_client()
+    reset_client(flush=False)
 
 
 def run(code: str, **environ: str) -> str:
@@ -130,13 +131,16 @@ def _sockets() -> list[str]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
-def test_a_fork_while_another_thread_connects_does_not_hang_the_child(
+def test_a_fork_while_another_thread_notes_a_save_does_not_hang_the_child(
     endpoint: LocalEndpoint,
 ) -> None:
-    from upstash_state.shared import shared
-
-    with shared._making, shared._testing:
+    redis_save_order("parent", {})
+    books = list(saver._books.values())
+    with ExitStack() as held:
+        for book in books:
+            held.enter_context(book.lock)
         assert in_child(lambda: redis_save_order("child", {}))
+    assert books
 
 
 def test_no_thread_is_left_behind(endpoint: LocalEndpoint) -> None:

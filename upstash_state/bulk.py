@@ -27,11 +27,17 @@ class Requests(Generic[Item]):
     Args:
         most: How many items a request may have.
         size: How many bytes an item takes; None where that does not matter.
+        grows: Whether to try larger ones again in the next run.
     """
 
-    def __init__(self, most: int, size: Callable[[Item], int] | None = None) -> None:
-        self._most = self._now = most
+    def __init__(
+        self, most: int, size: Callable[[Item], int] | None = None, *, grows: bool = True
+    ) -> None:
+        self._most = most
         self._size = size
+        self._grows = grows
+        #: How many items a request has at the moment.
+        self.now = most
 
     def run(
         self, items: Iterable[Item], send: Callable[[list[Item]], Sequence[Result]]
@@ -48,7 +54,8 @@ class Requests(Generic[Item]):
         Yields:
             Each item with its result, or with what its request failed with.
         """
-        self._now = min(self._most, self._now * 2)
+        if self._grows:
+            self.now = min(self._most, self.now * 2)
         waiting = deque(items)
         halves: deque[list[Item]] = deque()
         failures = 0
@@ -69,7 +76,8 @@ class Requests(Generic[Item]):
                     PATIENCE.get(error.reason, 0) if isinstance(error, UnavailableError) else 0
                 )
                 if len(part) > 1 and (too_large or failures <= patience):
-                    self._now = half = len(part) // 2
+                    half = len(part) // 2
+                    self.now = min(self.now, half)
                     halves.extend((part[:half], part[half:]))
                     continue
                 ended = None if too_large else error
@@ -79,7 +87,7 @@ class Requests(Generic[Item]):
     def _part(self, waiting: deque[Item]) -> list[Item]:
         part: list[Item] = []
         size = 0
-        while waiting and len(part) < self._now:
+        while waiting and len(part) < self.now:
             size += self._size(waiting[0]) if self._size else 0
             if part and size > MOST_BYTES:
                 break

@@ -10,7 +10,7 @@ from . import commands
 from .commands import Argument, Command
 from .pipeline import Pipeline
 from .settings import Settings, check_token, check_url
-from .transport import Transport
+from .transport import Success, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +56,8 @@ class UpstashRedis:
         self.url = check_url(url, allow_http=allow_http)
         #: Seconds that one request may take in all.
         self.timeout = timeout
+        #: What tells one database from another.
+        self.database = (self.url, secret)
         self._transport = Transport(self.url, secret, timeout=timeout)
 
     @classmethod
@@ -85,6 +87,15 @@ class UpstashRedis:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def last_success(self) -> Success | None:
+        """When the last command was answered, and how fast; None if it was not."""
+        return self._transport.last_success
+
+    def retry_now(self) -> None:
+        """Let the next command be sent even if the endpoint is left alone after failures."""
+        self._transport.retry_now()
 
     def close(self) -> None:
         """Close the kept connections. A later call opens new ones."""

@@ -70,6 +70,8 @@ class UnavailableError(UpstashError):
     """
 
     reason: Reason = "local"
+    #: Whether the log has said so before, so that it need not be said for every call.
+    reported = False
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class CircuitOpenError(UnavailableError):
     """Raised without any request while the endpoint is left alone after repeated failures."""
 
     reason: Reason = "circuit"
+    reported = True
 
     def __init__(self, retry_in: float) -> None:
         super().__init__(
@@ -128,10 +131,6 @@ class CircuitOpenError(UnavailableError):
         )
         #: Seconds until the next call is let through.
         self.retry_in = retry_in
-
-
-class NotConnectedError(UpstashError):
-    """Raised when the process's client could not be tested with PING. `__cause__` says why."""
 
 
 class ResponseError(UpstashError):

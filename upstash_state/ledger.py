@@ -13,6 +13,8 @@ from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple
 
+from .errors import UpstashError
+
 # Seconds after which an attempt that was given up has arrived or is lost: what stands in between
 # drops a request whose client has gone by then (AWS ALB and nginx: 60 s).
 LATE = 60.0
@@ -36,7 +38,7 @@ class Entry:
     size = version = held_version = failed_version = 0
     given_at = ttl = 0.0
     remember = False
-    error: Exception | None = None
+    error: UpstashError | None = None
     flight: Flight | None = None
 
     def __init__(self, key: str) -> None:
@@ -62,7 +64,7 @@ class Flight:
     """A text on its way. `look`: whether to look at its key first (`Ledger.judge`)."""
 
     began = until = 0.0
-    error: Exception | None = None
+    error: UpstashError | None = None
 
     def __init__(self, entry: Entry, owner: object) -> None:
         self.entry, self.version, self.owner = entry, entry.version, owner
@@ -247,7 +249,7 @@ class Ledger:
             entry.held_version = entry.version
             self._drop(entry)
 
-    def failed(self, flight: Flight, error: Exception, *, owed: bool, late: bool) -> None:
+    def failed(self, flight: Flight, error: UpstashError, *, owed: bool, late: bool) -> None:
         """The text was not sent. `owed`: to be kept. `late`: an attempt may still arrive."""
         entry = self._land(flight, late)
         flight.error = error

@@ -8,6 +8,7 @@ from logging import getLogger
 
 from .client import UpstashRedis
 from .errors import MissingCredentialsError, SettingsError
+from .saver import forget_all
 from .store import OrderStore
 from .transport import time_budget
 
@@ -59,18 +60,12 @@ class Process:
             return store.client
 
     def reset(self, *, flush: bool) -> None:
-        """Forget the store, what is owed, and what has been complained about.
-
-        Args:
-            flush: Whether to try once to send what is owed, and to name in the log what is left.
-        """
+        """Forget the store, what is owed, and what has been complained about."""
+        forget_all("before the reset", flush=flush)
         store = self._made.pop("store", None)
         self._tested = None
         self._complaints.clear()
         if store is not None:
-            if flush:
-                store.flush()
-            store.forget("before the reset" if flush else None)
             store.client.close()
 
     def _make(self) -> OrderStore:
@@ -93,8 +88,9 @@ process = Process()
 
 
 def reset_client(*, flush: bool = True) -> None:
-    """Forget the process's client, close its connections, and read the environment anew at the
-    next use. For tests, and after the credentials have changed.
+    """Forget the process's client and what is owed, and read the environment anew at the next use.
+
+    For tests, and after the credentials have changed.
 
     Args:
         flush: Whether to try first to send what is owed, within the time of one call. What is then

@@ -8,11 +8,13 @@ from typing import NamedTuple
 from .bulk import TOO_LARGE, Requests
 from .client import UpstashRedis
 from .commands import Cursors
-from .errors import AnswerError, AnswerTooLargeError, UpstashError, WrongTypeError
+from .errors import AnswerError, AnswerTooLargeError, ResponseError, UpstashError
 
 # Redis looks at so many keys for one page. A page of orders of a few KB each stays well below the
 # 10 MB that an answer may have.
 PAGE = 1000
+# How many keys one MGET may have: a page may be larger than asked for (documentation of SCAN).
+MOST = 10 * PAGE
 
 
 class Stored(NamedTuple):
@@ -45,8 +47,7 @@ class Walk:
         self._pattern = pattern
         self._on_unreadable = on_unreadable
         self._with_expiry = with_expiry
-        self._count = PAGE
-        self._mgets = Requests[str](PAGE)
+        self._mgets = Requests[str](MOST, grows=False)
 
     def pages(self) -> Iterator[list[Stored]]:
         """Keys and values, a page at a time. Holds no more than one page; no key comes twice.
@@ -71,13 +72,15 @@ class Walk:
                 cursor, found = self._scan(cursor)
 
     def _scan(self, cursor: int) -> tuple[int, list[str]]:
-        return self._client.scan(cursor, match=self._pattern, count=self._count, _type="string")
+        return self._client.scan(cursor, match=self._pattern, count=PAGE, _type="string")
 
     def _values_and_page(
         self, keys: list[str], cursor: int
     ) -> tuple[list[str | None], tuple[int, list[str]]]:
+        if len(keys) > self._mgets.now:
+            return self._values(keys), self._scan(cursor)
         pipeline = self._client.pipeline(transaction=False).mget(keys)
-        pipeline.scan(cursor, match=self._pattern, count=self._count, _type="string")
+        pipeline.scan(cursor, match=self._pattern, count=PAGE, _type="string")
         try:
             got, page = pipeline.execute(raise_on_error=False)
         except TOO_LARGE as error:
@@ -85,8 +88,6 @@ class Walk:
         if isinstance(page, UpstashError):
             raise page
         if isinstance(got, TOO_LARGE):
-            # The next pages would be as large.
-            self._count = max(1, self._count // 2)
             got = self._values(keys)
         elif isinstance(got, UpstashError):
             raise got
@@ -115,7 +116,7 @@ class Walk:
         """Tell keys that are gone from a server whose MGET finds nothing."""
         try:
             there = self._client.get(key) is not None
-        except WrongTypeError:
+        except ResponseError:
             return
         if there:
             raise AnswerError("MGET was answered with null for a key that GET finds")

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from logging import getLogger
 from math import ceil, inf
 from typing import Any
@@ -28,7 +29,7 @@ from .ledger import LATE, Flight, Ledger, Ticket, Verdict
 from .pipeline import Pipeline
 from .restore import Stored
 from .serialization import shown_order_id
-from .transport import deadline_within, late_attempts, time_budget
+from .transport import Success, deadline_within, late_attempts, time_budget
 from .worker import Worker
 
 log = getLogger("upstash_state")
@@ -58,20 +59,30 @@ class Book:
         self.lock = threading.RLock()
         self.waiters: list[threading.Event] = []
         self.pause = self.not_before = 0.0
+        #: When the endpoint last worked, and how fast; None after a failure.
+        self.worked: Success | None = None
         self.saver: Saver | None = None
 
 
 _books: dict[tuple[str, str, str], Book] = {}
 
 
-def _at_exit() -> None:
-    for book in list(_books.values()):
-        if book.saver is not None and book.ledger.unsent():
-            book.saver.flush(None)
-            book.saver.forget("at exit")
+def forget_all(when: str, *, flush: bool = True) -> None:
+    """Forget what this process owes, to all databases.
+
+    Args:
+        when: The occasion, for the log line that names what is left.
+        flush: Whether to try once to send it, and to name in the log what is left.
+    """
+    for database, book in list(_books.items()):
+        if book.saver is not None:
+            if flush:
+                book.saver.close(when)
+            book.saver.stop()
+        _books.pop(database, None)
 
 
-atexit.register(_at_exit)
+atexit.register(forget_all, "at exit")
 if hasattr(os, "register_at_fork"):
     # What the parent owes is the parent's to send.
     os.register_at_fork(after_in_child=_books.clear)
@@ -114,7 +125,7 @@ class Saver:
 
     @property
     def book(self) -> Book:
-        database = (self._client.url, self._client.token, self._prefix)
+        database = (*self._client.database, self._prefix)
         book = _books.get(database)
         return book or _books.setdefault(database, Book(database, self._clock))
 
@@ -135,8 +146,12 @@ class Saver:
             log.error("Too much is owed to Redis - dropped the oldest: %s", self._named(dropped))
         return ticket
 
-    def deliver(self, tickets: Sequence[Ticket]) -> dict[str, Exception]:
+    def deliver(self, tickets: Sequence[Ticket], *, alone: bool = False) -> dict[str, UpstashError]:
         """Send texts until Redis holds each, or what is newer. In background mode: wake the worker.
+
+        Args:
+            tickets: What to send.
+            alone: Whether to send a single command, not a pipeline.
 
         Returns:
             What went wrong, by key.
@@ -146,7 +161,7 @@ class Saver:
         failed = {}
         with self.book.lock:
             flights = self._take([ticket.entry.key for ticket in tickets])
-        self._send(flights)
+        self._send(flights, alone=alone)
         mine = {flight.entry.key: flight for flight in flights}
         for ticket in tickets:
             key = ticket.entry.key
@@ -163,48 +178,50 @@ class Saver:
         Returns:
             The keys of which another writer has saved something newer.
         """
+        last = self._client.last_success
+        self.book.worked = Success(self._clock(), last.latency) if last else None
         if self.book.ledger.idle or time.monotonic() < self.book.not_before:
             return []
         return self._send_owed()[1]
 
-    def flush(self, timeout: float | None) -> bool:
+    def flush(self, timeout: float | None, *, once: bool = False) -> bool:
         """Send what is unsent, now.
 
         Args:
             timeout: Seconds that it may take; None for those of one call.
+            once: Whether to give up after the first failure.
 
         Returns:
             Whether Redis holds all that this process was given.
         """
         deadline = time.monotonic() + (self._client.timeout if timeout is None else timeout)
         pause = 0.05
-        self._client.close_circuit()
+        if self.book.ledger.unsent():
+            self._client.retry_now()
         while self.book.ledger.unsent():
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
             with time_budget(left):
                 errors, _ = self._send_owed()
-            if any(not isinstance(error, UnavailableError) for error in errors):
-                return False
+            if (once and errors) or any(not isinstance(e, UnavailableError) for e in errors):
+                return not self.book.ledger.unsent()
             event = self._event()
             if self.book.ledger.unsent():
                 event.wait(min(pause, max(deadline - time.monotonic(), 0)))
                 pause *= 2
         return True
 
-    def forget(self, when: str | None) -> None:
-        """Drop what is unsent.
+    def close(self, when: str) -> None:
+        """Send what is unsent, once, and name in the log what is left."""
+        if not self.flush(None, once=True):
+            left = [entry.key for entry in self.book.ledger.unsent()]
+            log.error("Not saved to Redis %s: %s", when, self._named(left))
 
-        Args:
-            when: The occasion, for the log line that names it; None for no line.
-        """
-        book = _books.pop(self.book.database, None)
+    def stop(self) -> None:
+        """End the worker thread."""
         if self._worker is not None:
             self._worker.stop()
-        unsent = [entry.key for entry in book.ledger.unsent()] if book else []
-        if unsent and when:
-            log.error("Not saved to Redis %s: %s", when, self._named(unsent))
 
     def found(self, key: str, text: str | None) -> None:
         """A read found this under a key."""
@@ -244,7 +261,7 @@ class Saver:
         waits = [error.retry_in for error in errors if isinstance(error, CircuitOpenError)]
         return max([self.book.pause, *waits])
 
-    def _send_owed(self) -> tuple[list[Exception], list[str]]:
+    def _send_owed(self) -> tuple[list[UpstashError], list[str]]:
         """Send all that is unsent, and look at what is uncertain: what failed, what is dropped."""
         book = self.book
         with book.lock:
@@ -296,9 +313,9 @@ class Saver:
             found.append(error or (text, inf if pttl == -1 else pttl / 1000))
         return found
 
-    def _send(self, flights: list[Flight]) -> None:
+    def _send(self, flights: list[Flight], *, alone: bool = False) -> None:
         try:
-            for flight, error in self._sets.run(flights, self._request):
+            for flight, error in self._sets.run(flights, partial(self._request, alone=alone)):
                 if error is not None:
                     late = isinstance(error, UnavailableError) and error.may_have_executed
                     self._failed(flight, error, late=late)
@@ -308,7 +325,7 @@ class Saver:
                 if flight.entry.flight is flight:
                     self._failed(flight, UnavailableError("the call was interrupted"), late=True)
 
-    def _request(self, flights: list[Flight]) -> list[UpstashError | None]:
+    def _request(self, flights: list[Flight], *, alone: bool) -> list[UpstashError | None]:
         """Send some texts in one request: the error of each, or None once Redis holds it."""
         book = self.book
         with book.lock:
@@ -316,7 +333,7 @@ class Saver:
             current = [flight for flight in flights if book.ledger.renew(flight, self._lease)]
         results: list[Any] = []
         with late_attempts() as late:
-            if current and len(flights) == 1:
+            if current and alone:
                 results = [self._command(self._client, current[0])]
             elif current:
                 pipeline = self._client.pipeline(transaction=False)
@@ -351,10 +368,11 @@ class Saver:
     def _failed(self, flight: Flight, error: UpstashError, *, late: bool) -> None:
         owed = self._catch_up and not isinstance(error, NOT_OWED)
         with self.book.lock:
+            self.book.worked = None
             self.book.ledger.failed(flight, error, owed=owed, late=late)
         self._notify()
 
-    def _outcome(self, ticket: Ticket, mine: Flight | None) -> Exception | None:
+    def _outcome(self, ticket: Ticket, mine: Flight | None) -> UpstashError | None:
         """Wait until a text, or a newer one, is held or has failed."""
         entry = ticket.entry
         deadline = deadline_within(self._client.timeout)

@@ -182,7 +182,7 @@ class OrderStore:
     def deliver(self, ticket: Ticket | None) -> None:
         """Send what was noted: the second half of `save` and `delete`."""
         if ticket is not None:
-            for error in self._saver.deliver([ticket]).values():
+            for error in self._saver.deliver([ticket], alone=True).values():
                 raise error
 
     def get(self, order_id: str | int) -> dict[str, Any] | None:
@@ -197,12 +197,14 @@ class OrderStore:
         try:
             text = self.client.get(key)
         except UpstashError:
+            self._saver.book.worked = None
             if owed is None:
                 raise
             text = owed.text
         else:
             self._saver.found(key, text)
-            if owed is not None and key not in self._saver.catch_up():
+            newer = self._saver.catch_up()
+            if owed is not None and key not in newer:
                 text = owed.text
         return None if text is None else deserialize_order(text)
 
@@ -239,6 +241,7 @@ class OrderStore:
                 self._saver.restored(page)
                 yield from self._orders((s.key, s.text) for s in page if s.key not in owed)
         except UpstashError as error:
+            self._saver.book.worked = None
             raise RestoreError(str(error)) from error
         self._saver.counted(keys, began)
         yield from self._orders((key, text) for key, text in owed.items() if text is not None)
@@ -278,19 +281,19 @@ class OrderStore:
             max_age: Seconds for which an answer counts as recent.
         """
         now = self._clock()
-        last = self.client.last_success
+        book = self._saver.book
         try:
             if self._counted is None or not 0 <= now - self._counted[0] < max_age:
                 self.count()
-            elif self.unsaved or last is None or not 0 <= now - last.at < max_age:
+            elif self.unsaved or not book.worked or not 0 <= now - book.worked.at < max_age:
                 self.client.ping()
                 self._saver.catch_up()
         except UpstashError as error:
+            book.worked = None
             return Health(ok=False, error=error, unsaved=len(self.unsaved))
-        last = self.client.last_success
         return Health(
             ok=True,
-            latency=last.latency if last else None,
+            latency=book.worked.latency if book.worked else None,
             orders=self._counted[1] if self._counted else None,
             unsaved=len(self.unsaved),
         )
@@ -333,7 +336,7 @@ class OrderStore:
     def deliver_many(self, noted: Noted) -> list[str]:
         """Send what was noted: the second half of `save_many`."""
         tickets = [ticket for ticket in noted.tickets.values() if ticket is not None]
-        failed = dict(noted.failed)
+        failed: dict[str, UpstashError] = dict(noted.failed)
         for key, error in self._saver.deliver(tickets).items():
             failed[self._order_id(key)] = error
         saved = [order_id for order_id in noted.tickets if order_id not in failed]
@@ -378,10 +381,6 @@ class OrderStore:
         """
         return self._saver.flush(timeout)
 
-    def forget(self, when: str | None) -> None:
-        """Forget what is owed, and name it in the log with the occasion, if one is given."""
-        self._saver.forget(when)
-
     def _orders(self, texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
         pairs = list(texts)
         for (key, _), order in zip(pairs, deserialize_orders([text for _, text in pairs])):
@@ -420,7 +419,7 @@ class Noted(NamedTuple):
 
 
 def created_at(order: Mapping[str, Any]) -> datetime | None:
-    """When an order was created, by its `created_at`, which is in this machine's zone if in none."""
+    """When an order was created; a `created_at` without a time zone is in this machine's."""
     created = order.get("created_at")
     return created.astimezone() if isinstance(created, datetime) else None
 

@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from ..errors import SettingsError, UnavailableError
 from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback
-from ..shared import reset_client
+from ..process import reset_client
 from ..transport import COMMAND, Answer, Send, Wire, intercepting
 from .exchange import Exchange, RecordingError, Request
 from .explain import Advice, explain_unmatched, explain_unused, foreseen, what_varies
@@ -115,8 +115,8 @@ class Recording:
         with ExitStack() as stack:
             if self.replays:
                 stack.enter_context(environment(PLACEHOLDER_URL, PLACEHOLDER_TOKEN))
-            reset_client()
-            stack.callback(reset_client)
+            reset_client(flush=False)
+            stack.callback(reset_client, flush=False)
             stack.enter_context(intercepting(self._intercept, simulated=True, clock=self._clock))
             under_way.append(self)
             stack.callback(under_way.remove, self)

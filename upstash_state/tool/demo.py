@@ -14,9 +14,9 @@ from typing import TextIO
 
 from ..client import UpstashRedis
 from ..errors import UpstashError
+from ..process import reset_client
 from ..serialization import deserialize_order
 from ..settings import Settings
-from ..shared import reset_client
 from ..state import get_redis_client, redis_delete_order, redis_save_order
 from . import demo_restore
 from .demo_meter import Cost, metered

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import time
 
 from ..batches import Save, cut
+from ..bulk import MOST_BYTES as MAX_BODY_BYTES
 from ..errors import (
     AnswerTooLargeError,
     KeyTooLargeError,
@@ -22,7 +23,7 @@ from ..errors import (
     UpstashError,
 )
 from ..serialization import deserialize_order
-from ..store import MAX_BODY_BYTES, OrderStore
+from ..store import OrderStore
 from .exporting import STANDARD
 from .stored import BATCH, NEVER, key_of
 from .terminal import Progress, orders, printable

@@ -2,7 +2,8 @@
 
 from .breaker import Breaker
 from .budget import deadline_within, time_budget
-from .policy import Transport
+from .late import late_attempts
+from .policy import Success, Transport
 from .seam import COMMAND, PIPELINE, TRANSACTION, Answer, Interceptor, Send, intercepting
 from .wire import Wire
 
@@ -14,9 +15,11 @@ __all__ = [
     "Breaker",
     "Interceptor",
     "Send",
+    "Success",
     "Transport",
     "Wire",
     "deadline_within",
     "intercepting",
+    "late_attempts",
     "time_budget",
 ]

@@ -59,6 +59,12 @@ class Breaker:
             self._probing = True
             return True
 
+    def retry_now(self) -> None:
+        """Let the next call probe, without waiting for the pause to end."""
+        with self._lock:
+            if self._open_until is not None:
+                self._open_until = self._clock()
+
     def succeeded(self) -> None:
         """The endpoint works: it answered, be it with a refusal."""
         if not self._failures:

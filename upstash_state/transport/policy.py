@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from json import JSONEncoder
-from typing import TYPE_CHECKING, Any
+from logging import getLogger
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import (
     AnswerTooLargeError,
@@ -18,6 +19,7 @@ from . import seam
 from .answers import interpret
 from .breaker import Breaker
 from .budget import deadline_within
+from .late import attempt_given_up
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -29,7 +31,18 @@ if TYPE_CHECKING:
 RETRIES = 3
 FIRST_PAUSE = 0.1
 
+log = getLogger("upstash_state")
+
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Success(NamedTuple):
+    """An exchange that the endpoint answered."""
+
+    #: When it ended, the time of day in seconds.
+    at: float
+    #: Seconds from its beginning to its answer.
+    latency: float
 
 
 class Transport:
@@ -67,11 +80,18 @@ class Transport:
 
     def _start(self) -> None:
         self._pid = os.getpid()
+        #: The last exchange, if it was answered.
+        self.last_success: Success | None = None
+        self._announced = False
         self._wire = Wire(self.url, self._token)
 
     def close(self) -> None:
         """Close the kept connections. The next exchange opens a new one."""
         self._wire.close()
+
+    def retry_now(self) -> None:
+        """Let the next call through, even if the circuit is open."""
+        (seam.simulated_breaker() or self._breaker).retry_now()
 
     def run(self, command: Sequence[str], *, repeatable: bool) -> Any:
         """Run one command.
@@ -128,6 +148,7 @@ class Transport:
         breaker = seam.simulated_breaker() or self._breaker
         probe = breaker.enter()
         news = False
+        began, answered = time.monotonic(), True
         try:
             result = self._until(deadline, path, body, expected, repeatable)
             news = True
@@ -140,9 +161,16 @@ class Transport:
             raise
         except UnavailableError as error:
             news = True
+            answered = False
             breaker.failed(error, probe=probe)
             raise
         finally:
+            answered = answered and news
+            latency = time.monotonic() - began
+            self.last_success = Success(time.time(), latency) if answered else None
+        if answered and not self._announced:
+            self._announced = True
+            log.info("Redis connection established")
             if not news:
                 breaker.abandoned(probe=probe)
         breaker.succeeded()
@@ -153,10 +181,15 @@ class Transport:
     ) -> Any:
         send = seam.intercepted(self._wire, self._wire.sender(repeatable=repeatable))
         retries = 0
+        late = False
         while True:
             try:
                 return interpret(send(path, body, deadline), expected, secret=self._token)
             except UnavailableError as error:
+                if error.may_have_executed:
+                    attempt_given_up()
+                    late = True
+                error.may_have_executed = late
                 if not error.transient or (error.may_have_executed and not repeatable):
                     raise
                 wait = self._wait(retries) if error.retry_after is None else error.retry_after
