@@ -57,8 +57,8 @@ def test_all_stored_orders_come_back_and_none_differs() -> None:
     assert (status, err) == (0, "")
     assert "restored 160 orders\n" in out
     assert "Comparing   160 orders: none differs\n" in out
-    # PING, SCAN, MGET: far from a command for each order.
-    assert costs(out)[1][:2] == [3, 3]
+    # SCAN, MGET: far from a command for each order.
+    assert costs(out)[1][:2] == [2, 2]
 
 
 def test_without_a_file_it_has_orders_of_its_own() -> None:

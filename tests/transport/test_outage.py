@@ -34,7 +34,7 @@ def test_after_three_failures_the_network_is_left_alone(
         monkeypatch.setenv("UPSTASH_REDIS_REST_URL", server.url)
         monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", server.token)
         monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", str(BUDGET))
-        reset_client()
+        reset_client(flush=False)
         assert redis_save_order("5866", {})
         server.plan(FAULT[name], None)
         monkeypatch.setattr(sockets.Attempt, "__enter__", counted)
@@ -47,7 +47,7 @@ def test_after_three_failures_the_network_is_left_alone(
         for _ in range(997):
             assert redis_save_order("5866", {}) is False
         assert attempts == noticed > 0
-        reset_client()
+        reset_client(flush=False)
     errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len([record for record in errors if "Failed to save order" in record.message]) == 3
     assert len([record for record in errors if "calls in a row" in record.message]) == 1
