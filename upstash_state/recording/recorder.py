@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from ..errors import SettingsError, UnavailableError
-from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback
 from ..process import reset_client
+from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback
 from ..transport import COMMAND, Answer, Send, Wire, intercepting
 from .exchange import Exchange, RecordingError, Request
 from .explain import Advice, explain_unmatched, explain_unused, foreseen, what_varies
