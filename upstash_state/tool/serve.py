@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="default: a random one; other users of this machine can see arguments",
     )
-    add("--read-only-token", metavar="T", help="may only read; default: a random one")
+    add("--read-only-token", metavar="T", help="one that may only read; shown if given")
     add("--redis-url", metavar="URL", help="a Redis server to work on; default: one in memory")
     add("--verbose", action="store_true", help="show each request")
     add("--latency", type=_seconds, default=0.0, metavar="TIME", help="such as 150ms, each time")
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
         log.setLevel(logging.DEBUG)
     try:
         with endpoint:
-            _introduce(endpoint, args.host, out)
+            _introduce(endpoint, args, out)
             endpoint.serve_forever()
     except KeyboardInterrupt:
         print(file=out)
@@ -92,14 +92,15 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
     return 0
 
 
-def _introduce(endpoint: LocalEndpoint, host: str, out: TextIO) -> None:
+def _introduce(endpoint: LocalEndpoint, args: argparse.Namespace, out: TextIO) -> None:
     print(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.\n", file=out)
     print(f"export UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
     print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n", file=out)
-    print(f"The read-only token: {endpoint.read_only_token}\n", file=out)
-    if not is_loopback(host):
+    if args.read_only_token:
+        print(f"The read-only token: {endpoint.read_only_token}\n", file=out)
+    if not is_loopback(args.host):
         print(
-            f"Warning: {host} is not a loopback address. This is plain HTTP: whoever can\n"
+            f"Warning: {args.host} is not a loopback address. This is plain HTTP: whoever can\n"
             "see the traffic can read the token, and with it all the data.\n",
             file=out,
         )

@@ -1,0 +1,181 @@
+"""Run Upstash's own test suites against the embedded endpoint, and say whose each failure is.
+
+    python -m tests.local.official_suites --redis-py DIR --redis-js DIR --ratelimit-py DIR
+
+Each DIR is a checkout of github.com/upstash/… that somebody has made: nothing is fetched here. The
+suites in Python need pytest, pytest-asyncio, python-dotenv and httpx (`--python` names an
+interpreter that has them), the one in JavaScript needs bun and its package uncrypto.
+
+Each suite runs over fakeredis, then over a Redis server: over that of `--redis-url`, which is
+emptied, or over one that is started. To tell what is missing for want of JSON or of a newer Redis,
+lend a Redis 8 with JSON.
+
+A failure is of class "ours" unless something explains it. Exit status: 1 if there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.support.servers import redis_server
+from upstash_state.local import LocalEndpoint
+
+SECONDS = 1200.0
+OURS = "ours"
+FAKEREDIS = "fakeredis: passes over Redis"
+LUA_OR_JSON = "want of lua or json"
+TIME = "the suite's own clock: passes when run again, or fails over anything"
+REDIS = "Redis, too, answers otherwise than Upstash"
+SEARCH = "Upstash Search, which only Upstash has"
+OLDER = "a command that this Redis or fakeredis is too old for"
+
+#: Class, and what is in "suite: test: text" of a failure. The first that fits counts.
+RULES = (
+    (SEARCH, r"unknown command '(?i:search)\."),
+    (SEARCH, r"^redis-js: pkg/commands/search/"),
+    (LUA_OR_JSON, r"unknown command '(?i:json\.(?!resp)|eval|evalsha|script)\b"),
+    # Replies of SCAN, of JSON paths with several matches: their order and pages are Redis' own.
+    (REDIS, r"test_scan\.py::test_with_(match|scan_type)"),
+    (REDIS, r"json/test_json_\w+\.py::\w+_wildcard"),
+    (REDIS, r"pkg/commands/json_(get|mget|objlen|arrlen)\.test\.ts"),
+    # Upstash refuses it, as it would a path in a key that does not exist.
+    (REDIS, r"test_json_set\.py::test_set_nonexisting_path"),
+    # Redis trims with ~ by whole nodes of 100 entries.
+    (REDIS, r"test_xlen\.py::test_xlen_after_trimming|XLEN > should approximately trim"),
+    # LIMIT without BYSCORE or BYLEX, a group that does not exist, a key copied onto itself,
+    # SCAN WITHTYPE, an expiry in the past, an entry acknowledged twice, NOACK's consumer: Redis
+    # refuses or reports these, Upstash does not.
+    (REDIS, r"test_zrangestore_limit|test_xinfo_nonexistent_group|test_xackdel_already_ack"),
+    (REDIS, r"COPY test > should handle same source|withType > returns cursor"),
+    (REDIS, r"use all the things > works|NOACK > should return 0 items"),
+    (REDIS, r"FCALL_RO (allows|rejects) .*"),
+    # An expiry in seconds is rounded up by Redis, or a second passed.
+    (TIME, r"test_hexpiretime_returns_correct_expiry|test_setex\.py::test_setex"),
+    (TIME, r"test_get_remaining_with_sliding|returns the ttl on a key"),
+    (OLDER, r"unknown command|BITOP (DIFF|DIFF1|ANDOR|ONE)|bitop"),
+)
+
+
+class Suite:
+    """One suite in its checkout."""
+
+    def __init__(self, name: str, directory: Path, command: list[str]) -> None:
+        self.name = name
+        self.directory = directory
+        self.command = command
+
+    def run(self, endpoint: LocalEndpoint) -> tuple[int, dict[str, str]]:
+        """How many tests passed, and for each that did not, what it said."""
+        environ = {
+            **os.environ,
+            "UPSTASH_REDIS_REST_URL": endpoint.url,
+            "UPSTASH_REDIS_REST_TOKEN": endpoint.token,
+            "PYTHONPATH": str(self.directory),
+        }
+        with tempfile.TemporaryDirectory() as directory:
+            report = Path(directory) / "report.xml"
+            result = subprocess.run(
+                [argument.replace("REPORT", str(report)) for argument in self.command],
+                cwd=self.directory,
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=SECONDS,
+            )
+            outcomes = list(_junit(report) if report.exists() else _bun(result.stdout))
+        if not outcomes:
+            raise SystemExit(f"{self.name} did not run:\n{result.stdout[-2000:]}")
+        passed = sum(text is None for _, text in outcomes)
+        return passed, {test: text for test, text in outcomes if text is not None}
+
+
+def _junit(report: Path) -> Iterator[tuple[str, str | None]]:
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        path = case.get("classname", "").replace(".", "/")
+        failed = [child for child in case if child.tag in ("failure", "error")]
+        text = " ".join(f"{child.get('message')} {child.text}" for child in failed)
+        yield f"{path}.py::{case.get('name')}", text if failed else None
+
+
+def _bun(output: str) -> Iterator[tuple[str, str | None]]:
+    file = ""
+    said: list[str] = []
+    for line in output.partition(" tests failed:\n")[0].splitlines():
+        if heading := re.fullmatch(r"(\S+\.test\.ts):", line):
+            file, said = heading[1], []
+        elif test := re.fullmatch(r"\((pass|fail)\) (.*?)(?: \[[\d.]+ms\])?", line):
+            yield f"{file} {test[2]}", None if test[1] == "pass" else "\n".join(said)
+            said = []
+        else:
+            said.append(line)
+
+
+def classified(suite: str, test: str, text: str, passes_over_redis: bool | None) -> str:
+    """Whose a failure is.
+
+    Args:
+        suite: The suite's name.
+        test: The test's.
+        text: What it said.
+        passes_over_redis: Whether it passes over a Redis server; None for a run over one.
+    """
+    if passes_over_redis:
+        return FAKEREDIS
+    whole = f"{suite}: {test}: {text}"
+    return next((name for name, pattern in RULES if re.search(pattern, whole)), OURS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is asked for and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--redis-py", type=Path, metavar="DIR")
+    parser.add_argument("--redis-js", type=Path, metavar="DIR")
+    parser.add_argument("--ratelimit-py", type=Path, metavar="DIR")
+    parser.add_argument("--redis-url", metavar="URL", help="a server to empty; else one is started")
+    parser.add_argument("--python", default=sys.executable, metavar="PATH")
+    parser.add_argument("--bun", default=shutil.which("bun"), metavar="PATH")
+    args = parser.parse_args(argv)
+    pytest = [args.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=REPORT"]
+    suites = []
+    if args.redis_py:
+        suites.append(Suite("redis-py", args.redis_py.resolve(), pytest))
+    if args.ratelimit_py:
+        suites.append(Suite("ratelimit-py", args.ratelimit_py.resolve(), pytest))
+    if args.redis_js:
+        package = args.redis_js.resolve() / "packages" / "redis"
+        suites.append(Suite("redis-js", package, [args.bun, "test", "pkg", "--timeout", "20000"]))
+    ours = 0
+    for suite in suites:
+        with ExitStack() as stack:
+            url = args.redis_url or stack.enter_context(redis_server())
+            over_redis = suite.run(stack.enter_context(LocalEndpoint(redis_url=url)))
+            over_fakeredis = suite.run(stack.enter_context(LocalEndpoint()))
+        for backend, (passed, failed) in (("Redis", over_redis), ("fakeredis", over_fakeredis)):
+            classes: dict[str, str] = {}
+            for test, text in failed.items():
+                passes = test not in over_redis[1] if backend == "fakeredis" else None
+                classes[test] = classified(suite.name, test, text, passes)
+            print(f"\n{suite.name} over {backend}: {passed} of {passed + len(failed)} passed")
+            for name, count in Counter(classes.values()).most_common():
+                print(f"  {count:4}  {name}")
+            for test in (test for test, name in classes.items() if name in (OURS, LUA_OR_JSON)):
+                print(f"        {test}\n          {failed[test].strip()[-300:]}")
+            ours += sum(name in (OURS, LUA_OR_JSON) for name in classes.values())
+            sys.stdout.flush()
+    return int(ours > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
