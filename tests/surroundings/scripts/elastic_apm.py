@@ -14,7 +14,7 @@ client = elasticapm.Client(
     disable_send=True,
 )
 spans: list[object] = []
-client.queue = lambda kind, data, **_: spans.append(data) if kind == "span" else None
+client.tracer.queue_func = lambda kind, data, **_: spans.append(data) if kind == "span" else None
 elasticapm.instrument()
 assert get_redis_client()
 client.begin_transaction("request")
