@@ -93,6 +93,16 @@ class UpstashRedis:
         """When the last command was answered, and how fast; None if it was not."""
         return self._transport.last_success
 
+    @property
+    def on_circuit_close(self) -> Callable[[float], None]:
+        """Called with the seconds for which the endpoint was left alone, when it works again.
+        May be set; by default it writes the log line that says so."""
+        return self._transport.on_circuit_close
+
+    @on_circuit_close.setter
+    def on_circuit_close(self, call: Callable[[float], None]) -> None:
+        self._transport.on_circuit_close = call
+
     def retry_now(self) -> None:
         """Let the next command be sent even if the endpoint is left alone after failures."""
         self._transport.retry_now()

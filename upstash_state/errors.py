@@ -104,6 +104,27 @@ class EndpointTimeoutError(UnavailableError):
     reason: Reason = "timeout"
 
 
+class BudgetError(EndpointTimeoutError):
+    """Raised without any request when an enclosing `time_budget` was used up before.
+
+    Args:
+        message: What happened, for people.
+        reported: Whether the same was raised before for the same budget.
+    """
+
+    reason: Reason = "budget"
+
+    def __init__(self, message: str, *, reported: bool = False) -> None:
+        super().__init__(message, transient=True, may_have_executed=False)
+        self.reported = reported
+
+
+class SlowDownError(UnavailableError):
+    """Raised when the endpoint answered with HTTP status 429 until the time budget ran out."""
+
+    reason: Reason = "status"
+
+
 class AnswerError(UnavailableError):
     """Raised when what came back is not an answer of Upstash's REST API."""
 

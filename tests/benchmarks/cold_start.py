@@ -68,7 +68,7 @@ def mark(name):
 import upstash_state
 mark("import upstash_state")
 import ssl
-import upstash_state.transport.connections
+import upstash_state.transport.wire
 mark("requests and urllib3, at first use")
 def marked(method, name):
     def wrapper(*args, **kwargs):

@@ -22,7 +22,7 @@ from typing import Any
 
 import upstash_state as module
 from tests.support.faults import FAULTS, Certificates, Fault, FaultServer, Kind, Stage
-from upstash_state import transport
+from upstash_state.transport import policy, sockets, wire
 
 BUDGET = 1.0
 # What a budget may be overrun by.
@@ -151,8 +151,10 @@ def logging_to(records: Records) -> Iterator[None]:
 def run(name: str, tls: bool) -> Report:
     """Try one fault on every function: on first use and later, once and for good."""
     fault = next(fault for fault in FAULTS if fault.name == name)
-    transport.FIRST_PAUSE = FIRST_PAUSE
-    transport.MAX_ANSWER_BYTES = MAX_ANSWER_BYTES
+    policy.FIRST_PAUSE = FIRST_PAUSE
+    wire.MAX_ANSWER_BYTES = MAX_ANSWER_BYTES
+    # Here a kept connection is forgotten without having been idle.
+    sockets.SUSPECT_AFTER = 0.0
     report, records = Report(), Records()
     with (
         FaultServer() as elsewhere,

@@ -8,15 +8,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 
+from tests.support.faults import Fault, FaultServer
+from tests.support.faults import wire as faults
+from tests.support.faults.connection import Connection, response
 from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis
 from upstash_state.local import LocalEndpoint
-from upstash_state.transport import connections, names, sockets
+from upstash_state.transport import Answer, Send, Wire, intercepting, sockets, wire
 
 
 @pytest.fixture
@@ -29,18 +33,31 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        connect = connections.connect
+        create = urllib3.util.connection.create_connection
 
-        def counted(host: str, port: int) -> socket.socket:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             self.count += 1
-            return connect(host, port)
+            return create(*args, **kwargs)
 
-        monkeypatch.setattr(connections, "connect", counted)
+        monkeypatch.setattr(urllib3.util.connection, "create_connection", counted)
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     return Opened(monkeypatch)
+
+
+class WallClock:
+    """The time of day, which can be moved."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000_000.0
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+    return WallClock(monkeypatch)
 
 
 def test_a_connection_is_kept(redis: UpstashRedis, opened: Opened) -> None:
@@ -51,105 +68,163 @@ def test_a_connection_is_kept(redis: UpstashRedis, opened: Opened) -> None:
 
 @pytest.mark.parametrize(
     ("idle", "expected"),
-    [(0, 1), (connections.IDLE_LIMIT - 1, 1), (connections.IDLE_LIMIT, 2), (86_400, 2), (-5, 2)],
+    [(0, 1), (wire.IDLE_LIMIT - 1, 1), (wire.IDLE_LIMIT, 2), (86_400, 2), (-5, 2)],
 )
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
-    redis: UpstashRedis,
-    opened: Opened,
-    monkeypatch: pytest.MonkeyPatch,
-    idle: float,
-    expected: int,
+    redis: UpstashRedis, opened: Opened, wall: WallClock, idle: float, expected: int
 ) -> None:
-    now = 1_000_000.0
-    monkeypatch.setattr(connections, "time", lambda: now)
     redis.ping()
-    now += idle
+    wall.now += idle
     redis.ping()
     assert opened.count == expected
 
 
-@contextmanager
-def dropped_in_silence(redis: UpstashRedis, number: int = 1) -> Iterator[list[socket.socket]]:
-    """Let so many kept connections take requests and never bring an answer.
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as server:
+        yield server
 
-    Yields:
-        The far ends, which have what was sent.
-    """
-    adapter = redis._transport._wire._adapter
-    assert adapter is not None
-    far = []
-    kept = [adapter._pool._get_conn() for _ in range(number)]
-    for connection in kept:
-        if connection.sock is not None:
-            socket.close(connection.sock.detach())
-        near, silent = socket.socketpair()
-        connection.sock = sockets.Socket(near.family, near.type, near.proto, fileno=near.detach())
-        connection.last_used = time.time()
-        far.append(silent)
-    for connection in kept:
-        adapter._pool._put_conn(connection)
-    yield far
-    for silent in far:
-        silent.close()
+
+@pytest.fixture
+def forgetful(server: FaultServer, wall: WallClock) -> UpstashRedis:
+    """A client of a server that swallows what comes over a kept connection; it has one."""
+    redis = UpstashRedis(server.url, server.token, timeout=0.8)
+    redis.ping()
+    server.plan(faults.kept_connection_swallowed, None)
+    return redis
 
 
 def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
-    endpoint: LocalEndpoint, opened: Opened
+    forgetful: UpstashRedis, server: FaultServer, wall: WallClock
 ) -> None:
-    redis = UpstashRedis(endpoint.url, endpoint.token, timeout=0.6)
-    redis.ping()
-    with dropped_in_silence(redis):
-        assert redis.set("k", "v")
-    assert opened.count == 2
+    wall.now += 10
+    forgetful._transport.run(["PING"], repeatable=True)
+    assert server.struck["kept_connection_swallowed"] == 1
 
 
 def test_when_one_kept_connection_was_forgotten_no_other_is_tried(
-    endpoint: LocalEndpoint,
+    server: FaultServer, wall: WallClock
 ) -> None:
-    redis = UpstashRedis(endpoint.url, endpoint.token, timeout=0.6)
+    redis = UpstashRedis(server.url, server.token, timeout=0.8)
+    both = threading.Barrier(2)
+
+    def together(wire: Wire, send: Send) -> Send:
+        def wait_and_send(path: str, body: bytes, deadline: float) -> Answer:
+            both.wait(5)
+            return send(path, body, deadline)
+
+        return wait_and_send
+
+    threads = [threading.Thread(target=redis.ping) for _ in range(2)]
+    with intercepting(together):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+    wall.now += 10
+    server.plan(faults.kept_connection_swallowed, None)
     redis.ping()
-    with dropped_in_silence(redis, 2) as far:
+    assert server.struck["kept_connection_swallowed"] == 1
+
+
+def test_a_command_that_may_have_executed_is_not_repeated_on_a_fresh_connection(
+    forgetful: UpstashRedis, server: FaultServer, wall: WallClock
+) -> None:
+    wall.now += 10
+    with pytest.raises(EndpointTimeoutError):
+        forgetful.execute_command("INCR", "visits")
+    assert server.struck["kept_connection_swallowed"] == 1
+    assert not any(b"INCR" in request.body for request in server.requests)
+
+
+def answers_after(seconds: float) -> Fault:
+    def act(connection: Connection) -> None:
+        connection.read()
+        connection.server.closing.wait(seconds)
+        connection.reply()
+
+    return replace(faults.never_answers, name="slow", act=act)
+
+
+def test_a_slow_endpoint_is_waited_for_on_a_kept_connection_too(
+    server: FaultServer, wall: WallClock
+) -> None:
+    server.plan(answers_after(0.6), None)
+    redis = UpstashRedis(server.url, server.token, timeout=1.0)
+    for idle in (0, 0, 10, 10):
+        wall.now += idle
         assert redis.set("k", "v")
-        asked = 0
-        for silent in far:
-            silent.setblocking(False)
-            with suppress(BlockingIOError):
-                asked += bool(silent.recv(10_000))
-    assert asked == 1
+    assert len(server.requests) == 4
 
 
-def test_a_command_that_may_have_run_is_not_repeated_on_a_fresh_connection(
-    endpoint: LocalEndpoint,
-) -> None:
-    redis = UpstashRedis(endpoint.url, endpoint.token, timeout=0.3)
+def test_a_connection_in_use_is_waited_for_to_the_end(server: FaultServer) -> None:
+    redis = UpstashRedis(server.url, server.token, timeout=1.0)
     redis.ping()
-    with dropped_in_silence(redis) as far:
-        with pytest.raises(EndpointTimeoutError):
-            redis.execute_command("INCR", "visits")
-        assert b"INCR" in far[0].recv(10_000)
-    assert redis.get("visits") is None
+    server.plan(answers_after(0.6), None)
+    assert redis.set("k", "v")
+    assert len(server.requests) == 2
+
+
+def test_how_long_a_request_takes_to_be_sent_does_not_count_as_silence(
+    server: FaultServer, wall: WallClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = sockets.Limited._send
+
+    def slow(sock: sockets.Limited, attempt: sockets.Attempt) -> None:
+        server.closing.wait(0.6)
+        send(sock, attempt)
+
+    redis = UpstashRedis(server.url, server.token, timeout=1.0)
+    redis.ping()
+    wall.now += 10
+    monkeypatch.setattr(sockets.Limited, "_send", slow)
+    assert redis.set("k", "v" * 100_000)
+    assert len(server.requests) == 2
+
+
+def test_a_second_answer_is_not_taken_for_the_next_requests(server: FaultServer) -> None:
+    def twice(connection: Connection) -> None:
+        body = connection.run()
+        connection.send(response(body) + response(b'{"result": "of another request"}'))
+
+    server.plan(replace(faults.never_answers, act=twice))
+    redis = UpstashRedis(server.url, server.token)
+    assert redis.set("k", "v")
+    assert redis.get("k") == "v"
+
+
+@pytest.mark.parametrize("rest", [1, 30])
+def test_a_second_answer_that_has_not_come_whole_is_not_either(
+    server: FaultServer, rest: int
+) -> None:
+    def twice(connection: Connection) -> None:
+        answers = response(connection.run()) + response(b'{"result": "of another request"}')
+        connection.send(answers[:-rest])
+        connection.server.closing.wait(0.2)
+        connection.send(answers[-rest:])
+
+    server.plan(replace(faults.never_answers, act=twice))
+    redis = UpstashRedis(server.url, server.token)
+    assert redis.set("k", "v")
+    assert redis.get("k") == "v"
 
 
 class SlowNames:
     """A resolver that does not answer until it is told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
         self.answer = threading.Event()
         resolve = socket.getaddrinfo
 
         def slow(host: str, *args: Any, **kwargs: Any) -> Any:
-            if kwargs.get("flags", 0) & socket.AI_NUMERICHOST:
-                return resolve(host, *args, **kwargs)
-            self.asked.append(host)
             assert self.answer.wait(timeout=10)
             return resolve("127.0.0.1", *args, **kwargs)
 
         monkeypatch.setattr(socket, "getaddrinfo", slow)
 
 
-def lookups() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if "name lookup" in thread.name]
+def connecting() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "upstash_state connecting"]
 
 
 def test_a_name_that_resolves_slowly_does_not_hold_the_call(
@@ -162,28 +237,26 @@ def test_a_name_that_resolves_slowly_does_not_hold_the_call(
         with pytest.raises(EndpointTimeoutError):
             redis.ping()
         assert time.monotonic() - begin < 1
-        with pytest.raises(EndpointTimeoutError):
-            redis.ping()
-        # The second call waited for the first one's lookup, and did not start another.
-        assert names.asked == ["slow.test"]
-        assert len(lookups()) == 1
+        assert len(connecting()) == 1
     finally:
         names.answer.set()
-        for thread in lookups():
+        for thread in connecting():
             thread.join(timeout=5)
-    assert lookups() == []
+    assert connecting() == []
 
 
-def test_where_no_thread_can_be_started_the_name_is_looked_up_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
+def test_where_no_thread_can_be_started_the_call_connects_itself(
+    redis: UpstashRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
+    start = threading.Thread.start
 
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", refuse)
-        assert 7 in {info[4][1] for info in names.resolve("localhost", 7, time.monotonic() + 5)}
-    assert names._lookups == {}
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "upstash_state connecting":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert redis.ping()
 
 
 def test_a_name_that_does_not_exist_is_an_error_like_any_other(
@@ -216,7 +289,7 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname()),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
     ]
-    monkeypatch.setattr(sockets, "resolve", lambda host, port, deadline: addresses)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: addresses)
     redis = UpstashRedis(endpoint.url, endpoint.token, timeout=1)
     assert redis.ping()
     for sock in (*queued, full):
@@ -269,5 +342,5 @@ def test_a_ca_bundle_that_is_not_there_is_an_error_that_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
-    with pytest.raises(UnavailableError, match="No such file"):
+    with pytest.raises(UnavailableError, match="invalid path: /no/such/bundle"):
         UpstashRedis("https://127.0.0.1:9", "token").ping()

@@ -93,7 +93,7 @@ def test_a_simulated_endpoint_is_not_waited_for_and_has_a_circuit_of_its_own(
     redis: UpstashRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
-    outage = failing(transient=True)
+    outage = failing(reason="connect", transient=True)
     with intercepting(outage, simulated=True):
         for _ in range(3):
             with contextlib.suppress(UnavailableError):

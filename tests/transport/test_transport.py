@@ -27,7 +27,6 @@ from upstash_state.errors import (
 )
 from upstash_state.settings import check_token
 from upstash_state.transport import Transport
-from upstash_state.transport.breaker import Breaker
 from upstash_state.transport.budget import time_budget
 from upstash_state.transport.wire import MAX_ANSWER_BYTES
 
@@ -218,7 +217,7 @@ def test_failures_open_the_circuit_and_refusals_do_not(endpoint: Any, waits: Wai
         URL,
         check_token(TOKEN),
         timeout=5,
-        breaker=Breaker(lambda: now[0]),
+        clock=lambda: now[0],
         pause=waits.pause,
         jitter=waits.jitter,
     )
@@ -242,12 +241,19 @@ def test_failures_open_the_circuit_and_refusals_do_not(endpoint: Any, waits: Wai
 
 def test_an_interrupted_probe_makes_way_for_another(endpoint: Any, waits: Waits) -> None:
     now = [0.0]
-    breaker = Breaker(lambda: now[0])
     transport = Transport(
-        URL, check_token(TOKEN), timeout=5, breaker=breaker, pause=waits.pause, jitter=waits.jitter
+        URL,
+        check_token(TOKEN),
+        timeout=5,
+        clock=lambda: now[0],
+        pause=waits.pause,
+        jitter=waits.jitter,
     )
+    endpoint.post(URL, status=404)
     for _ in range(3):
-        breaker.failed(ConnectionError(), probe=False)
+        with pytest.raises(UnavailableError):
+            transport.run(["GET", "k"], repeatable=True)
+    endpoint.reset()
     now[0] = 5
 
     def interrupt(request: Any) -> Any:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
 from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 
 from ..settings import Settings, is_loopback
-from ..transport.names import resolve
-from ..transport.sockets import Attempt, connect, tls_context
+from ..transport.sockets import in_time
 from .doctor_finding import Finding, Wrong, ok
 
 # OpenSSL's numbers (x509_vfy.h) for what certificates are refused for.
@@ -54,11 +54,11 @@ class Route:
         """Whether the host's name is known."""
         via = f"by way of the proxy {self.host}; " if self.proxied else ""
         try:
-            with self._in_time():
-                addresses = {
-                    address[4][0]
-                    for address in resolve(self.host, self.port, monotonic() + self._timeout)
-                }
+            found = in_time(
+                monotonic() + self._timeout,
+                lambda: socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM),
+            )
+            addresses = {address[4][0] for address in found}
         except TimeoutError:
             raise Wrong(
                 f"{self.host} was not looked up in {self._timeout:g} s",
@@ -89,7 +89,7 @@ class Route:
             yield ok("by way of the proxy: see the token")
             return
         try:
-            context = tls_context()
+            context = _tls_context()
         except OSError as error:
             raise Wrong(
                 f"the certificates to trust cannot be read: {error.strerror or error}",
@@ -97,7 +97,7 @@ class Route:
             ) from None
         sock = self._connected()
         try:
-            with self._in_time(), context.wrap_socket(sock, server_hostname=self.host) as tls:
+            with context.wrap_socket(sock, server_hostname=self.host) as tls:
                 certificate = tls.getpeercert() or {}
                 yield ok(f"{tls.version()}, certificate good until {certificate.get('notAfter')}")
         except ssl.SSLCertVerificationError as error:
@@ -118,8 +118,11 @@ class Route:
 
     def _connected(self) -> socket.socket:
         try:
-            with self._in_time():
-                return connect(self.host, self.port)
+            deadline = monotonic() + self._timeout
+            return in_time(
+                deadline,
+                lambda: socket.create_connection((self.host, self.port), self._timeout),
+            )
         except ConnectionRefusedError:
             found = f"nobody listens on port {self.port} of {self.host}"
             advice = f"check the port in {self._where}; if it is `serve`, start it"
@@ -131,8 +134,20 @@ class Route:
             advice = "check this machine's network"
         raise Wrong(found, advice)
 
-    def _in_time(self) -> Attempt:
-        return Attempt(monotonic() + self._timeout, fresh_only=True, may_be_stale=False)
+
+def _tls_context() -> ssl.SSLContext:
+    # The bundle that requests would use.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bundle = (
+        os.environ.get("REQUESTS_CA_BUNDLE")
+        or os.environ.get("CURL_CA_BUNDLE")
+        or DEFAULT_CA_BUNDLE_PATH
+    )
+    if os.path.isdir(bundle):
+        context.load_verify_locations(capath=bundle)
+    else:
+        context.load_verify_locations(cafile=bundle)
+    return context
 
 
 def _default_port(url: SplitResult) -> int:

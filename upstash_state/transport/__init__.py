@@ -1,25 +1,16 @@
 """The way to the endpoint: policy above, wire below, and a seam between them."""
 
-from .breaker import Breaker
-from .budget import deadline_within, time_budget
-from .late import late_attempts
-from .policy import Success, Transport
-from .seam import COMMAND, PIPELINE, TRANSACTION, Answer, Interceptor, Send, intercepting
-from .wire import Wire
-
-__all__ = [
-    "COMMAND",
-    "PIPELINE",
-    "TRANSACTION",
-    "Answer",
-    "Breaker",
-    "Interceptor",
-    "Send",
-    "Success",
-    "Transport",
-    "Wire",
-    "deadline_within",
-    "intercepting",
-    "late_attempts",
-    "time_budget",
-]
+from .breaker import Breaker as Breaker
+from .budget import deadline_within as deadline_within
+from .budget import time_budget as time_budget
+from .late import late_attempts as late_attempts
+from .policy import Success as Success
+from .policy import Transport as Transport
+from .seam import COMMAND as COMMAND
+from .seam import PIPELINE as PIPELINE
+from .seam import TRANSACTION as TRANSACTION
+from .seam import Answer as Answer
+from .seam import Interceptor as Interceptor
+from .seam import Send as Send
+from .seam import Wire as Wire
+from .seam import intercepting as intercepting

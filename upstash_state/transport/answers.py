@@ -6,23 +6,13 @@ are of other servers that speak the same protocol.
 
 from __future__ import annotations
 
+import re
 from json import JSONDecoder
 from typing import Any
 
-from ..errors import (
-    AnswerError,
-    AuthenticationError,
-    CapacityExceededError,
-    KeyTooLargeError,
-    NoPermissionError,
-    QuotaExceededError,
-    RecordTooLargeError,
-    RequestTooLargeError,
-    ResponseError,
-    UnavailableError,
-    WrongTypeError,
-)
-from .failures import TRANSIENT, retry_after
+from .. import errors
+from ..errors import AnswerError, RequestTooLargeError, ResponseError, UnavailableError
+from .failures import TRANSIENT, retry_after, shown
 from .seam import Answer
 
 # Statuses that say that the request was not executed (RFC 9110, section 15.5.9; RFC 6585,
@@ -30,26 +20,29 @@ from .seam import Answer
 NOT_EXECUTED = frozenset({408, 429})
 
 _REFUSALS: tuple[tuple[str, type[ResponseError]], ...] = (
-    ("WRONGPASS", AuthenticationError),
-    ("NOAUTH", AuthenticationError),
-    ("Unauthorized", AuthenticationError),
-    ("Invalid token", AuthenticationError),
-    ("Missing/Invalid authorization", AuthenticationError),
-    ("NOPERM", NoPermissionError),
-    ("ERR max daily request limit exceeded", QuotaExceededError),
-    ("ERR max requests limit exceeded", QuotaExceededError),
+    ("WRONGPASS", errors.AuthenticationError),
+    ("NOAUTH", errors.AuthenticationError),
+    ("Unauthorized", errors.AuthenticationError),
+    ("Invalid token", errors.AuthenticationError),
+    ("Missing/Invalid authorization", errors.AuthenticationError),
+    ("NOPERM", errors.NoPermissionError),
+    ("ERR max daily request limit exceeded", errors.QuotaExceededError),
+    ("ERR max requests limit exceeded", errors.QuotaExceededError),
     ("ERR max request size exceeded", RequestTooLargeError),
-    ("ERR max single record size exceeded", RecordTooLargeError),
-    ("ERR max key size exceeded", KeyTooLargeError),
-    ("ERR DB capacity quota exceeded", CapacityExceededError),
-    ("WRONGTYPE", WrongTypeError),
+    ("ERR max single record size exceeded", errors.RecordTooLargeError),
+    ("ERR max key size exceeded", errors.KeyTooLargeError),
+    ("ERR DB capacity quota exceeded", errors.CapacityExceededError),
+    ("WRONGTYPE", errors.WrongTypeError),
 )
+# Of Go's MaxBytesReader, with whatever a server writes before it.
+_BODY_TOO_LARGE = "request body too large"
 _REFUSING_STATUS: dict[int, tuple[type[ResponseError], str]] = {
-    401: (AuthenticationError, "the token was not accepted"),
+    401: (errors.AuthenticationError, "the token was not accepted"),
     413: (RequestTooLargeError, "the request is too large"),
 }
-# Servers put what they were sent into their error texts; an order in a log line is too much.
-LONGEST_TEXT = 500
+# Lists and objects in an answer, outside of its strings, that no command brings; a million of them
+# take 0.3 s to read.
+MOST_VALUES = 1_000_000
 
 
 def _not_json(name: str) -> Any:
@@ -62,31 +55,18 @@ _decode = JSONDecoder(parse_constant=_not_json).decode
 def parse(data: bytes) -> Any:
     """Read JSON in UTF-8, as `json.loads` would, but without NaN and Infinity.
 
-    Python holds text with one emoji in it at four bytes a character, and takes its time over that.
-    A page of orders is therefore read as Latin-1, in which characters are bytes, and each string
-    in it is decoded by itself.
-
     Args:
         data: The text.
 
     Raises:
-        ValueError: It is not JSON in UTF-8.
+        ValueError: It is not JSON in UTF-8, or holds more lists and objects than an answer can.
         RecursionError: It is nested too deeply.
     """
-    # An escape stands for a character, which may be none of Latin-1, or not a byte.
-    if data.isascii() or b"\\u" in data:
-        return _decode(data.decode())
-    return _in_utf8(_decode(data.decode("latin-1")))
-
-
-def _in_utf8(value: Any) -> Any:
-    if type(value) is str:
-        return value if value.isascii() else value.encode("latin-1").decode()
-    if type(value) is list:
-        return [_in_utf8(item) for item in value]
-    if type(value) is dict:
-        return {_in_utf8(key): _in_utf8(item) for key, item in value.items()}
-    return value
+    if data.count(b"[") + data.count(b"{") > MOST_VALUES:
+        bare = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data)
+        if bare.count(b"[") + bare.count(b"{") > MOST_VALUES:
+            raise ValueError("too many values")
+    return _decode(data.decode())
 
 
 def interpret(answer: Answer, expected: int | None, *, secret: str) -> Any:
@@ -114,16 +94,17 @@ def interpret(answer: Answer, expected: int | None, *, secret: str) -> Any:
         if type(refused) is not ResponseError or status not in TRANSIENT:
             raise refused
     if status in TRANSIENT:
-        raise UnavailableError(
-            f"the endpoint answered with HTTP status {status}",
+        kind = errors.SlowDownError if status == 429 else UnavailableError
+        raise kind(
+            f"the endpoint answered with HTTP status {status}{_words(said, secret)}",
             reason="status",
             transient=True,
             may_have_executed=status not in NOT_EXECUTED,
             retry_after=retry_after(headers.get("Retry-After")),
         )
     if status in _REFUSING_STATUS:
-        kind, text = _REFUSING_STATUS[status]
-        raise kind(f"{text} (HTTP status {status})")
+        refusing, text = _REFUSING_STATUS[status]
+        raise refusing(f"{text} (HTTP status {status})")
     if not 200 <= status < 300:
         hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
         raise AnswerError(
@@ -141,17 +122,24 @@ def interpret(answer: Answer, expected: int | None, *, secret: str) -> Any:
     return results[0] if expected is None else results
 
 
+def _words(said: Any, secret: str) -> str:
+    # The endpoint's own, up to where it repeats what it was sent.
+    names = ("error", "message", "detail")
+    texts = [said.get(name) for name in names] if isinstance(said, dict) else []
+    text = next((text for text in texts if isinstance(text, str)), "")
+    words = shown(re.split(r"[\[{]", text)[0], secret).strip()
+    return words and f": {words}"
+
+
 def _refusal(text: str, status: int, secret: str) -> ResponseError:
-    shown = text.replace(secret, "***") or f"refused without a reason (HTTP status {status})"
-    if len(shown) > LONGEST_TEXT:
-        shown = shown[:LONGEST_TEXT] + "…"
-    # A line break would let a text write log lines of its own.
-    shown = "".join(char if char.isprintable() else " " for char in shown)
+    said = shown(text, secret) or f"refused without a reason (HTTP status {status})"
     for beginning, kind in _REFUSALS:
         if text.startswith(beginning):
-            return kind(shown)
+            return kind(said)
+    if _BODY_TOO_LARGE in text:
+        return RequestTooLargeError(said)
     kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
-    return kind(shown)
+    return kind(said)
 
 
 def _result(item: dict[str, Any], secret: str) -> Any:

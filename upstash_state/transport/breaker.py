@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from logging import getLogger
-from threading import Lock
-from time import monotonic
 
 from ..errors import CircuitOpenError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = getLogger("upstash_state")
 
@@ -24,23 +21,26 @@ class Breaker:
 
     The states are those of the circuit breaker in Michael Nygard's "Release It!": closed (calls
     pass), open (calls are refused until a moment), half-open (one call probes, the rest are
-    refused). Every call that was let through must end in exactly one of `succeeded`, `failed` or
-    `abandoned`.
+    refused). A probe is a lease: it moves that moment by the time that it has, so one that is
+    interrupted, and never heard of again, makes way for another.
 
     Args:
-        clock: Returns seconds that only ever grow.
+        clock: Returns seconds that only ever grow; `time.monotonic` when left out.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
-        self._lock = Lock()
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or (lambda: time.monotonic())
+        # Handlers of signals and of log records call in again, in the same thread.
+        self._lock = threading.RLock()
         self._failures = 0
-        self._pause = 0.0
+        self._pause = self._opened_at = 0.0
         self._open_until: float | None = None
-        self._probing = False
 
-    def enter(self) -> bool:
+    def enter(self, lease: float) -> bool:
         """Ask to make a call.
+
+        Args:
+            lease: The seconds that the call may take.
 
         Returns:
             Whether this call is the probe.
@@ -53,10 +53,10 @@ class Breaker:
         with self._lock:
             if self._open_until is None:
                 return False
-            left = self._open_until - self._clock()
-            if left > 0 or self._probing:
-                raise CircuitOpenError(max(left, 0.0))
-            self._probing = True
+            now = self._clock()
+            if now < self._open_until:
+                raise CircuitOpenError(self._open_until - now)
+            self._open_until = now + lease
             return True
 
     def retry_now(self) -> None:
@@ -65,41 +65,36 @@ class Breaker:
             if self._open_until is not None:
                 self._open_until = self._clock()
 
-    def succeeded(self) -> None:
-        """The endpoint works: it answered, be it with a refusal."""
-        if not self._failures:
-            return
+    def succeeded(self) -> float | None:
+        """The endpoint works: it answered, be it with a refusal.
+
+        Returns:
+            The seconds for which the circuit was open, if this closed it.
+        """
+        if not self._failures and self._open_until is None:
+            return None
         with self._lock:
             was_open = self._open_until is not None
-            self._failures = 0
-            self._pause = 0.0
-            self._open_until = None
-            self._probing = False
-        if was_open:
-            log.warning("Redis endpoint works again - calls are sent as before")
+            self._failures, self._pause, self._open_until = 0, 0.0, None
+        return self._clock() - self._opened_at if was_open else None
 
     def failed(self, cause: BaseException, *, probe: bool) -> None:
         """The endpoint could not be reached or did not work."""
         with self._lock:
             self._failures += 1
-            opens = self._failures == FAILURES_TO_OPEN
+            opens = self._failures >= FAILURES_TO_OPEN and self._open_until is None
             # A call that was already under way when the circuit opened says nothing new.
             if opens or probe:
-                self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-                self._open_until = self._clock() + self._pause
-            if probe:
-                self._probing = False
-            pause = self._pause
+                now = self._clock()
+                self._opened_at = now if opens else self._opened_at
+                self._pause = pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+                self._open_until = now + pause
         if opens:
-            log.error(
-                "Redis endpoint failed %d calls in a row - not asked again for %.0f s: %s",
-                FAILURES_TO_OPEN,
-                pause,
-                cause,
-            )
+            text = "Redis endpoint failed %d calls in a row - not asked again for %.0f s: %s"
+            log.error(text, FAILURES_TO_OPEN, pause, cause)
 
     def abandoned(self, *, probe: bool) -> None:
         """The call ended without news of the endpoint, so another may probe in its place."""
-        if probe:
-            with self._lock:
-                self._probing = False
+        with self._lock:
+            if probe and self._open_until is not None:
+                self._open_until = self._clock()

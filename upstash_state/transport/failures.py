@@ -2,68 +2,95 @@
 
 from __future__ import annotations
 
+import re
+import time
+import traceback
 from collections.abc import Iterator
-from time import time
+from typing import Any
 
 from ..errors import EndpointTimeoutError, Reason, UnavailableError
 
 # Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+# Servers put what they were sent into their error texts; an order in a log line is too much.
+LONGEST_TEXT = 500
 
 
-def failure_of(error: Exception, *, may_have_executed: bool) -> UnavailableError:
+def failure_of(error: Exception, may_have_executed: bool, secret: str) -> UnavailableError:
     """Explain an exception of requests, urllib3 or what lies beneath them.
 
-    Nothing of the exception is kept: it may hold the request, and with it the token, and its text
-    may hold a proxy's password.
+    Nothing of one that is of the network is kept: it may hold the request, and with it the token,
+    and its text may hold a proxy's password. Another one is a fault of this package or of what
+    surrounds it, and becomes the cause.
 
     Args:
         error: What was raised.
         may_have_executed: Whether the request may have reached the endpoint.
+        secret: What the text must not repeat.
     """
+    from http.client import HTTPException
     from ssl import SSLCertVerificationError, SSLError
 
-    from requests.exceptions import (
-        ChunkedEncodingError,
-        ConnectionError,
-        ContentDecodingError,
-        ProxyError,
-        Timeout,
-    )
+    from requests import exceptions
     from urllib3.exceptions import HTTPError
 
     chain = list(_chain(error))
-    proxied = any(isinstance(link, ProxyError) for link in chain)
+
+    def found(*kinds: Any) -> Any:
+        return next((link for link in chain if isinstance(link, kinds)), None)
+
+    facts: dict[str, Any] = {"may_have_executed": may_have_executed}
+    proxied = found(exceptions.ProxyError)
     where = "the proxy" if proxied else "the endpoint"
-    for link in chain:
-        if isinstance(link, SSLCertVerificationError):
-            text = f"{where}'s certificate was refused: {link.verify_message}"
-            return UnavailableError(text, reason="certificate", may_have_executed=False)
-    status = _tunnel_status(chain)
-    if status is not None:
+    if refused := found(SSLCertVerificationError):
+        text = f"{where}'s certificate was refused: {refused.verify_message}"
+        return UnavailableError(text, reason="certificate", may_have_executed=False)
+    if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(str, chain))):
+        status = int(tunnel[1])
         hint = ": HTTPS_PROXY lacks the right user:password@" if status == 407 else ""
-        return UnavailableError(
-            f"the proxy answered with HTTP status {status}{hint}",
-            reason="proxy",
-            transient=status in TRANSIENT,
-            may_have_executed=False,
-        )
-    if any(isinstance(link, (TimeoutError, Timeout)) for link in chain):
+        text = f"the proxy answered with HTTP status {status}{hint}"
+        facts = {"transient": status in TRANSIENT, "may_have_executed": False}
+        return UnavailableError(text, reason="proxy", **facts)
+    if found(TimeoutError, exceptions.Timeout):
         text = f"no answer of {where} within the time budget"
-        return EndpointTimeoutError(text, transient=True, may_have_executed=may_have_executed)
-    if isinstance(error, ContentDecodingError):
+        return EndpointTimeoutError(text, transient=True, **facts)
+    if found(exceptions.ContentDecodingError):
         return UnavailableError("the answer could not be decompressed", reason="answer")
-    reason, text = _reason(chain)
-    if proxied:
-        reason = "proxy"
-    if any(isinstance(link, SSLError) for link in chain):
+    if not isinstance(error, (exceptions.RequestException, HTTPError, HTTPException, OSError)):
+        failure = UnavailableError(f"{type(error).__name__}: {shown(str(error), secret)}", **facts)
+        failure.__cause__ = error
+        return failure
+    if "SOCKS" in str(error) and isinstance(error, exceptions.InvalidSchema):
+        text = "HTTPS_PROXY or ALL_PROXY names a SOCKS proxy, which needs PySocks: install it"
+        return UnavailableError(f"{text} with `pip install 'requests[socks]'`", reason="proxy")
+    reason, text = _reason(chain, secret)
+    if found(SSLError):
         reason, text = "tls", f"TLS: {text}"
+    elif proxied:
+        reason = "proxy"
+    elif reason == "closed" and not may_have_executed:
+        reason = "connect"
+    transient = (exceptions.ConnectionError, exceptions.ChunkedEncodingError, HTTPError)
     return UnavailableError(
         f"the connection to {where} failed: {text}",
         reason=reason,
-        transient=isinstance(error, (ConnectionError, ChunkedEncodingError, HTTPError)),
-        may_have_executed=may_have_executed,
+        transient=isinstance(error, transient),
+        **facts,
     )
+
+
+def forget_locals(error: BaseException) -> None:
+    """Empty the frames that an exception came through: a token or password may be in them."""
+    for link in _chain(error):
+        traceback.clear_frames(link.__traceback__)
+
+
+def shown(text: str, secret: str) -> str:
+    """A text of others in a form that a log line can hold: not too long, in one line, without the
+    token or a URL's password."""
+    text = re.sub("//[^/@ ]*@", "//***@", text.replace(secret, "***"))
+    text = text[:LONGEST_TEXT] + "…" * (len(text) > LONGEST_TEXT)
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def retry_after(header: str | None) -> float | None:
@@ -75,42 +102,28 @@ def retry_after(header: str | None) -> float | None:
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time())
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
 
 
-def _reason(chain: list[BaseException]) -> tuple[Reason, str]:
+def _reason(chain: list[BaseException], secret: str) -> tuple[Reason, str]:
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected
     from socket import gaierror
 
-    from urllib3.exceptions import NewConnectionError
-
     for link in reversed(chain):
         if isinstance(link, OSError) and link.strerror:
-            if isinstance(link, gaierror):
-                return "dns", link.strerror
-            if any(isinstance(link, NewConnectionError) for link in chain):
-                return "connect", link.strerror
-            broke = isinstance(link, ConnectionError)
-            return "closed" if broke else "local", link.strerror
+            named = f"{link.strerror}: {link.filename}" if link.filename else link.strerror
+            return "dns" if isinstance(link, gaierror) else "closed", named
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"
     if isinstance(last, IncompleteRead):
         return "closed", "closed in the middle of the answer"
-    if isinstance(last, (HTTPException, ValueError)):
+    if isinstance(last, (HTTPException, ValueError)) and len(chain) > 1:
         return "not-http", f"what came back is not HTTP ({type(last).__name__})"
-    return "local", type(last).__name__
-
-
-def _tunnel_status(chain: list[BaseException]) -> int | None:
-    # http.client hands a proxy's answer to CONNECT on as text.
-    for link in chain:
-        before, found, answer = str(link).partition("Tunnel connection failed: ")
-        if found and not before and answer[:3].isdecimal():
-            return int(answer[:3])
-    return None
+    # Of requests alone, or of a mock in its place, which says what it lacks.
+    return "local", f"{type(last).__name__}: {shown(str(last), secret)}"
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -121,11 +134,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield link
         # requests and urllib3 hand on what they caught as the first or last argument, as `reason`,
         # or as the cause.
-        link = next(
-            (
-                inner
-                for inner in (getattr(link, "reason", None), link.__cause__, *link.args[::-1])
-                if isinstance(inner, BaseException)
-            ),
-            link.__context__,
-        )
+        inner = (getattr(link, "reason", None), link.__cause__, *link.args[::-1])
+        inside = (one for one in inner if isinstance(one, BaseException))
+        link = next(inside, link.__context__)

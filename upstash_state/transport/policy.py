@@ -9,39 +9,43 @@ from json import JSONEncoder
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import (
-    AnswerTooLargeError,
-    EndpointTimeoutError,
-    ResponseError,
-    UnavailableError,
-)
+from .. import errors
+from ..settings import Secret
 from . import seam
 from .answers import interpret
 from .breaker import Breaker
-from .budget import deadline_within
+from .budget import deadline_within, is_news
 from .late import attempt_given_up
-from .wire import Wire
 
 if TYPE_CHECKING:
-    from ..settings import Secret
+    from .wire import Wire
+
+log = getLogger("upstash_state")
 
 # "Exponential backoff and full jitter" (AWS Architecture Blog): the wait before the nth retry is
 # anywhere between 0 and FIRST_PAUSE * 2**n. Three retries wait 0.35 s on average, 0.7 s at most,
 # which a request handler can bear.
 RETRIES = 3
 FIRST_PAUSE = 0.1
+# When told to slow down without being told for how long.
+LONGEST_PAUSE = 1.0
 
-log = getLogger("upstash_state")
+# How much of its own time an exchange must have had for its failure to say something about the
+# endpoint rather than about the budget.
+WHOLE = 0.9
 
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Success(NamedTuple):
-    """An exchange that the endpoint answered."""
+    """An exchange that the endpoint answered.
 
-    #: When it ended, the time of day in seconds.
+    Attributes:
+        at: When it ended, the time of day in seconds.
+        latency: Seconds from its beginning to its answer.
+    """
+
     at: float
-    #: Seconds from its beginning to its answer.
     latency: float
 
 
@@ -52,7 +56,7 @@ class Transport:
         url: The endpoint's address, checked.
         token: The REST token, checked.
         timeout: Seconds that one exchange may take in all, its retries and pauses included.
-        breaker: What decides whether the endpoint is left alone.
+        clock: The circuit's clock; `time.monotonic` when left out.
         pause: Waits for so many seconds; `time.sleep` when left out.
         jitter: Picks a number of seconds between two.
     """
@@ -63,14 +67,16 @@ class Transport:
         token: Secret,
         *,
         timeout: float,
-        breaker: Breaker | None = None,
+        clock: Callable[[], float] | None = None,
         pause: Callable[[float], None] | None = None,
         jitter: Callable[[float, float], float] | None = None,
     ) -> None:
         self.url = url
+        #: Called with the seconds for which the circuit was open, when the endpoint works again.
+        self.on_circuit_close: Callable[[float], None] = _log_closed
         self._token = token
         self._timeout = timeout
-        self._breaker = breaker or Breaker()
+        self._clock = clock
         self._pause = pause
         self._jitter = jitter
         self._start()
@@ -79,15 +85,18 @@ class Transport:
         return f"Transport({self.url!r})"
 
     def _start(self) -> None:
-        self._pid = os.getpid()
         #: The last exchange, if it was answered.
         self.last_success: Success | None = None
         self._announced = False
-        self._wire = Wire(self.url, self._token)
+        self._breaker = Breaker(self._clock)
+        self._wire: Wire | None = None
+        # Last, so that an interruption lets the next call begin anew.
+        self._pid = os.getpid()
 
     def close(self) -> None:
         """Close the kept connections. The next exchange opens a new one."""
-        self._wire.close()
+        if self._wire is not None:
+            self._wire.close()
 
     def retry_now(self) -> None:
         """Let the next call through, even if the circuit is open."""
@@ -134,58 +143,62 @@ class Transport:
         if os.getpid() != self._pid:
             # Sockets must not be shared with the parent, nor may a lock or a probe be waited for
             # that a thread of the parent holds.
-            self._breaker = Breaker()
             self._start()
         body = _encode(payload).encode()
         deadline = deadline_within(self._timeout)
-        if time.monotonic() >= deadline:
-            raise EndpointTimeoutError(
-                "not asked: the time budget was used up before",
-                reason="budget",
-                transient=True,
-                may_have_executed=False,
-            )
+        began = time.monotonic()
+        left = deadline - began
+        if left <= 0:
+            text = "not asked: the time budget was used up before"
+            raise errors.BudgetError(text, reported=not is_news())
         breaker = seam.simulated_breaker() or self._breaker
-        probe = breaker.enter()
-        news = False
-        began, answered = time.monotonic(), True
+        probe = breaker.enter(left)
+        answered = news = False
         try:
             result = self._until(deadline, path, body, expected, repeatable)
-            news = True
-        except ResponseError:
-            news = True
-            breaker.succeeded()
+            answered = True
+        except errors.ResponseError:
+            answered = True
             raise
-        except AnswerTooLargeError:
-            # It works, but cannot be asked for that much at once.
+        except (errors.AnswerTooLargeError, errors.SlowDownError):
+            # It works, but cannot be asked for that much at once, or so often.
             raise
-        except UnavailableError as error:
-            news = True
-            answered = False
-            breaker.failed(error, probe=probe)
+        except errors.UnavailableError as error:
+            news = left >= self._timeout * WHOLE and error.reason != "local"
+            if news:
+                breaker.failed(error, probe=probe)
             raise
         finally:
-            answered = answered and news
-            latency = time.monotonic() - began
-            self.last_success = Success(time.time(), latency) if answered else None
-        if answered and not self._announced:
+            if answered:
+                self.last_success = Success(time.time(), time.monotonic() - began)
+                seconds_open = breaker.succeeded()
+                if seconds_open is not None:
+                    self.on_circuit_close(seconds_open)
+            else:
+                self.last_success = None
+                if not news:
+                    breaker.abandoned(probe=probe)
+        if not self._announced:
             self._announced = True
             log.info("Redis connection established")
-            if not news:
-                breaker.abandoned(probe=probe)
-        breaker.succeeded()
         return result
 
     def _until(
         self, deadline: float, path: str, body: bytes, expected: int | None, repeatable: bool
     ) -> Any:
+        if self._wire is None:
+            from .wire import Wire
+
+            # Without a lock, which a handler that calls in again would wait for. Of two that are
+            # made at the same time, one is used once.
+            self._wire = Wire(self.url, self._token)
         send = seam.intercepted(self._wire, self._wire.sender(repeatable=repeatable))
         retries = 0
         late = False
         while True:
             try:
                 return interpret(send(path, body, deadline), expected, secret=self._token)
-            except UnavailableError as error:
+            except errors.UnavailableError as error:
                 if error.may_have_executed:
                     attempt_given_up()
                     late = True
@@ -194,7 +207,8 @@ class Transport:
                     raise
                 wait = self._wait(retries) if error.retry_after is None else error.retry_after
                 retries += 1
-                if retries > RETRIES or time.monotonic() + wait >= deadline:
+                patient = isinstance(error, errors.SlowDownError)
+                if (retries > RETRIES and not patient) or time.monotonic() + wait >= deadline:
                     raise
             if wait and seam.simulated_breaker() is None:
                 (self._pause or time.sleep)(wait)
@@ -204,4 +218,9 @@ class Transport:
             from random import uniform
 
             self._jitter = uniform
-        return self._jitter(0, FIRST_PAUSE * 2**retries)
+        return self._jitter(0, min(FIRST_PAUSE * 2**retries, LONGEST_PAUSE))
+
+
+def _log_closed(seconds: float) -> None:
+    text = "Redis endpoint works again after %.0f s - calls are sent as before"
+    log.warning(text, seconds)

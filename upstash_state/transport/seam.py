@@ -8,25 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
+from ..settings import Secret
 from .breaker import Breaker
-
-if TYPE_CHECKING:
-    from .wire import Wire
 
 COMMAND, PIPELINE, TRANSACTION = "/", "/pipeline", "/multi-exec"
 
 
-class Answer(NamedTuple):
-    """What came back, whatever it says."""
+class Wire(Protocol):
+    """What attempts are made over.
 
-    #: The HTTP status.
+    Attributes:
+        url: The endpoint's address.
+        token: The REST token.
+    """
+
+    url: str
+    token: Secret
+
+
+class Answer(NamedTuple):
+    """What came back, whatever it says.
+
+    Attributes:
+        status: The HTTP status.
+        headers: The HTTP headers, by whatever case.
+        body: The body, decompressed.
+    """
+
     status: int
-    #: The HTTP headers, by whatever case.
     headers: Mapping[str, str]
-    #: The body, decompressed.
     body: bytes
 
 
@@ -35,21 +47,15 @@ class Answer(NamedTuple):
 #: `UnavailableError` when the attempt brought no answer.
 Send = Callable[[str, bytes, float], Answer]
 #: Wraps the attempts of a wire.
-Interceptor = Callable[["Wire", Send], Send]
-
-
-class _Interception(NamedTuple):
-    interceptor: Interceptor
-    breaker: Breaker | None
-
+Interceptor = Callable[[Wire, Send], Send]
 
 # Appending to and removing from a list are atomic, so it needs no lock.
-_interceptions: list[_Interception] = []
+_interceptions: list[tuple[Interceptor, Breaker | None]] = []
 
 
 @contextmanager
 def intercepting(
-    interceptor: Interceptor, *, simulated: bool = False, clock: Callable[[], float] = monotonic
+    interceptor: Interceptor, *, simulated: bool = False, clock: Callable[[], float] | None = None
 ) -> Iterator[None]:
     """Let every attempt of this process, of whatever thread, pass through an interceptor.
 
@@ -59,24 +65,24 @@ def intercepting(
         interceptor: Takes the wire and its `send`, and returns what is called instead.
         simulated: Whether the endpoint is not the real one. Then pauses between retries are not
             waited for, and a circuit of the block's own is used instead of the client's.
-        clock: What a circuit of the block's own goes by.
+        clock: What a circuit of the block's own goes by; `time.monotonic` when left out.
     """
-    entry = _Interception(interceptor, Breaker(clock) if simulated else None)
+    # As an object of its own, so that the same interceptor may be used twice.
+    entry = (interceptor, Breaker(clock) if simulated else None)
     _interceptions.append(entry)
     try:
         yield
     finally:
-        index = next(i for i, one in enumerate(_interceptions) if one is entry)
-        del _interceptions[index]
+        del _interceptions[next(i for i, one in enumerate(_interceptions) if one is entry)]
 
 
 def intercepted(wire: Wire, send: Send) -> Send:
     """The attempt with all interceptors around it."""
-    for interception in reversed(_interceptions):
-        send = interception.interceptor(wire, send)
+    for interceptor, _ in reversed(_interceptions):
+        send = interceptor(wire, send)
     return send
 
 
 def simulated_breaker() -> Breaker | None:
     """The circuit of the innermost block whose endpoint is simulated; None without such a block."""
-    return next((one.breaker for one in reversed(_interceptions) if one.breaker), None)
+    return next((breaker for _, breaker in reversed(_interceptions) if breaker), None)

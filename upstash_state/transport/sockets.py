@@ -1,174 +1,224 @@
-"""Sockets whose every read, write and handshake must be done before a deadline.
+"""What bounds an attempt: its deadline, and a socket that keeps to it.
 
 A timeout given to requests or urllib3 bounds each single read, so an endpoint that sends a byte
 every second holds a caller for as long as it likes (psf/requests documents this under "Timeouts").
-Here each gets what is left of the exchange's time.
+Here connecting (name, TCP, proxy, TLS) happens in a thread that the call stops waiting for in time,
+and a connected socket gets what is left of the attempt's time for each read and write. Both are put
+around whatever connects and whatever socket comes of it, as urllib3's `util/ssltransport.py` does.
+
+What cannot be bounded: a name lookup that hangs goes on in its daemon thread until the platform's
+resolver gives up (glibc: 5 s for each server and try, 30 s in all with three servers). Where no
+thread can be started, as at the end of the interpreter, the call waits for that. TLS of gevent,
+eventlet and pyOpenSSL waits anew for each piece of a record of at most 16 KB.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import ssl
-from threading import local
-from time import monotonic
+import io
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util.ssl_ import create_urllib3_context
+T = TypeVar("T")
 
-from .names import resolve
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+# A connection that was not used for so many seconds may have been forgotten by the other side. It
+# is waited for no longer than half of the time that is left, so that a fresh one can be tried;
+# unless its last answer took so long that a fresh one would not be in time either.
+SUSPECT_AFTER = 1.0
+SLOWER = 4
+# What a socket that sends all or nothing is given at once.
+PIECE = 16384
 
 
 class Attempt:
-    """What a connection must know of the exchange that it is used for, and what it tells of it.
+    """One attempt: its deadline going in, what happened coming out.
 
     Args:
-        deadline: When the attempt must have ended, on `time.monotonic()`'s clock.
+        deadline: When it must have ended, on `time.monotonic()`'s clock.
         fresh_only: Whether to use no kept connection.
-        may_be_stale: Whether to wait on a kept connection for half of the time only, so that
-            there is time for a fresh one if the other side has forgotten it.
+        repeatable: Whether the request may be sent again when it may have been executed.
     """
 
-    __slots__ = (
-        "_deadline",
-        "answered",
-        "fresh_only",
-        "kept",
-        "limit",
-        "may_be_stale",
-        "may_have_executed",
-    )
-
-    def __init__(self, deadline: float, *, fresh_only: bool, may_be_stale: bool) -> None:
-        self._deadline = self.limit = deadline
+    def __init__(self, deadline: float, *, fresh_only: bool, repeatable: bool) -> None:
+        self.deadline = self.limit = deadline
         self.fresh_only = fresh_only
-        self.may_be_stale = may_be_stale
+        self.repeatable = repeatable
+        self._outer = current_attempt.get()
         #: Whether a kept connection was used for it.
         self.kept = False
-        #: Whether an answer began to come through a connection.
+        #: Whether an answer began to come.
         self.answered = False
         #: Whether the request may have reached the endpoint.
         self.may_have_executed = True
 
     def __enter__(self) -> Attempt:
-        _using.attempt = self
+        current_attempt.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _using.attempt = None
+        current_attempt.set(self._outer)
+
+    def depth(self) -> int:
+        """How many attempts this one was begun within, by handlers of signals or log records.
+
+        One that an interruption kept from leaving its block counts until its deadline.
+        """
+        outer = self._outer
+        inside = outer is not None and outer.deadline > time.monotonic()
+        return outer.depth() + 1 if outer is not None and inside else 0
 
     def time_left(self) -> float:
-        left = self.limit - monotonic()
+        """Seconds until it must have ended.
+
+        Raises:
+            TimeoutError: There are none.
+        """
+        left = self.limit - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
         return left
 
-    def awaits_answer(self) -> None:
-        if self.may_be_stale and self.kept:
-            now = monotonic()
-            self.limit = now + (self._deadline - now) / 2
 
-    def has_answer(self) -> None:
-        self.answered = True
-        self.limit = self._deadline
+#: The attempt that is being made in this context.
+current_attempt: ContextVar[Attempt | None] = ContextVar("upstash_state_attempt", default=None)
 
 
-class _Using(local):
-    attempt: Attempt | None = None
+def in_time(deadline: float, work: Callable[[], T]) -> T:
+    """Do something that knows no time limit, and stop waiting for it in time.
 
-
-_using = _Using()
-
-
-def current_attempt() -> Attempt | None:
-    """The attempt that this thread is making."""
-    return _using.attempt
-
-
-def _limit(sock: socket.socket) -> None:
-    if _using.attempt is not None:
-        sock.settimeout(_using.attempt.time_left())
-
-
-class Socket(socket.socket):
-    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
-        _limit(self)
-        return super().recv_into(buffer, nbytes, flags)
-
-    def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        _limit(self)
-        return super().recv(bufsize, flags)
-
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
-        _limit(self)
-        super().sendall(data, flags)
-
-
-class _TLSSocket(ssl.SSLSocket):
-    def do_handshake(self, block: bool = False) -> None:
-        _limit(self)
-        super().do_handshake(block)
-
-    def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
-        _limit(self)
-        return super().recv_into(buffer, nbytes, flags)
-
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        _limit(self)
-        return super().recv(buflen, flags)
-
-    # sendall() calls this in a loop.
-    def send(self, data: Buffer, flags: int = 0) -> int:
-        _limit(self)
-        return super().send(data, flags)
-
-
-def tls_context() -> ssl.SSLContext:
-    """A context whose sockets respect the deadline, with the CA bundle that requests would use.
+    Args:
+        deadline: When to give up, on `time.monotonic()`'s clock.
+        work: What to do. It goes on when nobody waits for it any more.
 
     Raises:
-        OSError: The bundle cannot be read.
+        TimeoutError: It was not done in time.
     """
-    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-    # Before 2.0, urllib3 turns it off to compare names itself, with a log line of its own.
-    context.check_hostname = True
-    context.sslsocket_class = _TLSSocket
-    # The two variables that requests reads, in its order.
-    bundle = (
-        os.environ.get("REQUESTS_CA_BUNDLE")
-        or os.environ.get("CURL_CA_BUNDLE")
-        or DEFAULT_CA_BUNDLE_PATH
-    )
-    if os.path.isdir(bundle):
-        context.load_verify_locations(capath=bundle)
-    else:
-        context.load_verify_locations(cafile=bundle)
-    return context
+    results: list[T] = []
+    errors: list[BaseException] = []
+    # Not an Event: an interruption in the middle of its Python code would leave it locked.
+    done = threading.Lock()
+    done.acquire()
 
-
-def connect(host: str, port: int) -> socket.socket:
-    """A connection to the first of a host's addresses that takes one, before the deadline.
-
-    Raises:
-        OSError: None does, or the name is not known.
-    """
-    deadline = monotonic() + 60 if _using.attempt is None else _using.attempt.limit
-    addresses = resolve(host, port, deadline)
-    for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = Socket(family, kind, protocol)
+    def run() -> None:
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _using.attempt is not None:
-                # An address that swallows everything must leave time for those after it.
-                sock.settimeout(_using.attempt.time_left() / (len(addresses) - index))
-            sock.connect(address)
-            return sock
-        except OSError:
-            sock.close()
-            if index == len(addresses) - 1:
-                raise
-    raise OSError(f"no address for {host}")
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.release()
+
+    try:
+        threading.Thread(target=run, name="upstash_state connecting", daemon=True).start()
+    except RuntimeError:
+        # At the end of the interpreter, where apps save for the last time, no thread starts.
+        run()
+    if not done.acquire(timeout=max(deadline - time.monotonic(), 0)):
+        raise TimeoutError("not done in time")
+    if errors:
+        raise errors.pop()
+    return results.pop()
+
+
+class Limited:
+    """A connected socket whose every read and write ends with the attempt that it is made for.
+
+    Args:
+        sock: Any socket: plain, TLS of any make, of gevent or eventlet, through a proxy.
+    """
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._unsent: list[bytes] = []
+        self._readers = 0
+        self._closed = False
+        self._sent_at = self._latency = 0.0
+        #: When it was last used. Wall-clock time: it goes on, or is put right, while a serverless
+        #: process is frozen.
+        self.last_used = time.time()
+        #: Whether the last answer was read to its end, and nothing came after it.
+        self.clean = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Nothing: the attempt says how long."""
+
+    def sendall(self, data: bytes) -> None:
+        # Kept until the answer is waited for. http.client sends head and body apart: two system
+        # calls, two packets, and an endpoint that is woken twice.
+        self.clean = False
+        self._unsent.append(data)
+
+    def recv_into(self, buffer: Any) -> int:
+        attempt = current_attempt.get()
+        if attempt is None:
+            raise OSError("used outside of an attempt")
+        if self._unsent:
+            self._send(attempt)
+        self._sock.settimeout(attempt.time_left())
+        count: int = self._sock.recv_into(buffer)
+        if count and not attempt.answered:
+            attempt.answered = True
+            attempt.limit = attempt.deadline
+            self._latency = time.monotonic() - self._sent_at
+        return count
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        self._readers += 1
+        return _Reader(_Raw(self))
+
+    def ended(self, *, clean: bool) -> None:
+        """One of its readers is closed."""
+        self._readers -= 1
+        self.clean = clean
+        self.last_used = time.time()
+        if self._closed:
+            self.close()
+
+    def close(self) -> None:
+        self._closed = True
+        # As with any socket, what was made of it can still be read.
+        if self._readers <= 0:
+            self._sock.close()
+
+    def _send(self, attempt: Attempt) -> None:
+        data = memoryview(b"".join(self._unsent))
+        self._unsent = []
+        attempt.may_have_executed = True
+        # pyOpenSSL's, as urllib3 wraps it, has no `send`.
+        send = getattr(self._sock, "send", None)
+        while data:
+            self._sock.settimeout(attempt.time_left())
+            data = data[send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE :]
+        self._sent_at = now = time.monotonic()
+        half = (attempt.deadline - now) / 2
+        idle = attempt.kept and time.time() - self.last_used >= SUSPECT_AFTER
+        if idle and attempt.repeatable and half > self._latency * SLOWER:
+            attempt.limit = now + half
+
+
+class _Raw(io.RawIOBase):
+    ended = False
+
+    def __init__(self, sock: Limited) -> None:
+        self.sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return 0 if self.ended else self.sock.recv_into(buffer)
+
+
+class _Reader(io.BufferedReader):
+    raw: _Raw
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.ended = True
+            more = self.peek(1)
+            super().close()
+            self.raw.sock.ended(clean=not more)

@@ -1,27 +1,55 @@
-"""The wire: one attempt is one POST, and what came back or why nothing did."""
+"""The wire: one attempt is one POST by `requests`, and what came back or why nothing did.
+
+All of this goes through what requests and urllib3 document, but for two attributes of urllib3's
+`HTTPConnectionPool`, both used as they stand at that moment (tests/transport/test_undocumented.py
+fails when one of them changes):
+
+- `ConnectionCls` makes the pool's connections. Others replace it on the class (vcrpy, urllib3's own
+  HTTP/2), so ours is put on the one pool, and asks the class.
+- `pool` holds the kept connections, with the methods of a `queue.LifoQueue`.
+"""
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import TYPE_CHECKING
+import os
+import queue
+import time
+import weakref
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
 
-from ..errors import AnswerTooLargeError, UnavailableError
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_environ_proxies
+
+from ..errors import AnswerError, AnswerTooLargeError, UnavailableError, UpstashError
 from ..settings import Secret, is_loopback
-from .failures import failure_of
+from .failures import failure_of, forget_locals
 from .seam import Answer, Send
-
-if TYPE_CHECKING:
-    from requests import PreparedRequest, Response
-
-    from .connections import Adapter
-    from .sockets import Attempt
+from .sockets import Attempt, Limited, current_attempt, in_time
 
 # A request may have 10 MB (free and pay-as-you-go plans), and JSON may write a byte as six.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # Before 2.6, urllib3 unpacks at once what it reads at once, and gzip can make a byte 1,032.
 CHUNK = 32 * 1024
+ENCODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
 
 LONGEST_SYNC_TOKEN = 1000
+
+# Load balancers drop idle connections after 60 s (AWS ALB's default) or more, some without telling
+# the client; below that, a kept connection can be expected to live.
+IDLE_LIMIT = 50.0
+# Connections kept for threads that call at the same time; more are opened when needed.
+KEPT = 32
+# How much of the time that is left one step of connecting may take (an address of several, TLS), so
+# that an address that swallows everything leaves time for the next.
+STEP = 2 / 3
+
+# A call that a handler of signals or log records makes in the middle of a call is served, and so is
+# one in the middle of that. A handler that saves on each record that a save makes would never end.
+DEEPEST = 2
 
 
 class Wire:
@@ -37,20 +65,34 @@ class Wire:
         self.url = url
         #: The REST token.
         self.token = token
-        self._lock = Lock()
-        self._adapter: Adapter | None = None
         #: The last Upstash-Sync-Token. Sent back, it makes a replicated database show this client
         #: all that it wrote (docs: redis/howto/readyourwrites).
-        self._sync_token: str | None = None
+        self._sync_token = ""
+        # Plain http to loopback through a proxy would send the token over the network.
+        loopback = is_loopback(urlsplit(url).hostname or "")
+        self._proxies: dict[str, str] | None = {} if loopback else None
+        self._session = session = requests.Session()
+        session.trust_env = False
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # The token goes to no other address. Nor is the answer of a redirect read to its end.
+        session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
+        session.mount(f"{urlsplit(url).scheme}://", _Adapter())
+        self._request = requests.Request("POST", url).prepare()
+        self._request.headers = _Headers(
+            {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": "upstash-state",
+            }
+        )
 
     def __repr__(self) -> str:
         return f"Wire({self.url!r})"
 
     def close(self) -> None:
         """Close the kept connections. The next attempt opens a new one."""
-        adapter, self._adapter = self._adapter, None
-        if adapter is not None:
-            adapter.close()
+        self._session.close()
 
     def sender(self, *, repeatable: bool) -> Send:
         """What makes the attempts of one exchange.
@@ -62,9 +104,7 @@ class Wire:
 
         def send(path: str, body: bytes, deadline: float) -> Answer:
             nonlocal fresh_only
-            from .sockets import Attempt
-
-            attempt = Attempt(deadline, fresh_only=fresh_only, may_be_stale=repeatable)
+            attempt = Attempt(deadline, fresh_only=fresh_only, repeatable=repeatable)
             try:
                 return self._attempt(attempt, path, body)
             except UnavailableError as error:
@@ -77,22 +117,37 @@ class Wire:
         return send
 
     def _attempt(self, attempt: Attempt, path: str, body: bytes) -> Answer:
-        from requests import RequestException
-        from urllib3.exceptions import HTTPError
-
+        if attempt.depth() > DEEPEST:
+            text = "not sent: a handler calls for what its own calls make happen"
+            raise UnavailableError(text, may_have_executed=False)
         try:
             with attempt:
-                adapter, request = self._prepare(path, body)
+                if self._proxies is None:
+                    # In time, since macOS asks the name server for it.
+                    self._proxies = in_time(attempt.deadline, lambda: get_environ_proxies(self.url))
+                request = self._request.copy()
+                request.url = self.url + path
+                request.prepare_body(body, None)
+                if self._sync_token:
+                    request.headers["Upstash-Sync-Token"] = self._sync_token
                 # With stream, requests leaves the reading, and so its bound, to us.
-                response = adapter.send(
-                    request, stream=True, timeout=attempt.time_left(), proxies=adapter.proxies
-                )
-                try:
+                with self._session.send(
+                    request,
+                    stream=True,
+                    timeout=attempt.time_left(),
+                    proxies=self._proxies,
+                    # The two variables that requests reads, in its order.
+                    verify=os.environ.get("REQUESTS_CA_BUNDLE")
+                    or os.environ.get("CURL_CA_BUNDLE")
+                    or True,
+                ) as response:
                     data = _read(response, attempt)
-                finally:
-                    response.close()
-        except (RequestException, HTTPError, OSError, ValueError) as error:
-            failure = failure_of(error, may_have_executed=attempt.may_have_executed)
+        except BaseException as error:
+            # Frames of requests, urllib3 and http.client hold the token.
+            forget_locals(error)
+            if isinstance(error, UpstashError) or not isinstance(error, Exception):
+                raise
+            failure = failure_of(error, attempt.may_have_executed, self.token)
         else:
             self._take_sync_token(response.headers.get("Upstash-Sync-Token", ""))
             return Answer(response.status_code, response.headers, data)
@@ -104,51 +159,143 @@ class Wire:
         if 0 < len(token) <= LONGEST_SYNC_TOKEN and token.isascii() and token.isprintable():
             self._sync_token = token
 
-    def _prepare(self, path: str, body: bytes) -> tuple[Adapter, PreparedRequest]:
-        with self._lock:
-            if self._adapter is None:
-                from urllib.parse import urlsplit
 
-                from .connections import Adapter
-
-                headers = {
-                    "Authorization": Secret(f"Bearer {self.token}"),
-                    "Content-Type": "application/json",
-                    "Accept-Encoding": "gzip",
-                    "User-Agent": "upstash-state",
-                }
-                # Plain http to loopback through a proxy would send the token over the network.
-                loopback = is_loopback(urlsplit(self.url).hostname or "")
-                self._adapter = Adapter(self.url, headers, use_proxies=not loopback)
-            adapter = self._adapter
-        request = adapter.prepare(self.url + path, body)
-        if self._sync_token is not None:
-            request.headers["Upstash-Sync-Token"] = self._sync_token
-        return adapter, request
-
-
-def _read(response: Response, attempt: Attempt) -> bytes:
+def _read(response: requests.Response, attempt: Attempt) -> bytes:
     if response.status_code < 200:
         # An interim answer: the real one follows, and must not be taken for the answer to the next
         # request. A connection is not kept when its answer was not read to the end.
         return b""
     headers = response.headers
     length = headers.get("Content-Length", "")
-    if length.isdigit() and (len(length) > 15 or int(length) > MAX_ANSWER_BYTES):
-        raise AnswerTooLargeError(f"an answer of more than {MAX_ANSWER_BYTES} bytes was given up")
-    encoded = "Transfer-Encoding" in headers or "Content-Encoding" in headers
-    if length.isdigit() and not encoded:
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ENCODINGS:
+        # Several, one around the other, make a thousand from a byte each time.
+        raise AnswerError("the answer is compressed in a way that was not asked for")
+    if length.isdigit() and encoding == "identity" and "Transfer-Encoding" not in headers:
+        if len(length) > 15 or int(length) > MAX_ANSWER_BYTES:
+            raise _too_large()
         # No more than that is read, so nothing needs to be counted.
         return bytes(response.raw.read())
-    chunks = []
-    size = 0
+    size, chunks = 0, []
     for chunk in response.iter_content(CHUNK):
         # What arrives is bounded by the connection; how long it takes to unpack is not.
         attempt.time_left()
         size += len(chunk)
         if size > MAX_ANSWER_BYTES:
-            raise AnswerTooLargeError(
-                f"an answer of more than {MAX_ANSWER_BYTES} bytes was given up"
-            )
+            raise _too_large()
         chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
+
+
+def _too_large() -> AnswerTooLargeError:
+    return AnswerTooLargeError(f"an answer of more than {MAX_ANSWER_BYTES} bytes was given up")
+
+
+class _Headers(CaseInsensitiveDict[str]):
+    """Headers that are not shown by what walks over local variables: one holds the token."""
+
+    def __repr__(self) -> str:
+        return "<headers>"
+
+    def copy(self) -> _Headers:
+        return _Headers(self)
+
+
+class _Adapter(HTTPAdapter):
+    """Its `send` is that of requests, since it is what mocks replace."""
+
+    _pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        # One endpoint, one pool: requests works out which for each request.
+        pool: Any = self._pool
+        if pool is None:
+            pool = super().get_connection_with_tls_context(*args, **kwargs)
+            pool.pool = _Kept()
+            pool.ConnectionCls = _Connections(type(pool))
+            self._pool = pool
+        return pool
+
+    def close(self) -> None:
+        self._pool = None
+        super().close()
+
+
+class _Connections:
+    """Stands for the connection class that a kind of pool has at the moment."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def __instancecheck__(self, connection: object) -> bool:
+        return isinstance(connection, self._pool.ConnectionCls)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        connection = self._pool.ConnectionCls(*args, **kwargs)
+        # http.client's own debugging prints headers, and with them the token.
+        connection.set_debuglevel(0)
+        inner = connection.connect
+
+        def connect() -> None:
+            attempt = current_attempt.get()
+            if attempt is None:
+                raise OSError("used outside of an attempt")
+            attempt.kept = attempt.may_have_executed = False
+
+            def work() -> None:
+                connection.timeout = attempt.time_left() * STEP
+                inner()
+                if attempt.deadline <= time.monotonic():
+                    connection.close()
+
+            in_time(attempt.deadline, work)
+            connection.sock = Limited(connection.sock)
+
+        connection.connect = connect
+        return connection
+
+
+class _Kept:
+    """The kept connections of a pool, the last one used on top.
+
+    In place of a `queue.LifoQueue`, whose lock an interruption can leave locked for good. It gives
+    out only what another request may be sent on.
+    """
+
+    def __init__(self) -> None:
+        # Appending to and removing from a list are atomic, so it needs no lock.
+        self._stack: list[Any] = []
+        weakref.finalize(self, _close, self._stack)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        attempt = current_attempt.get()
+        while True:
+            try:
+                connection = self._stack.pop()
+            except IndexError:
+                raise queue.Empty from None
+            if attempt is None:
+                return connection
+            sock = connection.sock
+            # Negative when the clock was set back: nothing is known of how long it was idle.
+            fresh = 0 <= time.time() - sock.last_used < IDLE_LIMIT and not attempt.fresh_only
+            # A second answer that came with the last would be taken for the next one's.
+            if fresh and sock.clean and not getattr(sock, "pending", int)():
+                attempt.kept, attempt.may_have_executed = True, False
+                return connection
+            connection.close()
+
+    def put(self, connection: Any, block: bool = True, timeout: float | None = None) -> None:
+        # One whose socket is not limited was interrupted while it was connecting.
+        if isinstance(getattr(connection, "sock", None), Limited) and len(self._stack) < KEPT:
+            self._stack.append(connection)
+        elif connection is not None:
+            connection.close()
+
+    def empty(self) -> bool:
+        return not self._stack
+
+
+def _close(stack: list[Any]) -> None:
+    while stack:
+        stack.pop().close()
