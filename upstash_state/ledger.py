@@ -43,6 +43,7 @@ class Entry:
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.overtaken: set[bytes] = set()
 
     @property
     def unsent(self) -> bool:
@@ -79,6 +80,9 @@ class Late:
 
     def __init__(self) -> None:
         self.digests: set[bytes] = set()
+
+
+NOTHING_LATE = Late()
 
 
 def digest_of(text: str | None) -> bytes:
@@ -220,8 +224,8 @@ class Ledger:
         if digest == flight.digest:
             lasts = stored is None or now + expires_in + SLACK >= entry.expires_at
             return Verdict.HELD if lasts else Verdict.SEND
-        late = self._late.get(entry.key)
-        ours = stored is None or (late is not None and digest in late.digests)
+        late = self._late.get(entry.key, NOTHING_LATE)
+        ours = stored is None or digest in late.digests or digest in entry.overtaken
         if (not ours and now + expires_in > entry.expires_at) or now >= entry.expires_at:
             return Verdict.DROP
         entry.held_version = 0
@@ -230,14 +234,15 @@ class Ledger:
     def landed(self, flight: Flight, *, late: bool = False) -> None:
         """Redis holds the text. `late`: an attempt at it was given up before the last one."""
         entry = self._land(flight, late)
+        entry.held_version = max(entry.held_version, flight.version)
         if flight.version != entry.version:
+            # It arrived after the newer one was given, so its expiry is later.
+            entry.overtaken.add(flight.digest)
             return
-        entry.held_version = entry.version
         if self._all_arrived(entry.key, flight.began):
             self._late.pop(entry.key, None)
-        others = self._late.get(entry.key)
         # The same text, arriving late, does no harm.
-        if others is None or others.digests <= {entry.digest}:
+        if self._late.get(entry.key, NOTHING_LATE).digests <= {entry.digest}:
             self._drop(entry)
             if entry.remember and entry.text is not None:
                 self._remember(entry.key, entry.digest, flight.began, entry.ttl)
