@@ -221,7 +221,7 @@ def test_an_unusable_url_is_one_warning_too(
         assert call() == fallback
     (record,) = caplog.records
     assert "UPSTASH_REDIS_REST_URL is the address for Redis over TCP" in record.getMessage()
-    assert record.getMessage().endswith(" - persistence disabled")
+    assert " - persistence disabled: orders are not backed up. " in record.getMessage()
     assert "s3cret" not in caplog.text
 
 

@@ -7,12 +7,21 @@ from contextlib import contextmanager
 from logging import getLogger
 
 from .client import UpstashRedis
-from .errors import MissingCredentialsError, SettingsError
+from .errors import (
+    AuthenticationError,
+    MissingCredentialsError,
+    NoPermissionError,
+    SettingsError,
+    UnavailableError,
+)
 from .saver import forget_all
+from .settings import DOCTOR, TOKEN_ADVICE
 from .store import OrderStore
 from .transport import time_budget
 
 log = getLogger("upstash_state")
+
+DISABLED = "persistence disabled: orders are not backed up"
 
 
 class Process:
@@ -24,7 +33,7 @@ class Process:
 
     def __init__(self) -> None:
         self._made: dict[str, OrderStore] = {}
-        self._complaints: dict[str, object] = {}
+        self._said: dict[str, object] = {}
         self._tested: OrderStore | None = None
 
     def store(self) -> OrderStore:
@@ -64,24 +73,39 @@ class Process:
         forget_all("before the reset", flush=flush)
         store = self._made.pop("store", None)
         self._tested = None
-        self._complaints.clear()
+        self._said.clear()
         if store is not None:
             store.client.close()
+
+    def advice(self, error: BaseException | None) -> str:
+        """What to add to the log line of an error that somebody must act on; once, then nothing."""
+        if isinstance(error, AuthenticationError):
+            text = f" - {TOKEN_ADVICE}. {DOCTOR}"
+        elif isinstance(error, NoPermissionError) or (
+            isinstance(error, UnavailableError) and not error.transient
+        ):
+            text = f". {DOCTOR}"
+        else:
+            return ""
+        return text if self._is_first("advice") else ""
 
     def _make(self) -> OrderStore:
         try:
             return OrderStore.from_env()
         except MissingCredentialsError as error:
-            self._complain(f"Redis credentials not found - persistence disabled: {error}")
+            self._complain(f"Redis credentials not found - {DISABLED}. {error}. {DOCTOR}")
             raise
         except SettingsError as error:
-            self._complain(f"{error} - persistence disabled")
+            self._complain(f"{error} - {DISABLED}. {DOCTOR}")
             raise
 
     def _complain(self, complaint: str) -> None:
-        mine = object()
-        if self._complaints.setdefault(complaint, mine) is mine:
+        if self._is_first(complaint):
             log.warning(complaint)
+
+    def _is_first(self, said: str) -> bool:
+        mine = object()
+        return self._said.setdefault(said, mine) is mine
 
 
 process = Process()

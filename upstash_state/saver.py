@@ -258,6 +258,8 @@ class Saver:
             return LONGEST_PAUSE
         if not errors:
             return None if self.book.ledger.idle else LATE
+        if not isinstance(errors[0], UnavailableError) or not errors[0].reported:
+            log.error("Failed to save %d orders to Redis: %s", len(errors), errors[0])
         waits = [error.retry_in for error in errors if isinstance(error, CircuitOpenError)]
         return max([self.book.pause, *waits])
 

@@ -238,9 +238,10 @@ def _log(error: Exception, operation: str, message: str, order_id: object) -> No
         and operation != "redis_get_all_orders"
     )
     (log.debug if quiet else log.error)(
-        "%s: %s",
+        "%s: %s%s",
         message,
         error,
+        "" if quiet else process.advice(cause),
         extra={"operation": operation, "order_id": order_id},
         # What this package does not raise on purpose is a fault of its own: show where.
         exc_info=None if isinstance(error, UpstashError) else error,

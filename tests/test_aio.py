@@ -1,0 +1,119 @@
+"""The functions as coroutines: in order, off the loop, with the same results."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import pytest
+
+import upstash_state
+from tests.support.memory import Clock, MemoryEndpoint
+from upstash_state import aio, reset_client, time_budget
+from upstash_state.transport import intercepting
+
+
+@pytest.fixture(autouse=True)
+def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryEndpoint]:
+    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", "token")
+    reset_client(flush=False)
+    redis = MemoryEndpoint(Clock(time.time()))
+    with intercepting(redis, simulated=True):
+        yield redis
+    reset_client(flush=False)
+
+
+def test_each_does_what_the_plain_one_does() -> None:
+    async def work() -> None:
+        assert await aio.redis_save_order("1", {"n": 1}) is True
+        assert await aio.redis_save_orders({"2": {}, "3": {}}) == 2
+        assert await aio.redis_get_order("1") == {"n": 1}
+        assert await aio.redis_get_order_count() == 3
+        assert await aio.redis_delete_order("3") is True
+        assert await aio.redis_get_all_orders() == {"1": {"n": 1}, "2": {}}
+        assert await aio.redis_cleanup_old_orders() == 0
+        assert await aio.redis_flush() is True
+        assert await aio.get_redis_client() is upstash_state.get_redis_client()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("name", aio.__all__)
+def test_the_names_and_signatures_are_those_of_the_package(name: str) -> None:
+    plain, coroutine = getattr(upstash_state, name), getattr(aio, name)
+    parameters = inspect.signature(plain).parameters.values()
+    ours = inspect.signature(coroutine).parameters.values()
+    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in parameters]
+    assert get_type_hints(coroutine)
+    assert "redis_" in name or name in ("get_redis_client", "serialize_order", "deserialize_order")
+
+
+def test_saves_keep_the_order_of_the_calls_awaited_or_not(redis: MemoryEndpoint) -> None:
+    async def work() -> None:
+        order: dict[str, Any] = {}
+        tasks = []
+        for n in range(50):
+            order["n"] = n
+            # The order changes after each call, and the tasks end in any order.
+            tasks.append(asyncio.create_task(aio.redis_save_order("1", order)))
+        order["n"] = "changed later"
+        assert all(await asyncio.gather(*reversed(tasks)))
+
+    asyncio.run(work())
+    assert redis.get("order:1") == '{"n": 49}'
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_call_that_nobody_awaits_is_done_in_order(redis: MemoryEndpoint) -> None:
+    async def work() -> None:
+        aio.redis_save_order("1", {"n": 1})
+        aio.redis_delete_order("1")
+        aio.redis_save_order("1", {"n": 2})
+        assert await aio.redis_flush()
+
+    asyncio.run(work())
+    assert redis.get("order:1") == '{"n": 2}'
+
+
+def test_the_loop_goes_on_meanwhile(redis: MemoryEndpoint) -> None:
+    go_on = threading.Event()
+    redis.before = lambda commands: go_on.wait(10) and None
+
+    async def work() -> None:
+        saving = asyncio.create_task(aio.redis_save_order("1", {}))
+        await asyncio.sleep(0)
+        assert not saving.done()
+        go_on.set()
+        assert await saving
+
+    asyncio.run(work())
+
+
+def test_without_a_loop_it_begins_when_it_is_run(redis: MemoryEndpoint) -> None:
+    assert asyncio.run(aio.redis_save_order("1", {"n": 1}))
+    assert redis.get("order:1") == '{"n": 1}'
+
+
+def test_a_time_budget_goes_along(redis: MemoryEndpoint) -> None:
+    async def work() -> None:
+        with time_budget(0):
+            assert await aio.redis_save_order("1", {}) is False
+
+    asyncio.run(work())
+    assert redis.requests == 0
+
+
+def test_nothing_is_raised_at_the_call_either(redis: MemoryEndpoint) -> None:
+    odd: Any = {1}
+
+    async def work() -> None:
+        assert await aio.redis_save_order(odd, odd) is False
+        assert await aio.redis_save_orders(odd) == 0
+        assert await aio.redis_delete_order(odd) is False
+
+    asyncio.run(work())
