@@ -51,6 +51,7 @@ def as_method(command: Callable[..., Command[Any]], method: Method, returns: obj
         returns: What it returns, or None for the command's result.
     """
     method.__name__ = command.__name__
+    method.__qualname__ = f"{method.__annotations__['self']}.{command.__name__}"
     method.__doc__ = command.__doc__
     (result,) = get_args(command.__annotations__["return"])
     method.__annotations__ = {**command.__annotations__, "return": returns or result}
