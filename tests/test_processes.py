@@ -55,7 +55,7 @@ class Environ(dict):
 os.environ = Environ()
 import upstash_state, threading, json
 print(json.dumps([
-    sorted({"requests", "urllib3", "dateutil", "dataclasses", "ssl", "random"} & set(sys.modules)),
+    sorted({"requests", "urllib3", "dataclasses", "ssl", "random"} & set(sys.modules)),
     sorted({event for event in events if event.startswith("socket.")}),
     threading.active_count(),
 ]))

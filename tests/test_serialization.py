@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+import threading
 from collections import OrderedDict
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal, localcontext
@@ -398,6 +398,29 @@ class TestSerialize:
 
         assert json.loads(text)["at"] == json.loads(text)["history"][0]["at"] == NOON_ISO
 
+    def test_lets_another_thread_add_to_what_is_deep_in_the_order(self) -> None:
+        deep: dict[str, int] = {str(number): number for number in range(2_000)}
+        done = threading.Event()
+
+        def add_and_take_away() -> None:
+            while not done.is_set():
+                for number in range(-99, 0):
+                    deep[str(number)] = 1
+                for number in range(-99, 0):
+                    del deep[str(number)]
+
+        thread = threading.Thread(target=add_and_take_away)
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        thread.start()
+        try:
+            for _ in range(500):
+                assert '"299": 299' in serialize_order({"d": {"deep": deep}})
+        finally:
+            done.set()
+            sys.setswitchinterval(interval)
+            thread.join()
+
     @pytest.mark.parametrize(
         ("order", "culprit"),
         [
@@ -599,7 +622,7 @@ class TestIso8601:
         assert {text: self.iso(self.parsed(text)) for text in ISO_CORPUS} == ISO_CORPUS
 
     def test_a_week_beyond_the_calendar(self) -> None:
-        with pytest.raises(ValueError, match="9999"):
+        with pytest.raises(ValueError, match="out of range"):
             iso8601._parse_as_311("9999-W52-7T11")
 
     @staticmethod
@@ -616,21 +639,6 @@ class TestIso8601:
         assert type(value) is datetime
         assert value.tzinfo is None or type(value.tzinfo) is timezone
         return value.isoformat()
-
-
-def test_dateutil_is_not_loaded_for_text_that_the_standard_library_reads() -> None:
-    text = json.dumps({"at": NOON_ISO, "created_at": "2025-12-01T11:00:00Z"})
-    program = (
-        "import sys; from upstash_state.serialization import deserialize_order\n"
-        f"order = deserialize_order({text!r})\n"
-        "print([type(value).__name__ for value in order.values()], 'dateutil' in sys.modules)"
-    )
-
-    printed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-    )
-
-    assert printed.stdout.strip() == "['datetime', 'datetime'] False"
 
 
 FRAGMENTS = [

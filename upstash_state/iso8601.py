@@ -1,14 +1,15 @@
-"""ISO 8601 as Python 3.11's `datetime.fromisoformat` reads it, for other Pythons.
+"""ISO 8601 as Python 3.11's `datetime.fromisoformat` reads it, on every Python.
 
-3.10 reads far less. 3.14 refuses some of it, and reads 24:00 and offsets of less than a second. On
-3.11 to 3.13 nothing imports this module.
+Stored text must not change its meaning with the Python that restores it. 3.12 and 3.13 read the
+same; 3.10 reads far less; 3.14 refuses some of it, and reads 24:00 and offsets of less than a
+second.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 # Hours, then optionally minutes and seconds, with colons or all without, then a fraction. Odd, but
 # what 3.11 does: a fraction may follow hours or minutes too (T12.5 is 12:00:00.5), and that of the
@@ -18,20 +19,20 @@ _CLOCK = r"""
     (?: (?P<@colon>:)? (?P<@minute>[0-9]{2}) (?: (?(@colon):) (?P<@second>[0-9]{2}) )? )?
     (?: (?: [.,] | (?(@second) (?(@colon): | (?=[0-9]{2})) | (?!) ) ) (?P<@fraction>[0-9]+) )?
 """
-_MOMENT = re.compile(
-    r"(?P<date>[0-9]{4} (?: -[0-9]{2}-[0-9]{2} | [0-9]{4} | -?W(?P<week>[0-9]{2})(?:-?[0-9])? ))"
-    + "(?(week)[^0-9] | (?s:.))"
+_MOMENT = (
+    r"""(?P<year>[0-9]{4})
+    (?P<dash>-)? (?: (?P<month>[0-9]{2}) (?(dash)-) (?P<day>[0-9]{2})
+                   | W (?P<week>[0-9]{2}) (?: (?(dash)-) (?P<weekday>[0-9]) )? )
+    (?(week) [^0-9] | (?s:.) )"""
     + _CLOCK.replace("@", "")
-    + "(?P<skipped>[^-+Z]*)"
-    + "(?P<zone>Z | (?P<sign>[-+])"
+    + "(?P<skipped>[^-+Z]*) (?P<zone>Z | (?P<sign>[-+])"
     + _CLOCK.replace("@", "zone_")
-    + ")?",
-    re.VERBOSE,
+    + ")?"
 )
 _SECOND = timedelta(seconds=1)
 
 
-def parse(text: str) -> datetime:
+def _parse(text: str) -> datetime:
     """Read a date and time.
 
     Args:
@@ -52,43 +53,41 @@ def parse(text: str) -> datetime:
             return datetime.fromisoformat(text.replace("Z", "+00:00:00.000000"))
         moment = datetime.fromisoformat(text)
     except ValueError:
+        if not text[:4].isdigit():
+            raise
         return _parse_as_311(text)
-    # 24:00 is the next day's 0:00, so that the text does not name the day where it usually does.
+    # The usual: not 24:00, which is the next day's 0:00, and an offset, if any, without fraction.
+    if moment.hour and (text[-3] == ":" or moment.tzinfo is None):
+        return moment
+    # Where the day usually stands is not the moment's day.
     if not moment.hour and "24" in text and ("W" in text or text[8:10] != f"{moment.day:02}"):
         return _parse_as_311(text)
     offset = moment.utcoffset()
     return _parse_as_311(text) if offset and abs(offset) < _SECOND else moment
 
 
+parse = datetime.fromisoformat if (3, 11) <= sys.version_info < (3, 14) else _parse
+
+
 def _parse_as_311(text: str) -> datetime:
-    match = _MOMENT.fullmatch(text)
+    match = re.fullmatch(_MOMENT, text, re.VERBOSE)
     if match is None or not _may_skip(match):
         raise ValueError("not ISO 8601")
 
-    # Here rather than above, since an order without such text need not wait for its import.
-    from dateutil.parser import isoparse
-
-    try:
-        moment = isoparse(match["date"])
-    except OverflowError as error:
-        raise ValueError("a week after the year 9999") from error
-    if match["week"] and moment.isocalendar()[1] != int(match["week"]):
-        raise ValueError("a 53rd week in a year of 52")
-
-    hour, minute, second, microsecond = _clock(match, "")
+    year = int(match["year"])
+    if match["week"]:
+        day = date.fromisocalendar(year, int(match["week"]), int(match["weekday"] or 1))
+    else:
+        day = date(year, int(match["month"]), int(match["day"]))
     zone = None
-    if match["zone"] == "Z":
-        zone = timezone.utc
-    elif match["zone"]:
+    if match["zone"]:
         hours, minutes, seconds, microseconds = _clock(match, "zone_")
         offset = timedelta(hours=hours, minutes=minutes, seconds=seconds)
         # An offset of less than a second is none to 3.11.
         if offset:
             offset += timedelta(microseconds=microseconds)
         zone = timezone(-offset if match["sign"] == "-" else offset)
-    return moment.replace(
-        hour=hour, minute=minute, second=second, microsecond=microsecond, tzinfo=zone
-    )
+    return datetime(day.year, day.month, day.day, *_clock(match, ""), zone)
 
 
 def _may_skip(match: re.Match[str]) -> bool:

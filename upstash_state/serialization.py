@@ -8,7 +8,6 @@ a Decimal as `{"$numberDecimal": "..."}`, a UUID as `{"$uuid": "..."}`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -19,13 +18,7 @@ from typing import Any, TypeGuard
 
 from .commands import encode
 from .errors import DataError, OrderNotSerializableError, OrderUnreadableError
-
-# What counts as ISO 8601 is what Python 3.11 reads, since stored text must not change its meaning
-# with the Python that restores it. 3.12 and 3.13 read the same.
-if (3, 11) <= sys.version_info < (3, 14):
-    _parse = datetime.fromisoformat
-else:
-    from .iso8601 import parse as _parse
+from .iso8601 import parse
 
 
 def order_id_text(order_id: str | int) -> str:
@@ -79,17 +72,14 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
     if not isinstance(order_data, (dict, Mapping)):
         raise OrderNotSerializableError(f"an order is a dict, not {type(order_data).__name__}")
     order = _with_iso_dates(order_data)
-    failure = None
     try:
         text = _encoder.encode(order)
-    except (RecursionError, TypeError, ValueError) as error:
-        failure = error
-    if failure or _has_equal_keys(order):
-        if isinstance(failure, RecursionError):
-            reason = "nested too deeply"
-        else:
-            reason = _culprit(order_data) or str(failure or "two equal keys")
-        raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from failure
+        _refuse_equal_keys(order)
+    except RecursionError as error:
+        raise OrderNotSerializableError("JSON cannot hold the order: nested too deeply") from error
+    except (TypeError, ValueError) as error:
+        reason = _culprit(order_data) or error
+        raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
     return _escape_surrogates(text)
 
 
@@ -182,14 +172,14 @@ def _with_dates(order: Any) -> dict[str, Any]:
 
 def _read_iso_date(text: str) -> datetime | str:
     try:
-        return _parse(text)
+        return parse(text)
     except ValueError:
         return text
 
 
-# Most values are of these types, and hold nothing.
+# Most values are of these types. None is a datetime, and but for dict none holds others.
 _LEAVES = frozenset({str, int, float, bool, type(None)})
-_TEXT = frozenset({str})
+_PLAIN = _LEAVES | {dict}
 
 
 def _is_moment(value: object) -> TypeGuard[datetime]:
@@ -202,7 +192,7 @@ def _with_iso_dates(order: Mapping[str, Any]) -> dict[str, Any]:
     # Copied before they are looked through, so that another thread may go on adding to them.
     copy = dict(order)
     for key, value in copy.items():
-        if type(value) in _LEAVES:
+        if type(value) in _PLAIN:
             continue
         if _is_moment(value):
             copy[key] = value.isoformat()
@@ -212,7 +202,7 @@ def _with_iso_dates(order: Mapping[str, Any]) -> dict[str, Any]:
                 if isinstance(item, dict):
                     items[index] = fields = dict(item)
                     for name, field in fields.items():
-                        if type(field) not in _LEAVES and _is_moment(field):
+                        if type(field) is not str and _is_moment(field):
                             fields[name] = field.isoformat()
     return copy
 
@@ -250,10 +240,6 @@ def _read_tag(value: dict[str, Any]) -> Any:
     return value
 
 
-def _read_date(text: str) -> date:
-    return date.fromisoformat(text) if len(text) == 10 else _parse(text)
-
-
 def _read_uuid(text: str) -> Any:
     from uuid import UUID
 
@@ -261,7 +247,7 @@ def _read_uuid(text: str) -> Any:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "$date": _read_date,
+    "$date": lambda text: (date.fromisoformat if len(text) == 10 else parse)(text),
     "$numberDecimal": Decimal,
     "$uuid": _read_uuid,
 }
@@ -281,21 +267,23 @@ def _escape_surrogates(text: str) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def _has_equal_keys(order: dict[Any, Any]) -> bool:
-    """Whether a dict in it has keys that become the same text. None has if all are just text."""
+def _refuse_equal_keys(order: dict[Any, Any]) -> None:
+    """Raise ValueError for a dict whose keys become the same text, which keys of text cannot."""
     containers: list[Any] = [order]
     for container in containers:
         if isinstance(container, dict):
-            keys = list(container)
-            if not _TEXT.issuperset(map(type, keys)) and len({*map(_key_text, keys)}) < len(keys):
-                return True
-            container = list(container.values())
+            # Copies, so that another thread may go on adding to it.
+            for key in (keys := [*container]):
+                if type(key) is not str:
+                    if len({*map(_key_text, keys)}) < len(keys):
+                        raise ValueError("two keys of one dict become the same text")
+                    break
+            container = [*container.values()]
         elif not isinstance(container, (list, tuple)):
             continue
         for member in container:
             if type(member) not in _LEAVES:
                 containers.append(member)
-    return False
 
 
 def _key_text(key: Any) -> str:
