@@ -166,7 +166,7 @@ def test_a_missing_file_says_how_to_record_it(pytester: pytest.Pytester) -> None
     ("text", "complaint"),
     [
         ("format: 9\nexchanges: []\n", "has format 9, *upgrade upstash-state."),
-        ("format: 1\nexchanges: [\n", "is no readable YAML: *"),
+        ("format: 1\nexchanges: [\n", "is not readable YAML: *"),
         ("format: 1\nexchanges: []\n#Authorization: Bearer x\n", "holds an Authorization header*"),
     ],
 )

@@ -430,7 +430,7 @@ class TestBadFiles:
         ("content", "complaint"),
         [
             (b"format: 7\nexchanges: []\n", "has format 7"),
-            (b"format: 1\nexchanges: [\n", "is no readable YAML"),
+            (b"format: 1\nexchanges: [\n", "is not readable YAML"),
             (b"format: 1\nexchanges: []\n# Authorization: Bearer x\n", "holds an Authorization"),
             (b"# " + SECRET.encode(), "holds the token or the host"),
             (b"\xff", "cannot be read"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 
 import pytest
 import yaml
@@ -165,9 +168,15 @@ BEGIN = "format: 1\nexchanges:\n- "
         ("format: '1'\nexchanges: []\n", "has format '1'"),
         ("format: 1\n", "next to its format it holds one list, exchanges"),
         ("format: 1\nexchanges: []\nurl: x\n", "next to its format it holds one list"),
-        ("format: 1\nexchanges: [\n", "is no readable YAML: .* line 3, column 1"),
-        ("format: !!python/name:os.system\n", "is no readable YAML"),
-        ("format: 1\nexchanges: " + "[" * 9000, "is no readable YAML"),
+        ("format: 1\nexchanges: [\n", "is not readable YAML: .* line 3, column 1"),
+        ("format: !!python/name:os.system\n", "is not readable YAML"),
+        ("format: 1\nexchanges: " + "[" * 9000, "is not readable YAML"),
+        ("format: 2026-99-99\nexchanges: []\n", "is not readable YAML: month must be in 1..12"),
+        ("format: !!timestamp x\nexchanges: []\n", "is not readable YAML"),
+        ("format: !!bool x\nexchanges: []\n", "is not readable YAML"),
+        ("format: !!int x\nexchanges: []\n", "is not readable YAML"),
+        ("format: 1\nexchanges: [{[a]: b}]\n", "is not readable YAML"),
+        ("format: &a 1\nexchanges: [*a]\n", "has YAML aliases"),
         (BEGIN + "PING\n", "exchange 1: it is no mapping"),
         (BEGIN + "{path: /, token: x}\n", "exchange 1: 'token' is no key of the format"),
         (BEGIN + "{path: /get/foo}\n", "path must be /, /pipeline or /multi-exec, not '/get/foo'"),
@@ -251,6 +260,92 @@ def test_a_secret_is_neither_written_nor_loaded(tmp_path: Path, secret: str, pla
     with pytest.raises(RecordingError, match=r"holds .*reset it on console\.upstash") as refused:
         read(path, known)
     assert secret not in str(refused.value)
+
+
+def bombs() -> Iterator[str]:
+    """Files of a few hundred bytes that stand for more than any memory holds."""
+    for item, start in (("[{}]", "[x]"), ("{{<<: [{}]}}", "{k: v}")):
+        lines = [f"a0: &a0 {start}"]
+        for depth in range(1, 20):
+            aliases = ", ".join([f"*a{depth - 1}"] * 9)
+            lines.append(f"a{depth}: &a{depth} " + item.format(aliases))
+        yield "\n".join([*lines, "format: 1", "exchanges: *a19", ""])
+
+
+@pytest.mark.parametrize("loader", [file._Loader, yaml.SafeLoader])
+@pytest.mark.parametrize("bomb", [*bombs()], ids=["list", "merge"])
+def test_aliases_are_refused_before_they_are_followed(
+    bomb: str, loader: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "_Loader", loader)
+    with pytest.raises(RecordingError, match="has YAML aliases"):
+        load(bomb)
+
+
+@pytest.mark.parametrize(
+    "text", ["0123456789abcdef" * 2500, "a-b_" * 10_000, "\\" * 40_000, "rediss://" * 5000]
+)
+def test_long_text_takes_no_time(tmp_path: Path, text: str) -> None:
+    """What grew with the square of its length took a minute."""
+    exchange = Exchange(Request("/", (("SET", "k", text),)), 200, b'{"result":"OK"}')
+    begin = process_time()
+    write(tmp_path / "r.yaml", [exchange], {TOKEN})
+    assert read(tmp_path / "r.yaml", {TOKEN}) == [exchange]
+    assert process_time() - begin < 10
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(char):04x}" for char in text)
+
+
+FORMS = {
+    "base64": lambda text: b64encode(text.encode()).decode(),
+    "Basic": lambda text: "Basic " + b64encode(f"default:{text}".encode()).decode(),
+    "Basic, another name": lambda text: b64encode(f"abcd:{text}".encode()).decode(),
+    "base64, inside": lambda text: b64encode(f"ab{text}cd".encode()).decode(),
+    "base64 for URLs": lambda text: urlsafe_b64encode(f"a?{text}??".encode()).decode(),
+    "hex": lambda text: text.encode().hex(),
+    "HEX": lambda text: text.encode().hex().upper(),
+    "percent": percent,
+    "percent, twice": lambda text: percent(percent(text)),
+    "percent, where needed": lambda text: text.replace("-", "%2d"),
+    "JSON": escaped,
+    "JSON in JSON": lambda text: json.dumps({"deep": escaped(text)}),
+    "Python": lambda text: "".join(f"\\x{byte:02x}" for byte in text.encode()),
+    "percent in JSON": lambda text: escaped(percent(text)),
+}
+
+
+@pytest.mark.parametrize("secret", [TOKEN, TOKEN + "4", TOKEN + "42", "b?~>>" + TOKEN])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_found_in_other_forms(tmp_path: Path, form: str, secret: str) -> None:
+    text = FORMS[form](secret)
+    assert secret not in text
+    path = tmp_path / "r.yaml"
+    exchange = Exchange(Request("/", (("GET", f"k:{text}"),)), 200, b'{"result":"OK"}')
+    with pytest.raises(RecordingError, match="holds the token"):
+        write(path, [exchange], {secret})
+    path.write_text(dump([exchange]), encoding="utf-8")
+    with pytest.raises(RecordingError, match="holds the token"):
+        read(path, {secret})
+
+
+@pytest.mark.parametrize("form", ["percent", "JSON", "Python"])
+def test_what_looks_like_a_secret_is_found_behind_escapes(form: str) -> None:
+    text = FORMS[form]("https://eu1-merry-cat-31415.upstash.io")
+    exchange = Exchange(Request("/", (("GET", text),)), 200, b'{"result":"OK"}')
+    with pytest.raises(RecordingError, match="holds an Upstash host"):
+        write(Path("never.yaml"), [exchange])
+
+
+def test_other_text_is_no_secret(tmp_path: Path) -> None:
+    texts = ["upstash.io", "see www.upstash.iona", "Basic authentication is explained here", "100%"]
+    exchange = Exchange(Request("/", (("MGET", *texts),)), 200, b'{"result":"OK"}')
+    write(tmp_path / "r.yaml", [exchange], {TOKEN, "short"})
 
 
 def test_a_secret_is_found_behind_escapes(tmp_path: Path) -> None:

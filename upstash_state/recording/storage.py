@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,24 +10,24 @@ from pathlib import Path
 from typing import Any
 from urllib import parse
 
-from ..settings import URL_AND_TOKEN, Secret, is_loopback
+from ..settings import URL_AND_TOKEN, Secret, is_loopback, unquoted
 from .exchange import Exchange, RecordingError
 from .file import dump, load
 
 # Shorter ones are found in ordinary words; what Upstash gives out has 40 characters and more.
 SHORTEST_SECRET = 8
 
-# What people paste around a value.
-_AROUND = " \t\r\n'\""
 _KINDS = (
     # Upstash's REST tokens are base64 of a binary head and an id.
     ("what looks like a REST token", r"\bA[A-Za-z0-9_-]{3}A[A-Za-z0-9_-]{40}"),
     ("an Authorization header", r"\b[Bb]earer\s+[A-Za-z0-9._~+/-]{16}|(?i:authorization:\s*\S)"),
     ("a token in an address", r"[?&]_token=\w"),
-    ("an Upstash host", r"(?i:[\w-]+\.upstash\.io)"),
+    ("an Upstash host", r"(?i:[\w-]\.upstash\.io\b)"),
     ("an address with a password", r"\brediss?://[^\s/]*@"),
 )
 _PATTERNS = tuple((what, re.compile(pattern)) for what, pattern in _KINDS)
+# An ASCII character as URLs, JSON and Python escape it; in JSON inside JSON with more backslashes.
+_ESCAPE = re.compile(r"(?:%|\\{1,4}u00|\\{1,4}x)([0-7][0-9a-fA-F])")
 
 
 def secrets_in(environ: Mapping[str, str]) -> set[Secret]:
@@ -34,9 +35,9 @@ def secrets_in(environ: Mapping[str, str]) -> set[Secret]:
     secrets: set[Secret] = set()
     for url, token in URL_AND_TOKEN:
         # As Secret, which no traceback with local variables shows.
-        secrets.add(Secret(environ.get(token, "").strip(_AROUND)))
+        secrets.add(Secret(unquoted(environ.get(token, ""))))
         try:
-            host = parse.urlsplit(environ.get(url, "").strip(_AROUND)).hostname or ""
+            host = parse.urlsplit(unquoted(environ.get(url, ""))).hostname or ""
         except ValueError:
             continue
         if not is_loopback(host):
@@ -104,15 +105,43 @@ def _refuse(texts: Collection[str] | Iterator[str], secrets: Collection[str]) ->
 
 def _found_in(texts: Collection[str] | Iterator[str], secrets: Collection[str]) -> str | None:
     """What in the texts is a secret, in words that do not repeat it."""
-    known = [secret.lower() for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    for text in texts:
+    known = {
+        form.lower()
+        for secret in secrets
+        if len(secret) >= SHORTEST_SECRET
+        for form in _forms(secret)
+    }
+    for text in (view for given in texts for view in _views(given)):
         lowered = text.lower()
-        if any(secret in lowered for secret in known):
+        if any(form in lowered for form in known):
             return "the token or the host of the endpoint"
         for what, pattern in _PATTERNS:
             if pattern.search(text):
                 return what
     return None
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it is, and as what is inside hexadecimal or base64 text, as of Basic."""
+    data = secret.encode()
+    yield secret
+    yield data.hex()
+    for before in range(3):
+        # Characters that hold bits of what stands before or after it differ.
+        first, last = (before * 8 + 5) // 6, (before + len(data)) * 8 // 6
+        encoded = base64.b64encode(bytes(before) + data).decode()[first:last]
+        yield encoded
+        yield encoded.replace("+", "-").replace("/", "_")
+
+
+def _views(text: str) -> Iterator[str]:
+    """A text, and what it says without its escapes."""
+    for _ in range(4):
+        yield text
+        plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+        if plain == text:
+            return
+        text = plain
 
 
 def _texts(exchange: Exchange) -> Iterator[str]:
