@@ -80,7 +80,7 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
     except (TypeError, ValueError) as error:
         reason = _culprit(order_data) or error
         raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
-    return _escape_surrogates(text)
+    return escape_surrogates(text)
 
 
 def deserialize_order(json_str: str | bytes) -> dict[str, Any]:
@@ -262,7 +262,8 @@ _BETWEEN = urandom(16).hex()
 _JOINT = f',"{_BETWEEN}",'
 
 
-def _escape_surrogates(text: str) -> str:
+def escape_surrogates(text: str) -> str:
+    """JSON text that UTF-8 can carry."""
     # Python's escape of a surrogate, \\udXXX, is JSON's.
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
@@ -329,5 +330,5 @@ def _path(place: Any) -> str:
     while place:
         _, step, place = place
         named = type(step) is str and step.isidentifier()
-        path = (f".{step}" if named else f"[{_escape_surrogates(_encoder.encode(step))}]") + path
+        path = (f".{step}" if named else f"[{escape_surrogates(_encoder.encode(step))}]") + path
     return path.removeprefix(".") or "order"

@@ -114,8 +114,7 @@ exchanges:
   - EX
   - '604800'
   status: 200
-  answer:
-    result: OK
+  answer: {result: OK}
 
 - path: /pipeline
   commands:
@@ -130,14 +129,12 @@ exchanges:
           "tip": 2.5
         }
     - null
-  - error: ERR no
+  - {error: ERR no}
 
 - path: /
   command: [PING]
   status: 429
-  headers:
-    Retry-After: '3'
-    Content-Type: text/html
+  headers: {Retry-After: '3', Content-Type: text/html}
   body: |
     <p>Slow down</p>
 """
@@ -198,7 +195,10 @@ BEGIN = "format: 1\nexchanges:\n- "
             BEGIN + "{path: /, command: [PING], status: 200, answer: {result: 1.5}}\n",
             "a result or an error",
         ),
-        (BEGIN + "{path: /, command: [PING], status: 200, body: 1}\n", "body must be text"),
+        (
+            BEGIN + "{path: /, command: [PING], status: 200, body: 1}\n",
+            "1 is not text: put it in quotes",
+        ),
         (BEGIN + "{path: /, command: [PING], status: 200, body_base64: a}\n", "not base64"),
         (
             BEGIN + "{path: /, command: [PING], status: 200, body: '', headers: {Date: x}}\n",
@@ -206,7 +206,7 @@ BEGIN = "format: 1\nexchanges:\n- "
         ),
         (
             BEGIN + "{path: /, command: [PING], status: 200, body: '', headers: {Retry-After: 3}}",
-            "headers must be text: put them in quotes",
+            "3 is not text: put it in quotes",
         ),
         (
             BEGIN + "{path: /, command: [PING], status: 200, body: '', phase: call}\n",

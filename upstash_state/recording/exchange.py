@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UpstashError
+from ..serialization import escape_surrogates
 
 # The one header that changes what a client does next. Content-Type is kept beside it only for an
 # answer that is not the protocol's, such as a gateway's HTML page.
@@ -16,7 +17,6 @@ KEPT_HEADERS = ("Retry-After", "Content-Type")
 
 Commands = tuple[tuple[str, ...], ...]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 #: What JSON leaves as it is and YAML does not: unprintable characters and its own line breaks.
 UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
 
@@ -96,7 +96,7 @@ def encode(answer: Any) -> bytes:
 
 def text_of(value: Any) -> str:
     """JSON text as this package stores it, with surrogates escaped that UTF-8 cannot carry."""
-    return _SURROGATE.sub(_escape, json.dumps(value, ensure_ascii=False))
+    return escape_surrogates(json.dumps(value, ensure_ascii=False))
 
 
 def indented(text: str) -> str | None:
@@ -110,7 +110,7 @@ def indented(text: str) -> str | None:
         block = json.dumps(value, ensure_ascii=False, indent=2)
     except (ValueError, RecursionError):
         return None
-    return UNFIT_FOR_YAML.sub(_escape, block)
+    return UNFIT_FOR_YAML.sub(lambda unfit: json.dumps(unfit[0])[1:-1], block)
 
 
 def is_item(item: Any) -> bool:
@@ -137,8 +137,4 @@ def _is_result(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     # YAML cannot hold lone surrogates, not even escaped.
-    return isinstance(value, str) and not _SURROGATE.search(value)
-
-
-def _escape(match: re.Match[str]) -> str:
-    return json.dumps(match[0])[1:-1]
+    return isinstance(value, str) and escape_surrogates(value) == value

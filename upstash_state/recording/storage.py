@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib import parse
 
 from ..settings import URL_AND_TOKEN, Secret, is_loopback, unquoted
@@ -53,13 +52,10 @@ def read(path: Path, secrets: Collection[str] = ()) -> list[Exchange]:
         secrets: Tokens and host names that must not be in it, beside what looks like one.
 
     Raises:
-        FileNotFoundError: There is no such file.
         RecordingError: It cannot be used. The text goes on after the file's name.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(f"cannot be read: {error}") from None
     # As it stands first, since a token may be in a comment, or be why it cannot be loaded.
@@ -148,15 +144,4 @@ def _texts(exchange: Exchange) -> Iterator[str]:
     for command in exchange.request.commands:
         yield from command
     yield from exchange.headers.values()
-    if exchange.answer is None:
-        yield exchange.body.decode(errors="replace")
-    else:
-        yield from _leaves(exchange.answer)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for member in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(member)
+    yield exchange.body.decode(errors="replace")

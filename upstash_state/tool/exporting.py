@@ -19,6 +19,7 @@ from pathlib import Path
 from time import time
 from typing import BinaryIO
 
+from ..serialization import escape_surrogates
 from ..store import OrderStore
 from .stored import NEVER, Stored, pages
 from .terminal import Progress, orders, printable
@@ -58,8 +59,7 @@ def _line(stored: Stored, now: float) -> bytes:
         moment = datetime.fromtimestamp(min(now + stored.ttl, LAST_MOMENT), timezone.utc)
         expires_at = moment.isoformat(timespec="seconds")
     fields = {"id": stored.order_id, "stored": stored.text, "expires_at": expires_at}
-    # Python's escape of a lone surrogate, which UTF-8 cannot carry, is JSON's.
-    return json.dumps(fields, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    return escape_surrogates(json.dumps(fields, ensure_ascii=False)).encode() + b"\n"
 
 
 @contextmanager
