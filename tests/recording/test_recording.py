@@ -756,8 +756,8 @@ class TestFaults:
             replayed.fail_next(2, "slow")
 
         complaint = failure(path, use)
-        assert "Faults that no attempt has met: slow, slow" in complaint
-        assert "Let fail_next have fewer" in complaint
+        assert "Faults that no attempt has met" in complaint
+        assert complaint.endswith("\n  slow\n  slow")
         # Recorded again, they would not be met either.
         assert "record" not in complaint.replace("recordings", "")
         with recording(path, allow_unused=True) as replayed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from logging import getLogger
@@ -16,6 +16,7 @@ from .recorder import Mode, Recording
 
 log = getLogger("upstash_state")
 
+_KINDS_THAT_RUN_LATER = (inspect.isgenerator, inspect.isasyncgen, inspect.iscoroutine)
 _RUNS_LATER = (
     "the body of {} runs after the recording has ended: write `with recording(…):` inside it, or "
     "decorate the coroutine function itself"
@@ -52,7 +53,7 @@ class RecordingBlock(AbstractContextManager[Recording]):
             with self._begin():
                 result = function(*args, **kwargs)
                 # Of a function whose kind was hidden by another decorator.
-                if isinstance(result, (Generator, AsyncGenerator, Coroutine)):
+                if any(kind(result) for kind in _KINDS_THAT_RUN_LATER):
                     raise TypeError(_RUNS_LATER.format(function.__qualname__))
                 return result
 

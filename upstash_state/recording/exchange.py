@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UpstashError
 from ..serialization import escape_surrogates
+from ..transport import Answer
 
 # The one header that changes what a client does next. Content-Type is kept beside it only for an
 # answer that is not the protocol's, such as a gateway's HTML page.
@@ -31,6 +32,11 @@ class Request:
 
     path: str
     commands: Commands
+
+    @property
+    def shape(self) -> tuple[str, list[tuple[str, int]]]:
+        """All but its arguments: its path, and each command's name and length."""
+        return self.path, [(command[0], len(command)) for command in self.commands]
 
     def __str__(self) -> str:
         texts = []
@@ -60,24 +66,16 @@ class Exchange:
     in_teardown: bool = False
 
     @classmethod
-    def reduced(
-        cls,
-        request: Request,
-        status: int,
-        headers: Mapping[str, str],
-        body: bytes,
-        in_teardown: bool = False,
-    ) -> Exchange:
+    def reduced(cls, request: Request, given: Answer, in_teardown: bool = False) -> Exchange:
         """An exchange with only what is kept of an answer.
 
         The test that records is given this, too, so that it sees what replay will give it.
         """
-        answer = _protocol_answer(body)
-        kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
-        if answer is not None:
-            body = encode(answer)
-            kept.pop("Content-Type", None)
-        return cls(request, status, body, kept, in_teardown)
+        answer = _protocol_answer(given.body)
+        body = given.body if answer is None else encode(answer)
+        names = KEPT_HEADERS if answer is None else KEPT_HEADERS[:1]
+        kept = {name: given.headers[name] for name in names if name in given.headers}
+        return cls(request, given.status, body, kept, in_teardown)
 
     @property
     def answer(self) -> Any:
@@ -115,9 +113,9 @@ def indented(text: str) -> str | None:
 
 def is_item(item: Any) -> bool:
     """Whether it is a `{"result": …}` or `{"error": …}` of the REST protocol."""
-    if not isinstance(item, dict) or len(item) != 1:
+    if not isinstance(item, dict) or item.keys() not in ({"result"}, {"error"}):
         return False
-    return ("result" in item and _is_result(item["result"])) or _is_text(item.get("error"))
+    return _is_result(item["result"]) if "result" in item else _is_text(item["error"])
 
 
 def _protocol_answer(body: bytes) -> Any:

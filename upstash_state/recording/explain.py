@@ -5,25 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import zip_longest
-from time import localtime, strftime
+from time import gmtime, strftime
 from typing import Any, NamedTuple
 
 from .exchange import Request, indented
-from .match import Replay, Varying, arguments, is_json, kinds_of, same_commands, shown
+from .match import Replay, Varying, arguments, is_json, kinds_of
 
-# A diff of more lines is not read, and one of more takes longer than anybody waits.
+# A diff of more lines is not read.
 MOST_LINES = 60
-MOST_COMPARED = 2000
 
-# A date without a time zone, and what was to be delivered yesterday or is tomorrow, are in it.
-_NEAR = 2 * 24 * 60 * 60.0
+_DAY = 24 * 60 * 60
 # Words, and what stands between them. A UUID is one word.
 _WORDS = re.compile(r"[A-Za-z0-9-]+|[^A-Za-z0-9-]")
-# As uuid1, uuid4 and uuid7 make them (RFC 9562: version and variant), with and without dashes.
-_UNIQUE = re.compile(
-    r"(?i)\b[0-9a-f]{8}(-?)[0-9a-f]{4}\1[147][0-9a-f]{3}\1[89ab][0-9a-f]{3}\1[0-9a-f]{12}\b"
+# A date, seconds or milliseconds since the epoch, and what uuid1, uuid4 and uuid7 make (RFC 9562:
+# version and variant), with and without dashes.
+_MADE_ANEW = re.compile(
+    r"(?i)\d{4}-\d\d-\d\d|\b\d{10}(?:\d{3})?\b|(?P<unique>\b[0-9a-f]{8}(?P<dash>-?)[0-9a-f]{4}(?P=dash)"
+    r"[147][0-9a-f]{3}(?P=dash)[89ab][0-9a-f]{3}(?P=dash)[0-9a-f]{12}\b)"
 )
 
 
@@ -55,7 +54,7 @@ def explain_unmatched(request: Request, times: int, replay: Replay) -> list[str]
     return lines + [f"      {line}" for line in difference(recorded, request)]
 
 
-def explain_unused(replay: Replay, *, in_teardown: bool) -> list[str]:
+def explain_unused(replay: Replay, in_teardown: bool) -> list[str]:
     """What to say of exchanges that no request has asked for.
 
     Args:
@@ -75,20 +74,17 @@ def nearest(request: Request, replay: Replay) -> int | None:
     def likeness(index: int) -> tuple[bool, float, bool, int]:
         recorded = replay.exchanges[index].request
         ratio = difflib.SequenceMatcher(None, lines_of(recorded), lines).quick_ratio()
-        return same_commands(recorded, request), ratio, index in unused, -index
+        return recorded.shape == request.shape, ratio, index in unused, -index
 
-    lines = lines_of(request)
-    unused = set(replay.unused())
+    lines, unused = lines_of(request), set(replay.unused())
+    names = {command[0] for command in request.commands}
     alike = [
         index
         for index, exchange in enumerate(replay.exchanges)
-        if _names(exchange.request) == _names(request)
+        if exchange.request.path == request.path
+        and {command[0] for command in exchange.request.commands} == names
     ]
     return max(alike, key=likeness, default=None)
-
-
-def _names(request: Request) -> tuple[str, set[str]]:
-    return request.path, {command[0].upper() for command in request.commands}
 
 
 def lines_of(request: Request) -> list[str]:
@@ -104,15 +100,8 @@ def lines_of(request: Request) -> list[str]:
 
 def difference(recorded: Request, sent: Request) -> list[str]:
     """A unified diff of two requests."""
-    first, second = lines_of(recorded), lines_of(sent)
-    same = next((n for n, pair in enumerate(zip(first, second)) if pair[0] != pair[1]), 0)
-    begin = max(same - 2, 0)
-    compared = slice(begin, begin + MOST_COMPARED)
-    lines = list(
-        difflib.unified_diff(
-            first[compared], second[compared], "recorded", "sent", lineterm="", n=2
-        )
-    )
+    both = lines_of(recorded), lines_of(sent)
+    lines = list(difflib.unified_diff(*both, "recorded", "sent", lineterm="", n=2))
     left_out = len(lines) - MOST_LINES
     return lines if left_out <= 0 else [*lines[:MOST_LINES], f"(and {left_out} lines more)"]
 
@@ -123,7 +112,7 @@ def what_varies(unmatched: Iterable[Request], replay: Replay) -> Varying | None:
     for sent in unmatched:
         index = nearest(sent, replay)
         recorded = sent if index is None else replay.exchanges[index].request
-        if recorded == sent or not same_commands(recorded, sent):
+        if recorded == sent or recorded.shape != sent.shape:
             return None
         for command, _, first, second in arguments(recorded, sent):
             if not varying.allows(command, first, second):
@@ -161,31 +150,17 @@ def foreseen(requests: Iterable[Request], varying: Varying, now: float) -> Varyi
         varying: What is declared already.
         now: The time, in seconds since the epoch.
     """
+    days = {strftime("%Y-%m-%d", gmtime(now + distance)) for distance in (-_DAY, 0, _DAY)}
+
+    def next_time(made: re.Match[str]) -> str:
+        text = made[0]
+        if text in days or (text.isdecimal() and abs(int(text[:10]) - now) < _DAY):
+            return "1999-12-31" if text in days else "1" * len(text)
+        return re.sub(r"\w", "0", text) if made["unique"] else text
+
     found = varying
     for arg in (arg for request in requests for command in request.commands for arg in command):
-        if is_json(arg):
-            leaves = [(shown(path), value) for path, value in varying.leaves(arg)]
-            differing = [path for path, value in leaves if path and _will_differ(value, now)]
-            found = found.and_also(path for path in differing if path not in varying.fields)
-        elif (other := _UNIQUE.sub(_zeros, arg)) != arg and not varying.allows("", arg, other):
-            found = found.and_also(keys=[_UNIQUE.sub("*", arg)])
+        other = _MADE_ANEW.sub(next_time, arg)
+        if not varying.allows("", arg, other):
+            found = found.and_also(*_declaration(varying, arg, other))
     return found if found != varying else None
-
-
-def _zeros(unique: re.Match[str]) -> str:
-    return re.sub(r"\w", "0", unique[0])
-
-
-def _will_differ(value: Any, now: float) -> bool:
-    """Whether it is an id that is made anew, or a moment about now."""
-    moment = value
-    if isinstance(value, str):
-        if _UNIQUE.fullmatch(value) or value[:5] == strftime("%H:%M", localtime(now)):
-            return True
-        try:
-            moment = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return False
-    if isinstance(moment, bool) or not isinstance(moment, (int, float)):
-        return False
-    return any(abs(moment / unit - now) < _NEAR for unit in (1, 1000))

@@ -51,7 +51,7 @@ class _Block(str):
     """Text to be written line by line."""
 
 
-class _Dumper(yaml.SafeDumper):
+class _Yaml(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
@@ -68,20 +68,16 @@ def _text_node(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
-_Dumper.add_representer(str, _text_node)
-_Dumper.add_representer(_Block, _block_node)
+_Yaml.add_representer(str, _text_node)
+_Yaml.add_representer(_Block, _block_node)
 
 
 def dump(exchanges: Iterable[Exchange]) -> str:
     """The text of a recording's file."""
-    text = yaml.dump(
-        {"format": FORMAT, "exchanges": [_written(exchange) for exchange in exchanges]},
-        Dumper=_Dumper,
-        allow_unicode=True,
-        sort_keys=False,
-        # Short lists on one line.
-        default_flow_style=None,
-        width=100,
+    data = {"format": FORMAT, "exchanges": [_written(exchange) for exchange in exchanges]}
+    # With None as flow style, lists of words stand on one line.
+    text: str = yaml.dump(
+        data, Dumper=_Yaml, allow_unicode=True, sort_keys=False, width=100, default_flow_style=None
     )
     # Nothing but an exchange begins at the margin with a dash.
     spaced = text.replace("\n- path: ", "\n\n- path: ")
@@ -127,16 +123,11 @@ def load(text: str) -> list[Exchange]:
         raise RecordingError(f"is not readable YAML: {' '.join(str(error).split())}") from None
     _need(not aliases, "has YAML aliases, which are not part of the format")
     _need(isinstance(data, dict) and "format" in data, "is no recording: it has no format version")
-    _need(
-        data["format"] == FORMAT and not isinstance(data["format"], bool),
-        f"has format {data['format']!r}, and this version of upstash_state reads format {FORMAT}: "
-        "upgrade upstash-state",
-    )
-    exchanges = data.get("exchanges")
-    _need(
-        isinstance(exchanges, list) and len(data) == 2,
-        "is no recording: next to its format it holds one list, exchanges",
-    )
+    given, exchanges = data["format"], data.get("exchanges")
+    fits = given == FORMAT and not isinstance(given, bool)
+    _need(fits, f"has format {given!r}, but {FORMAT} is read here: upgrade upstash-state")
+    fits = isinstance(exchanges, list) and len(data) == 2
+    _need(fits, "is no recording: next to its format it holds one list, exchanges")
     return [_read(item, number) for number, item in enumerate(exchanges, 1)]
 
 
@@ -153,15 +144,11 @@ def _read(item: Any, number: int) -> Exchange:
         _need(not unknown, f"{min(map(str, unknown), default='')!r} is no key of the format")
         request = _request_from(item)
         status, phase, headers = item.get("status"), item.get("phase"), item.get("headers", {})
-        _need(
-            type(status) is int and 100 <= status <= 599,
-            f"status must be a number from 100 to 599, not {status!r}",
-        )
+        fits = type(status) is int and 100 <= status <= 599
+        _need(fits, f"status must be a number from 100 to 599, not {status!r}")
         _need(phase in (None, "teardown"), f"phase can only be teardown, not {phase!r}")
-        _need(
-            isinstance(headers, dict) and headers.keys() <= set(KEPT_HEADERS),
-            f"headers may hold {' and '.join(KEPT_HEADERS)}, and no others",
-        )
+        fits = isinstance(headers, dict) and headers.keys() <= set(KEPT_HEADERS)
+        _need(fits, f"headers may hold {' and '.join(KEPT_HEADERS)}, and no others")
         headers = {name: _text_from(value) for name, value in headers.items()}
         return Exchange(request, status, _body_from(item), headers, phase is not None)
     except (RecordingError, ValueError, RecursionError) as error:
@@ -181,21 +168,15 @@ def _restored(value: Any) -> Any:
 
 def _request_from(item: dict[str, Any]) -> Request:
     path: Any = item.get("path")
-    _need(
-        path in (COMMAND, PIPELINE, TRANSACTION),
-        f"path must be {COMMAND}, {PIPELINE} or {TRANSACTION}, not {path!r}",
-    )
+    paths = (COMMAND, PIPELINE, TRANSACTION)
+    _need(path in paths, f"path must be one of {', '.join(paths)}, not {path!r}")
     key, other = ("command", "commands") if path == COMMAND else ("commands", "command")
     given: Any = item.get(key)
-    _need(
-        other not in item and isinstance(given, list),
-        f"path {path} goes with a list under {key!r}",
-    )
+    fits = other not in item and isinstance(given, list)
+    _need(fits, f"path {path} goes with a list under {key!r}")
     commands = [given] if path == COMMAND else given
-    _need(
-        all(isinstance(command, list) and command for command in commands),
-        "each command must be a list that begins with its name",
-    )
+    fits = all(isinstance(command, list) and command for command in commands)
+    _need(fits, "each command must be a list that begins with its name")
     return Request(path, tuple(tuple(map(_text_from, command)) for command in commands))
 
 
@@ -209,10 +190,8 @@ def _body_from(item: dict[str, Any]) -> bytes:
     _need(len(given) == 1, "it needs one of answer, body and body_base64")
     value = item[given[0]]
     if given[0] == "answer":
-        _need(
-            all(map(is_item, value if isinstance(value, list) else [value])),
-            "an answer is a result or an error, or a list of those",
-        )
+        fits = all(map(is_item, value if isinstance(value, list) else [value]))
+        _need(fits, "an answer is a result or an error, or a list of those")
         return encode(value)
     if given[0] == "body":
         return _text_from(value).encode()

@@ -9,20 +9,18 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock, Thread, current_thread, enumerate
+from threading import Lock, current_thread, enumerate
 from typing import Literal, get_args
-from urllib.parse import urlsplit
-from weakref import WeakSet
 
 from ..errors import SettingsError, UnavailableError
 from ..process import reset_client
-from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback
+from ..settings import URL_AND_TOKEN, Settings
 from ..transport import COMMAND, Answer, Send, Wire, intercepting
 from .exchange import Exchange, RecordingError, Request
 from .explain import Advice, explain_unmatched, explain_unused, foreseen, what_varies
 from .faults import Fault, checked, refusal, simulated
 from .match import Replay, Varying
-from .storage import read, secrets_in, write
+from .storage import read, secrets_in, secrets_of, write
 
 Mode = Literal["none", "once", "all"]
 
@@ -59,9 +57,9 @@ class Recording:
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.path = Path(path)
         self.replays = not records(self.path, mode)
-        self._name = _shown(self.path)
+        self._name = str(self.path).removeprefix(f"{Path.cwd()}{os.sep}")
         self._advice = advice
-        self._allow_unused = allow_unused
+        self._complete = not allow_unused
         self._lock = Lock()
         self._faults: deque[Fault] = deque()
         self._unmatched: Counter[Request] = Counter()
@@ -69,8 +67,8 @@ class Recording:
         self._unanswered: dict[Request, str] = {}
         self._in_teardown = False
         self._simulated_seconds = 0.0
-        self._threads_before = WeakSet(set(enumerate()) - {current_thread()})
-        self._strangers: WeakSet[Thread] = WeakSet()
+        self._threads_before = {*enumerate()} - {current_thread()}
+        self._strangers: dict[str, None] = {}
         self._secrets = secrets_in(os.environ)
         exchanges = self._load() if self.replays else []
         self._replay = Replay(exchanges, varying)
@@ -134,27 +132,26 @@ class Recording:
         Args:
             in_teardown: Whether exchanges of the clean-up should have been used by now.
         """
-        lines = []
         with self._lock:
-            unused = explain_unused(self._replay, in_teardown=in_teardown)
-            if self._unmatched:
-                lines += ["", "Sent, but not answered by anything recorded:"]
-                for request, times in self._unmatched.items():
-                    lines += explain_unmatched(request, times, self._replay)
-            if threads := ", ".join(sorted(thread.name for thread in self._strangers)):
-                lines += ["", f"Sent by threads that were running before: {threads}. Join them."]
-            if unused and not self._allow_unused:
-                lines += ["", "Recorded, but not used (allow_unused=True lets that pass):", *unused]
-            if differing := what_varies(self._unmatched, self._replay):
-                lines += [
-                    *("", "If what differs does so in every run, recording again does not help:"),
-                    *("declare it, and it is compared by shape:", self._declare(differing)),
-                ]
-            if lines:
-                lines += ["", "To record what is sent now:", self._advice.again]
-            if self._faults and not self._allow_unused:
-                lines += ["", f"Faults that no attempt has met: {', '.join(self._faults)}"]
-                lines += ["Let fail_next have fewer; while the circuit is open, nothing is sent."]
+            unmatched = [
+                line
+                for request, times in self._unmatched.items()
+                for line in explain_unmatched(request, times, self._replay)
+            ]
+            unused = explain_unused(self._replay, in_teardown) if self._complete else []
+            varying = what_varies(self._unmatched, self._replay)
+            faults = [f"  {fault}" for fault in self._faults if self._complete]
+        sections = {
+            "Sent, but not answered by anything recorded:": unmatched,
+            "Sent by threads that were running before, and should be joined:": self._strangers,
+            "Recorded, but not used (allow_unused=True lets that pass):": unused,
+            "If what differs does so in every run, recording again does not help. Declare it:": (
+                [self._advice.declare.format(varying)] if varying else []
+            ),
+            "To record what is sent now:": [self._advice.again] if unmatched or unused else [],
+            "Faults that no attempt has met (while the circuit is open, none is made):": faults,
+        }
+        lines = [line for title, body in sections.items() if body for line in ("", title, *body)]
         return "\n".join([f"{self._name} and what was sent do not fit.", *lines]) if lines else None
 
     def finish(self) -> str | None:
@@ -179,14 +176,9 @@ class Recording:
             raise RecordingError(f"{self._name} {error}") from None
         requests = [exchange.request for exchange in self._recorded]
         if differing := foreseen(requests, self._replay.varying, time.time()):
-            return (
-                f"{self._name} holds what looks as if it differed in every run. If so, declare it:"
-                f"\n{self._declare(differing)}"
-            )
+            hint = "holds what looks as if it differed in every run. If so, declare it:"
+            return f"{self._name} {hint}\n{self._advice.declare.format(differing)}"
         return None
-
-    def _declare(self, varying: Varying) -> str:
-        return self._advice.declare.format(varying)
 
     def _clock(self) -> float:
         return time.monotonic() + self._simulated_seconds
@@ -203,9 +195,7 @@ class Recording:
                     return simulated(self._faults.popleft())
                 if self.replays:
                     return self._answer(asked)
-                self._secrets.add(wire.token)
-                host = urlsplit(wire.url).hostname or ""
-                self._secrets |= set() if is_loopback(host) else {Secret(host)}
+                self._secrets |= secrets_of(wire.url, wire.token)
                 in_teardown = self._in_teardown
             try:
                 answer = send(path, body, deadline)
@@ -213,7 +203,7 @@ class Recording:
                 with self._lock:
                     self._unanswered[asked] = error.reason
                 raise
-            exchange = Exchange.reduced(asked, *answer, in_teardown)
+            exchange = Exchange.reduced(asked, answer, in_teardown)
             with self._lock:
                 self._recorded.append(exchange)
                 self._unanswered.pop(asked, None)
@@ -227,17 +217,17 @@ class Recording:
             return _answer_of(exchange)
         self._unmatched[asked] += 1
         if current_thread() in self._threads_before:
-            self._strangers.add(current_thread())
+            self._strangers[f"  {current_thread().name}"] = None
         # As a refusal, since those are not retried.
         return refusal(400, f"ERR nothing recorded answers {asked}")
 
     def _load(self) -> list[Exchange]:
-        try:
-            return read(self.path, self._secrets)
-        except FileNotFoundError:
-            problem = "does not exist. To record it"
-        except RecordingError as error:
-            problem = f"{error}.\nCorrect it, or record it again"
+        problem = "does not exist. To record it"
+        if self.path.exists():
+            try:
+                return read(self.path, self._secrets)
+            except RecordingError as error:
+                problem = f"{error}.\nCorrect it, or record it again"
         raise RecordingError(f"{self._name} {problem}:\n{self._advice.again}")
 
     def _check_credentials(self) -> None:
@@ -274,10 +264,3 @@ def environment(url: str, token: str) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _shown(path: Path) -> str:
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

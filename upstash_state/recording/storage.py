@@ -30,18 +30,19 @@ _ESCAPE = re.compile(r"(?:%|\\{1,4}u00|\\{1,4}x)([0-7][0-9a-fA-F])")
 
 
 def secrets_in(environ: Mapping[str, str]) -> set[Secret]:
-    """Tokens and host names that the environment names; loopback's are none."""
-    secrets: set[Secret] = set()
-    for url, token in URL_AND_TOKEN:
-        # As Secret, which no traceback with local variables shows.
-        secrets.add(Secret(unquoted(environ.get(token, ""))))
-        try:
-            host = parse.urlsplit(unquoted(environ.get(url, ""))).hostname or ""
-        except ValueError:
-            continue
-        if not is_loopback(host):
-            secrets.add(Secret(host))
-    return secrets
+    """Tokens and host names that the environment names."""
+    pairs = [[unquoted(environ.get(name, "")) for name in pair] for pair in URL_AND_TOKEN]
+    return {secret for url, token in pairs for secret in secrets_of(url, token)}
+
+
+def secrets_of(url: str, token: str) -> set[Secret]:
+    """A token, and the host name of an address unless it is loopback."""
+    try:
+        host = parse.urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    # As Secret, which no traceback with local variables shows.
+    return {Secret(token)} if is_loopback(host) else {Secret(token), Secret(host)}
 
 
 def read(path: Path, secrets: Collection[str] = ()) -> list[Exchange]:
