@@ -1,18 +1,55 @@
-"""What several test modules share: endpoints to test against, in memory and over a real Redis."""
+"""The fixtures that tests share, each with one meaning."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
+import responses
 
+from tests.support.clock import Clock
+from tests.support.environ import Environ
 from tests.support.servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
 from upstash_state import reset_client
 from upstash_state.local import LocalEndpoint
 
 OWN_REDIS = "UPSTASH_STATE_TEST_REDIS_URL"
+
+# Not by the clock, which a busy machine stretches.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environ() -> Iterator[None]:
+    # Once, since a recording may have set its credentials before the fixtures of a test are made.
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        Environ(monkeypatch).clean()
+        yield
+
+
+@pytest.fixture(autouse=True)
+def environ(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environ]:
+    """The environment, which names no database, and a process that has no client yet."""
+    reset_client()
+    yield Environ(monkeypatch)
+    reset_client()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until the test changes it."""
+    return Clock()
+
+
+@pytest.fixture
+def mocked() -> Iterator[responses.RequestsMock]:
+    """In place of the network: what a test registers here answers requests."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
 
 
 @pytest.fixture(autouse=True)

@@ -222,6 +222,7 @@ def test_a_backup_over_real_redis_is_restored() -> None:
     assert results == [True, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_every_change_of_a_recording_fails_its_test(path: Path, tmp_path: Path) -> None:
     exchanges = load(path.read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
+from tests.support.environ import TIMEOUT, Environ
 from tests.support.paths import ROOT
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
@@ -43,6 +44,7 @@ def environment(url: str, token: str = TOKEN, **more: str) -> Environment:
         "PYTHONUTF8": "1",
         "UPSTASH_REDIS_REST_URL": url,
         "UPSTASH_REDIS_REST_TOKEN": token,
+        "UPSTASH_STATE_TIMEOUT": f"{TIMEOUT:g}",
         **more,
     }
 
@@ -86,14 +88,8 @@ class Tool:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, url: str, token: str = TOKEN, **more: str) -> None:
-    """Name a database, and nothing else, in this process's environment."""
-    for name in os.environ:
-        if name.startswith(("UPSTASH_", "KV_REST_API_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", url)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", token)
-    for name, value in more.items():
-        monkeypatch.setenv(name, value)
+    """Name a database in this process's environment."""
+    Environ(monkeypatch).use(url, token, **more)
 
 
 def put(endpoint: LocalEndpoint, key: str, text: str, ttl: int | None = TTL) -> None:

@@ -2,8 +2,8 @@
 
 A `python` block whose first line is a file name (`# test_shop.py`) is written to that file; any
 other is run. An `sh` block is run in a terminal, and if a block without language follows it
-directly, that is what it has to show, but for numbers. `pip` does nothing. A comment before a block
-changes that:
+directly, that is what it has to show, but for numbers and tokens. `pip` does nothing. A comment
+before a block changes that:
 
     <!-- run by .ci/run -->       not here
     <!-- in another terminal -->  left running until the end; what it prints as `export` is exported
@@ -142,5 +142,6 @@ class Reader:
 
 
 def _shape(text: str) -> list[str]:
-    text = re.sub(r"\d+ d( \d+ h)?", "0 d", text.strip())
+    text = re.sub(r"[\w-]{40,}", "a token", text.strip())
+    text = re.sub(r"\d+ d( \d+ h)?", "0 d", text)
     return [" ".join(line.split()) for line in re.sub(r"\d[\d,.]*", "0", text).splitlines()]

@@ -72,6 +72,7 @@ def interpreter(row: Row) -> str:
     return str(python)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.script}-{row.environment}")
 def test_row(row: Row, environment: dict[str, str], tmp_path: Path) -> None:
     python = interpreter(row)

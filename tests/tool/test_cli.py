@@ -29,8 +29,11 @@ from upstash_state import serialize_order
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool.terminal import duration, parse_duration, printable
 
+# Enough for what is hours away from a limit.
 NOW = datetime.now(timezone.utc)
 MANY = 5000
+# Those before are younger than two days, by an hour.
+OLDER = 2880
 
 
 def order(number: int, **more: object) -> dict[str, object]:
@@ -38,11 +41,18 @@ def order(number: int, **more: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def many(redis_url: str, tcp: redis.Redis) -> Iterator[LocalEndpoint]:
-    """5,000 orders of a minute each over 3.5 days, every 50th without created_at."""
+def now() -> datetime:
+    """When the orders were saved."""
+    return datetime.now(timezone.utc)
+
+
+@pytest.fixture
+def many(redis_url: str, tcp: redis.Redis, now: datetime) -> Iterator[LocalEndpoint]:
+    """5,000 orders, one every minute or a little less, every 50th without created_at."""
     with tcp.pipeline(transaction=False) as pipeline:
         for number in range(MANY):
-            created = {} if number % 50 == 0 else {"created_at": NOW - timedelta(minutes=number)}
+            age = timedelta(seconds=number * (60 if number >= OLDER else 59))
+            created = {} if number % 50 == 0 else {"created_at": now - age}
             pipeline.set(f"order:{number}", serialize_order(order(number, **created)), ex=TTL)
         pipeline.set("other:1", "not an order")
         pipeline.execute()
@@ -63,17 +73,19 @@ def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
     return Tool(capsys)
 
 
-def test_list_in_a_pipe_has_a_line_for_each_order_the_youngest_first(many: LocalEndpoint) -> None:
+def test_list_in_a_pipe_has_a_line_for_each_order_the_youngest_first(
+    many: LocalEndpoint, now: datetime
+) -> None:
     status, out, err = piped(environment(many.url), "list")
     rows = [line.split("\t") for line in out.splitlines()]
     assert (status, err, len(rows)) == (0, "", MANY)
     assert all(len(row) == 6 for row in rows)
     order_id, age, ttl, size, state, name = rows[0]
     assert (order_id, state, name) == ("1", "new", "dishbee #1")
-    since = (datetime.now(timezone.utc) - NOW).total_seconds()
-    assert 60 <= int(age) <= 60 + since
+    since = (datetime.now(timezone.utc) - now).total_seconds()
+    assert 59 <= int(age) <= 59 + since
     assert TTL - SECONDS < int(ttl) <= TTL
-    created = NOW - timedelta(minutes=1)
+    created = now - timedelta(seconds=59)
     assert int(size) == len(serialize_order(order(1, created_at=created)).encode())
     dated = [int(row[1]) for row in rows[: -MANY // 50]]
     assert dated == sorted(dated)
@@ -103,11 +115,11 @@ def test_list_in_a_terminal_has_aligned_columns_and_a_total(many: LocalEndpoint)
     assert "read 5,000 orders" in terminal.text
 
 
-def test_list_as_json(many: LocalEndpoint) -> None:
+def test_list_as_json(many: LocalEndpoint, now: datetime) -> None:
     rows = json.loads(piped(environment(many.url), "list", "--json").out)
     assert len(rows) == MANY
     assert set(rows[0]) == {"id", "created_at", "age", "ttl", "size", "status", "name"}
-    assert datetime.fromisoformat(rows[0]["created_at"]) == NOW - timedelta(minutes=1)
+    assert datetime.fromisoformat(rows[0]["created_at"]) == now - timedelta(seconds=59)
     assert rows[-1]["created_at"] is rows[-1]["age"] is None
 
 
@@ -219,8 +231,8 @@ def test_delete_by_id_asks(few: LocalEndpoint) -> None:
     assert "1 order deleted" in terminal.text
 
 
-def test_show(few: LocalEndpoint, tool: Tool) -> None:
-    text = serialize_order(order(7, created_at=NOW - timedelta(hours=5, minutes=2)))
+def test_show(few: LocalEndpoint, tool: Tool, now: datetime) -> None:
+    text = serialize_order(order(7, created_at=now - timedelta(hours=5, minutes=2)))
     put(few, "order:7", text, ttl=7200)
     status, out, err = tool("show", "7")
     head, _, body = out.partition("\n\n")

@@ -287,7 +287,7 @@ def test_a_host_that_swallows_connections(
 
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "connect", swallow)
-        doctor.finds("connection", "no connection to 127.0.0.1, port .*, in 5 s", "firewall")
+        doctor.finds("connection", "no connection to 127.0.0.1, port .*, in 30 s", "firewall")
 
 
 @pytest.mark.parametrize(

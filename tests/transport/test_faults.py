@@ -189,6 +189,7 @@ def strikes(fault: Fault) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_each_fault_changes_what_comes_and_then_is_over() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     plain = [fault for fault in FAULTS if fault.plain]
