@@ -9,10 +9,8 @@ it. It is *uncertain* while an attempt at another text of the order, given up be
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from enum import Enum
-from hashlib import blake2b
-from typing import NamedTuple
 
+from .entry import Entry, Flight, Late, Ticket, Verdict, digest_of
 from .errors import UpstashError
 
 # Seconds after which an attempt that was given up has arrived or is lost: what stands in between
@@ -24,69 +22,7 @@ MOST_BYTES = 64_000_000
 SLACK = 1.0
 
 
-class Verdict(Enum):
-    SEND = "the text is not there, or only an older one is"
-    HELD = "it is there"
-    DROP = "another writer saved after it was given, or it would have expired"
-
-
-class Entry:
-    """The newest text of one order, None for a delete. Only `Ledger` changes it."""
-
-    text: str | None = None
-    digest = b""
-    size = version = held_version = failed_version = 0
-    given_at = ttl = 0.0
-    remember = False
-    error: UpstashError | None = None
-    flight: Flight | None = None
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.overtaken: set[bytes] = set()
-
-    @property
-    def unsent(self) -> bool:
-        return self.held_version < self.version
-
-    @property
-    def expires_at(self) -> float:
-        return self.given_at + self.ttl
-
-
-class Ticket(NamedTuple):
-    """One save or delete as it was given: done once this version, or a newer one, is held."""
-
-    entry: Entry
-    version: int
-
-
-class Flight:
-    """A text on its way. `look`: whether to look at its key first (`Ledger.judge`)."""
-
-    began = until = 0.0
-    error: UpstashError | None = None
-
-    def __init__(self, entry: Entry, owner: object) -> None:
-        self.entry, self.version, self.owner = entry, entry.version, owner
-        self.text, self.digest = entry.text, entry.digest
-        self.look = entry.failed_version == entry.version or not entry.unsent
-
-
-class Late:
-    """Attempts that were given up and may still arrive: when the last one was, and of what."""
-
-    at = 0.0
-
-    def __init__(self) -> None:
-        self.digests: set[bytes] = set()
-
-
 NOTHING_LATE = Late()
-
-
-def digest_of(text: str | None) -> bytes:
-    return b"" if text is None else blake2b(text.encode(), digest_size=16).digest()
 
 
 class Ledger:

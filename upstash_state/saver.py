@@ -14,6 +14,7 @@ from typing import Any
 
 from .bulk import MOST_COMMANDS, Requests, json_size
 from .client import UpstashRedis
+from .entry import Flight, Ticket, Verdict
 from .errors import (
     AnswerError,
     CircuitOpenError,
@@ -25,7 +26,7 @@ from .errors import (
     UnavailableError,
     UpstashError,
 )
-from .ledger import LATE, Flight, Ledger, Ticket, Verdict
+from .ledger import LATE, Ledger
 from .pipeline import Pipeline
 from .restore import Stored
 from .serialization import shown_order_id

@@ -13,8 +13,8 @@ from logging import getLogger
 from typing import Any, TypeVar
 
 from .client import UpstashRedis
+from .entry import Ticket
 from .errors import RestoreError, SaveManyError, SettingsError, UnavailableError, UpstashError
-from .ledger import Ticket
 from .process import process
 from .serialization import shown_order_id
 from .store import OrderStore, midnight

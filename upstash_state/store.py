@@ -10,6 +10,7 @@ from logging import getLogger
 from typing import Any, NamedTuple
 
 from .client import UpstashRedis
+from .entry import Ticket
 from .errors import (
     DataError,
     OrderUnreadableError,
@@ -18,7 +19,6 @@ from .errors import (
     UnavailableError,
     UpstashError,
 )
-from .ledger import Ticket
 from .restore import Walk
 from .saver import Saver
 from .serialization import (
