@@ -121,12 +121,11 @@ class OrderStore:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
-        client = UpstashRedis.from_env(environ)
         settings = Settings(os.environ if environ is None else environ)
         for complaint in settings.complaints:
             log.warning(complaint)
         return cls(
-            client,
+            UpstashRedis.from_settings(settings),
             prefix=settings.prefix,
             ttl=settings.ttl,
             skip_unchanged=settings.skip_unchanged,
