@@ -156,6 +156,7 @@ class TestLimits:
             "SCRIPT DEBUG YES",
             "script kill",
             "MEMORY DOCTOR",
+            "BLMOVEM a b LEFT LEFT 0",
             "XREADGROUP BLOCK 0 GROUP g c STREAMS s >",
             "XREADGROUP GROUP block c COUNT 1 BLOCK 0 STREAMS s >",
         ],

@@ -121,25 +121,20 @@ class Api:
         if request.connection:
             headers["Connection"] = request.connection
         answer = response(status, headers, body, send_body=request.method != "HEAD")
-        self._count(requests=1, bytes_received=request.bytes_received, bytes_sent=len(answer))
+        self._count(
+            Usage(requests=1, bytes_received=request.bytes_received, bytes_sent=len(answer))
+        )
         if logger.isEnabledFor(logging.DEBUG):
+            what = f"{_described(commands)}{body.decode() if status != HTTPStatus.OK else ''}"
             milliseconds = (time.perf_counter() - started) * 1000
-            refused = body.decode() if status != HTTPStatus.OK else ""
-            logger.debug(
-                "%s %d, %.1f ms: %s%s",
-                request.method,
-                status,
-                milliseconds,
-                _described(commands),
-                refused,
-            )
+            logger.debug("%s %d, %.1f ms: %s", request.method, status, milliseconds, what)
         return answer
 
     def respond_to_garbage(self, status: HTTPStatus, text: str) -> bytes:
         """The whole answer to what is not a request."""
         headers = {**_JSON, **self._sync_token(), "Connection": "close"}
         answer = response(status, headers, _error(text))
-        self._count(requests=1, bytes_sent=len(answer))
+        self._count(Usage(requests=1, bytes_sent=len(answer)))
         return answer
 
     def _admit(self, request: Request) -> bool:
@@ -176,16 +171,15 @@ class Api:
         atomic = form == "multi-exec"
         if atomic and (refused := next(filter(None, refusals), None)):
             raise Refusal(refused)
-        self._count(commands=len(allowed))
+        self._count(Usage(commands=len(allowed)))
         answered = iter(self._backend.run(allowed, atomic=atomic) if allowed else [])
         replies = [next(answered) if text is None else Failure(text) for text in refusals]
-        return [self._within_limit(reply) for reply in replies]
-
-    def _within_limit(self, reply: Reply) -> Reply:
-        actual = size(reply)
-        if actual > self.max_request_bytes:
-            return Failure(too_large(self.max_request_bytes, actual))
-        return reply
+        limit = self.max_request_bytes
+        sizes = map(size, replies)
+        return [
+            reply if actual <= limit else Failure(too_large(limit, actual))
+            for reply, actual in zip(replies, sizes)
+        ]
 
     def _stream(
         self, request: Request, command: Command, headers: dict[str, str], *, read_only: bool
@@ -199,14 +193,14 @@ class Api:
             raise Refusal(first.text)
         logger.debug("%s 200, a stream: %s", request.method, _described([command]))
         started = head(HTTPStatus.OK, headers | _EVENTS) + to_event(first, first=True)
-        self._count(requests=1, commands=1, bytes_received=request.bytes_received)
+        self._count(Usage(requests=1, commands=1, bytes_received=request.bytes_received))
         return self._events(started, said)
 
     def _events(self, started: bytes, said: Iterator[Reply]) -> Iterator[bytes]:
         pieces = (b"" if reply is None else to_event(reply, first=False) for reply in said)
         with suppress(Refusal):  # The Redis server has gone away.
             for piece in itertools.chain([started], pieces):
-                self._count(bytes_sent=len(piece))
+                self._count(Usage(bytes_sent=len(piece)))
                 yield piece
 
     def _headers(self, request: Request) -> dict[str, str]:
@@ -223,22 +217,9 @@ class Api:
     def _sync_token(self) -> dict[str, str]:
         return {"Upstash-Sync-Token": f"{next(self._sync):012d}"}
 
-    def _count(
-        self,
-        *,
-        requests: int = 0,
-        commands: int = 0,
-        bytes_received: int = 0,
-        bytes_sent: int = 0,
-    ) -> None:
+    def _count(self, more: Usage) -> None:
         with self._lock:
-            was = self._usage
-            self._usage = Usage(
-                was.requests + requests,
-                was.commands + commands,
-                was.bytes_received + bytes_received,
-                was.bytes_sent + bytes_sent,
-            )
+            self._usage = Usage(*map(sum, zip(self._usage, more)))
 
 
 def _encoded(

@@ -18,12 +18,13 @@ MAX_KEY_BYTES = 32 * 1024
 # MULTI and EXEC have /multi-exec; MONITOR and SUBSCRIBE are event streams.
 _NOT_OVER_REST = _names(
     """
-    BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN WAIT WAITAOF
-    MULTI EXEC DISCARD WATCH UNWATCH
+    WAIT WAITAOF MULTI EXEC DISCARD WATCH UNWATCH
     MONITOR SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE
     AUTH CLIENT HELLO QUIT RESET SELECT
     """
 )
+# BLPOP, BRPOP, BZMPOP and the like; no other command begins so.
+_BLOCKING = ("BL", "BR", "BZ")
 # What a hosted database keeps for its operator. A Redis server behind this endpoint should be as
 # safe from its users; some of these also never answer, or answer without being asked.
 _NOT_FOR_USERS = _names(
@@ -78,6 +79,7 @@ def why_refused(command: Command, *, read_only: bool) -> str | None:
     subcommand = command[1].decode("latin-1").upper() if len(command) > 1 else ""
     if (
         name in _NOT_OVER_REST
+        or name.startswith(_BLOCKING)
         or name in _NOT_FOR_USERS
         or subcommand not in _SUBCOMMANDS.get(name, {subcommand})
         or (name in ("XREAD", "XREADGROUP") and _blocks(command))
