@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -28,11 +29,13 @@ def test_every_request_waits() -> None:
 
 
 def test_close_does_not_wait_for_those_that_wait() -> None:
+    threads = set(threading.enumerate())
     with LocalEndpoint(latency=3600) as endpoint, connect(endpoint) as connection:
         connection.sendall(raw("POST", b'["PING"]', ""))
         endpoint.close()
         while connection.recv(65536):
             pass
+    assert set(threading.enumerate()) == threads
 
 
 def test_errors_are_a_share_of_the_requests_and_the_same_in_each_run() -> None:

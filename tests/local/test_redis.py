@@ -145,13 +145,8 @@ class TestFakeredis:
         assert _reply(error).text == text  # type: ignore[union-attr]
 
     def test_other_types_become_those_of_redis(self) -> None:
-        assert _reply([1.5, True, "ü", (b"a", None), 7]) == [
-            b"1.5",
-            1,
-            "ü".encode(),
-            [b"a", None],
-            7,
-        ]
+        replies = _reply([1.5, True, "ü", (b"a", None), 7])
+        assert repr(replies) == repr([b"1.5", 1, "ü".encode(), [b"a", None], 7])
 
     def test_a_fault_of_fakeredis_is_named_and_spoils_nothing_else(
         self, endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError, UnavailableError
 from .gaps import stand_in
-from .protocol import Command, Failure, Refusal, Reply, size
+from .protocol import Command, Failure, Refusal, Reply
 
 if TYPE_CHECKING:
     from redis import ConnectionPool
@@ -21,8 +21,6 @@ _ANSWER_SECONDS = 60.0
 _LISTEN_SECONDS = 0.1
 # A thread takes one for each request that it works on, and there is a thread for each client.
 _MAX_CONNECTIONS = 10_000
-# redis-py's parser keeps as much memory as its largest answer took, for each connection.
-_KEPT_BYTES = 1_000_000
 _CODE = re.compile("[A-Z]{3,} ")
 # redis-py takes these codes off the error's text (redis/_parsers/base.py, EXCEPTION_CLASSES).
 _CODES = {
@@ -141,8 +139,6 @@ class Backend:
                 commands = [[b"MULTI"], *commands, [b"EXEC"]]
             connection.send_packed_command(connection.pack_commands(commands))
             replies = [_read(connection) for _ in commands]
-            if size(replies) > _KEPT_BYTES:
-                connection.disconnect()
         if atomic:
             executed = replies[-1]
             if not isinstance(executed, list):
