@@ -54,6 +54,10 @@ class OrderNotSerializableError(DataError):
     """Raised for an order that JSON cannot hold. The text names the path to the culprit."""
 
 
+class NotRecordedError(UpstashError):
+    """Raised in tests, in place of a request that no recording answers or that none covers."""
+
+
 class OrderUnreadableError(UpstashError, ValueError):
     """Raised for stored text that is not an order in JSON."""
 

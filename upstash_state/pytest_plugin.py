@@ -9,7 +9,6 @@ the first recorded test.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from .errors import NotRecordedError
 from .settings import is_loopback
 from .transport import Answer, Send, Wire, intercepting
 
@@ -113,8 +113,7 @@ class Guard:
             text = f"refused outside of a recorded test: {self._cause()}, or let it through with "
             text += f"--upstash-allow={host if is_loopback(host) else '*'}"
             self._config.stash[_notes][text] = None
-            # As a refusal, since those are not retried, and do not open the circuit.
-            return Answer(400, {}, json.dumps({"error": text}).encode())
+            raise NotRecordedError(text)
 
         return attempt
 

@@ -21,6 +21,7 @@ from .errors import (
     DataError,
     EndpointTimeoutError,
     KeyTooLargeError,
+    NotRecordedError,
     RecordTooLargeError,
     RequestTooLargeError,
     UnavailableError,
@@ -36,7 +37,10 @@ from .worker import Worker
 log = getLogger("upstash_state")
 
 # What would fail again, so that keeping it helps nobody.
-NOT_OWED = (DataError, KeyTooLargeError, RecordTooLargeError, RequestTooLargeError)
+NOT_OWED = (
+    *(DataError, NotRecordedError),
+    *(KeyTooLargeError, RecordTooLargeError, RequestTooLargeError),
+)
 # Seconds before what is owed is tried again that was refused, or could not be sent between calls
 # that worked.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0

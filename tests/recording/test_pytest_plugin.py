@@ -8,16 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import upstash_state.recording  # noqa: F401
-
-# All that runs inside these tests import: pytester forgets what was first imported in one, and two
-# copies of a module do not go together.
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording.file import dump, load
 
+from .plugin import LOCALLY, outcomes
+
 pytest_plugins = ["pytester"]
 
-LOCALLY = ("--upstash-record=all", "--upstash-local")
 
 SAVE = """
     import pytest
@@ -35,10 +32,6 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"{name}_URL", raising=False)
         monkeypatch.delenv(f"{name}_TOKEN", raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
-def outcomes(result: pytest.RunResult) -> dict[str, int]:
-    return {what: count for what, count in result.parseoutcomes().items() if what != "warnings"}
 
 
 def recorded_commands(path: Path) -> list[str]:

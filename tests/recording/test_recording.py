@@ -24,11 +24,11 @@ from upstash_state import (
     CircuitOpenError,
     EndpointTimeoutError,
     QuotaExceededError,
-    ResponseError,
     UnavailableError,
     UpstashRedis,
     get_redis_client,
     redis_delete_order,
+    redis_flush,
     redis_get_all_orders,
     redis_get_order,
     redis_save_order,
@@ -36,6 +36,7 @@ from upstash_state import (
 )
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording import (
+    NotRecordedError,
     Recording,
     RecordingError,
     RecordingMismatchError,
@@ -360,7 +361,7 @@ class TestReplaying:
         file(path)
 
         def use(replayed: Recording) -> None:
-            with pytest.raises(ResponseError, match="nothing recorded answers POST / GET k"):
+            with pytest.raises(NotRecordedError, match="nothing recorded answers POST / GET k"):
                 UpstashRedis.from_env().get("k")
 
         assert "No GET to / is recorded" in failure(path, use)
@@ -371,7 +372,7 @@ class TestReplaying:
         def use(replayed: Recording) -> None:
             client = UpstashRedis.from_env()
             assert [client.get("k"), client.get("k")] == ["1", "2"]
-            with pytest.raises(ResponseError):
+            with pytest.raises(NotRecordedError):
                 client.get("k")
 
         complaint = failure(path, use)
@@ -589,6 +590,26 @@ class TestMatching:
         assert replay.answer(single("DEL", "order:11112222")) is None
         assert replay.answer(single("DEL", "order:0f0f0f0f")) is not None
 
+    @pytest.mark.parametrize(
+        ("option", "recorded", "sent", "answered"),
+        [
+            ("PXAT", "1764037527123", "1999999999999", True),
+            ("PXAT", "1764037527123", "soon", False),
+            ("EX", "604800", "604801", False),
+            ("EX", "604800", "604800", True),
+            # What is sent late expires when it would have expired if sent in time.
+            ("PX", "604799919", "604799999", True),
+            ("PX", "604799919", "604690000", True),
+            ("PX", "604799919", "504799919", False),
+            ("PX", "604799919", "1e9", False),
+        ],
+    )
+    def test_moments_and_the_rest_of_an_expiry_differ_in_every_run(
+        self, option: str, recorded: str, sent: str, answered: bool
+    ) -> None:
+        replay = Replay([said("SET", "k", "v", option, recorded)], Varying())
+        assert (replay.answer(single("SET", "k", "v", option, sent)) is not None) is answered
+
     def test_exact_matches_go_first(self) -> None:
         replay = Replay(
             [said("GET", "order:1", result="a"), said("GET", "order:2", result="b")],
@@ -724,6 +745,46 @@ class TestFaults:
             assert client.get("k") == "OK"
         assert "not asked again for 5 s" in caplog.text
         assert "works again" in caplog.text
+
+    def test_what_is_owed_is_sent_as_in_life(
+        self, path: Path, endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, no_waiting: None
+    ) -> None:
+        credentials(monkeypatch, endpoint.url, endpoint.token)
+        for mode in ("all", "none"):
+            with recording(path, mode=mode) as begun:  # type: ignore[arg-type]
+                begun.fail_next(4, "outage")
+                assert redis_save_order("1", {"n": 1}) is False
+                assert redis_get_order("other") is None
+                assert redis_get_order("1") == {"n": 1}
+        sets = [
+            command
+            for exchange in load(path.read_text())
+            for command in exchange.request.commands
+            if command[0] == "SET"
+        ]
+        assert [command[1] for command in sets] == ["order:1"]
+
+    def test_what_nothing_recorded_answers_is_not_owed(self, path: Path) -> None:
+        file(path, said("GET", "order:1", result=None))
+
+        def use(replayed: Recording) -> None:
+            assert redis_save_order("2", {}) is False
+            assert redis_get_order("1") is None
+
+        complaint = failure(path, use)
+        assert "SET order:2" in complaint
+        assert "PTTL" not in complaint
+
+    def test_what_is_owed_at_the_end_is_forgotten(
+        self, path: Path, endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        credentials(monkeypatch, endpoint.url, endpoint.token)
+        with recording(path, mode="all") as made:
+            made.fail_next(4, "outage")
+            assert redis_save_order("1", {"n": 1}) is False
+        assert redis_flush() is True
+        assert redis_get_order("1") is None
+        assert load(path.read_text()) == []
 
     def test_a_recording_leaves_the_clients_own_circuit_alone(
         self, path: Path, endpoint: LocalEndpoint

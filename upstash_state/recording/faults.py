@@ -35,9 +35,5 @@ def simulated(fault: Fault) -> Answer:
     if fault == "slow":
         # Not transient, since the attempt has used up the whole time budget.
         raise EndpointTimeoutError("no answer of the endpoint within the time budget: simulated")
-    return refusal(*_REFUSED[fault])
-
-
-def refusal(status: int, text: str) -> Answer:
-    """An answer `{"error": …}`."""
+    status, text = _REFUSED[fault]
     return Answer(status, {}, encode({"error": text}))

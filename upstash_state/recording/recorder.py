@@ -12,13 +12,13 @@ from pathlib import Path
 from threading import Lock, current_thread, enumerate
 from typing import Literal, get_args
 
-from ..errors import SettingsError, UnavailableError
+from ..errors import NotRecordedError, SettingsError, UnavailableError
 from ..process import reset_client
 from ..settings import URL_AND_TOKEN, Settings
 from ..transport import COMMAND, Answer, Send, Wire, intercepting
 from .exchange import Exchange, RecordingError, Request
 from .explain import Advice, explain_unmatched, explain_unused, foreseen, what_varies
-from .faults import Fault, checked, refusal, simulated
+from .faults import Fault, checked, simulated
 from .match import Replay, Varying
 from .storage import read, secrets_in, secrets_of, write
 
@@ -218,8 +218,7 @@ class Recording:
         self._unmatched[asked] += 1
         if current_thread() in self._threads_before:
             self._strangers[f"  {current_thread().name}"] = None
-        # As a refusal, since those are not retried.
-        return refusal(400, f"ERR nothing recorded answers {asked}")
+        raise NotRecordedError(f"nothing recorded answers {asked}")
 
     def _load(self) -> list[Exchange]:
         problem = "does not exist. To record it"
