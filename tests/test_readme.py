@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
 from pathlib import Path
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.support.cli import environment
 from tests.support.paths import README, ROOT
 from tests.support.readme import Reader, blocks
+from upstash_state import deserialize_order, serialize_order
 from upstash_state.local import LocalEndpoint
 
 READMES = [
@@ -52,3 +58,25 @@ def test_each_readme_can_be_reached_from_the_first() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) < 250
+
+
+ROW = re.compile(r"^\| `(.*?)` \| (?:`(.*?)`|refused) \| (?:`(.*?)`|equal.*?)? ?\|$", re.M)
+TYPES = (date, datetime, timezone, Decimal, Enum, IntEnum, UUID, ZoneInfo)
+
+
+def test_the_table_of_what_is_stored() -> None:
+    section = README.read_text(encoding="utf-8").split("\n## What is stored\n")[1].split("\n## ")[0]
+    rows = ROW.findall(section)
+    assert len(rows) == section.count("\n| ") - 2
+    names = {known.__name__: known for known in TYPES}
+    for expression, stored, different in rows:
+        value = eval(expression, names)
+        if not stored:
+            with pytest.raises(TypeError):
+                serialize_order({"value": value})
+            continue
+        text = serialize_order({"value": value})
+        back = deserialize_order(text)["value"]
+        expected = eval(different, names) if different else value
+        assert text == f'{{"value": {stored}}}'
+        assert (back, type(back)) == (expected, type(expected)), expression

@@ -1,4 +1,4 @@
-"""What a cold start costs. How long it takes is measured by `python -m tests.benchmarks.cold_start`."""
+"""What a cold start costs. How long it takes: `python -m tests.benchmarks.cold_start`."""
 
 from __future__ import annotations
 
