@@ -119,7 +119,7 @@ def what_varies(unmatched: Iterable[Request], replay: Replay) -> Varying | None:
                 varying = varying.and_also(*_declaration(varying, first, second))
                 if not varying.allows(command, first, second):
                     return None
-    return varying if varying != replay.varying else None
+    return varying if str(varying) != str(replay.varying) else None
 
 
 def _declaration(varying: Varying, recorded: str, sent: str) -> tuple[list[str], list[str]]:
@@ -163,4 +163,4 @@ def foreseen(requests: Iterable[Request], varying: Varying, now: float) -> Varyi
         other = _MADE_ANEW.sub(next_time, arg)
         if not varying.allows("", arg, other):
             found = found.and_also(*_declaration(varying, arg, other))
-    return found if found != varying else None
+    return found if str(found) != str(varying) else None
