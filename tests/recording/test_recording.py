@@ -847,6 +847,18 @@ class TestOtherMocks:
             *("SET", "order:1", '{"total": 1}', "EX", "604800")
         ]
 
+    @responses.activate
+    def test_responses_own_explanation_reaches_the_log(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        credentials(monkeypatch, f"https://{HOST}", SECRET)
+        monkeypatch.setattr("upstash_state.transport.policy.RETRIES", 0)
+        responses.get(f"https://{HOST}/other", json={})
+        assert redis_get_order("1") is None
+        assert "the call doesn't match any registered mock" in caplog.text
+        assert f"GET https://{HOST}/other" in caplog.text
+        assert SECRET not in caplog.text
+
     @pytest.mark.parametrize("outer", [True, False])
     def test_other_services_are_mocked_in_the_same_test(self, path: Path, outer: bool) -> None:
         file(path, said("SET", "order:1", '{"paid": true}', "EX", "604800"))
