@@ -9,7 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from . import commands
 from .commands import Argument, Command
 from .pipeline import Pipeline
-from .settings import Settings, check_token, check_url
+from .settings import Secret, Settings, check_token, check_url
 from .transport import Success, Transport
 
 P = ParamSpec("P")
@@ -51,7 +51,8 @@ class UpstashRedis:
         self, url: str, token: str, *, timeout: float = 5.0, allow_http: bool = False
     ) -> None:
         # First, so that no traceback with local variables shows it.
-        token = secret = check_token(token)
+        token = Secret(token) if isinstance(token, str) else token
+        secret = check_token(token)
         #: Where the endpoint is.
         self.url = check_url(url, allow_http=allow_http)
         #: Seconds that one request may take in all.

@@ -84,7 +84,6 @@ ROWS = [
     Row("requests_patched", "newest", ("requests",)),
     Row("requests_patched", "older", ("requests", "urllib3")),
     Row("mocket_sees", "newest", ("mocket",)),
-    Row("httpretty_sees", "older", ("httpretty", "urllib3")),
     Row("vcr_before", "newest", ("vcrpy",)),
     Row("vcr_before", "older", ("vcrpy", "urllib3")),
     Row("vcr_inside", "newest", ("vcrpy",)),
@@ -101,6 +100,9 @@ ROWS = [
     Row("time_machine_travels", "newest", ("time-machine",)),
     Row("typing_pydantic", "newest", ("pydantic",)),
     Row("token_in_frames", "newest", ("rich",)),
+    Row("logging_handler_saves", None, ("logging",)),
+    Row("signal_handler_saves", None, ("signal",)),
+    Row("exceptions_travel", None, ("multiprocessing", "concurrent.futures")),
 ]
 
 HEAD = ["| works with | version | what was tried |", "| --- | --- | --- |"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from json import JSONEncoder
@@ -187,6 +188,7 @@ class Transport:
         self, deadline: float, path: str, body: bytes, expected: int | None, repeatable: bool
     ) -> Any:
         if self._wire is None:
+            _assert_sockets_work()
             from .wire import Wire
 
             # Without a lock, which a handler that calls in again would wait for. Of two that are
@@ -219,6 +221,19 @@ class Transport:
 
             self._jitter = uniform
         return self._jitter(0, min(FIRST_PAUSE * 2**retries, LONGEST_PAUSE))
+
+
+def _assert_sockets_work() -> None:
+    # Imported while sockets are replaced by what forbids them (pytest-socket), TLS would inherit
+    # that for good.
+    if "ssl" not in sys.modules:
+        import socket
+
+        try:
+            socket.socket().close()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            raise errors.UnavailableError(text, may_have_executed=False) from error
 
 
 def _log_closed(seconds: float) -> None:

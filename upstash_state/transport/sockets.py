@@ -185,14 +185,16 @@ class Limited:
             self._sock.close()
 
     def _send(self, attempt: Attempt) -> None:
-        data = memoryview(b"".join(self._unsent))
+        data: Any = b"".join(self._unsent)
         self._unsent = []
         attempt.may_have_executed = True
         # pyOpenSSL's, as urllib3 wraps it, has no `send`.
         send = getattr(self._sock, "send", None)
         while data:
             self._sock.settimeout(attempt.time_left())
-            data = data[send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE :]
+            count = send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE
+            # Not before, since mocket decodes what it is given.
+            data = memoryview(data)[count:]
         self._sent_at = now = time.monotonic()
         half = (attempt.deadline - now) / 2
         idle = attempt.kept and time.time() - self.last_used >= SUSPECT_AFTER

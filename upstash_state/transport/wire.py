@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import os
 import queue
+import select
+import socket
+import ssl
 import time
 import weakref
 from http.cookiejar import DefaultCookiePolicy
@@ -20,9 +23,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
+from urllib3.connectionpool import HTTPSConnectionPool
 
 from ..errors import AnswerError, AnswerTooLargeError, UnavailableError, UpstashError
 from ..settings import Secret, is_loopback
@@ -43,6 +48,9 @@ LONGEST_SYNC_TOKEN = 1000
 IDLE_LIMIT = 50.0
 # Connections kept for threads that call at the same time; more are opened when needed.
 KEPT = 32
+# Whether urllib3 is urllib3-future, which niquests brings. Its reads cannot be bounded, so an
+# attempt is made in a thread that the call stops waiting for.
+FUTURE = hasattr(urllib3, "AsyncHTTPConnectionPool")
 # How much of the time that is left one step of connecting may take (an address of several, TLS), so
 # that an address that swallows everything leaves time for the next.
 STEP = 2 / 3
@@ -71,12 +79,6 @@ class Wire:
         # Plain http to loopback through a proxy would send the token over the network.
         loopback = is_loopback(urlsplit(url).hostname or "")
         self._proxies: dict[str, str] | None = {} if loopback else None
-        self._session = session = requests.Session()
-        session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # The token goes to no other address. Nor is the answer of a redirect read to its end.
-        session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
-        session.mount(f"{urlsplit(url).scheme}://", _Adapter())
         self._request = requests.Request("POST", url).prepare()
         self._request.headers = _Headers(
             {
@@ -86,6 +88,16 @@ class Wire:
                 "User-Agent": "upstash-state",
             }
         )
+        self._open()
+
+    def _open(self) -> None:
+        self._kind_of_socket = socket.socket
+        self._session = session = requests.Session()
+        session.trust_env = False
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # The token goes to no other address. Nor is the answer of a redirect read to its end.
+        session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
+        session.mount(f"{urlsplit(self.url).scheme}://", _Adapter())
 
     def __repr__(self) -> str:
         return f"Wire({self.url!r})"
@@ -101,6 +113,9 @@ class Wire:
             repeatable: Whether the request may be sent again when it may have been executed.
         """
         fresh_only = False
+        if self._kind_of_socket is not socket.socket:
+            # gevent, eventlet or a mock has put another in its place since, or taken it away.
+            self._open()
 
         def send(path: str, body: bytes, deadline: float) -> Answer:
             nonlocal fresh_only
@@ -130,18 +145,22 @@ class Wire:
                 request.prepare_body(body, None)
                 if self._sync_token:
                     request.headers["Upstash-Sync-Token"] = self._sync_token
-                # With stream, requests leaves the reading, and so its bound, to us.
-                with self._session.send(
-                    request,
-                    stream=True,
-                    timeout=attempt.time_left(),
-                    proxies=self._proxies,
-                    # The two variables that requests reads, in its order.
-                    verify=os.environ.get("REQUESTS_CA_BUNDLE")
-                    or os.environ.get("CURL_CA_BUNDLE")
-                    or True,
-                ) as response:
-                    data = _read(response, attempt)
+
+                def exchange() -> tuple[requests.Response, bytes]:
+                    # With stream, requests leaves the reading, and so its bound, to us.
+                    with self._session.send(
+                        request,
+                        stream=True,
+                        timeout=attempt.time_left(),
+                        proxies=self._proxies,
+                        # The two variables that requests reads, in its order.
+                        verify=os.environ.get("REQUESTS_CA_BUNDLE")
+                        or os.environ.get("CURL_CA_BUNDLE")
+                        or True,
+                    ) as response:
+                        return response, _read(response, attempt)
+
+                response, data = in_time(attempt.deadline, exchange) if FUTURE else exchange()
         except BaseException as error:
             # Frames of requests, urllib3 and http.client hold the token.
             forget_locals(error)
@@ -165,6 +184,9 @@ def _read(response: requests.Response, attempt: Attempt) -> bytes:
         # An interim answer: the real one follows, and must not be taken for the answer to the next
         # request. A connection is not kept when its answer was not read to the end.
         return b""
+    if response.raw is None:
+        # Made by hand, by what stands in the place of `Session.send`.
+        return response.content
     headers = response.headers
     length = headers.get("Content-Length", "")
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
@@ -211,8 +233,9 @@ class _Adapter(HTTPAdapter):
         pool: Any = self._pool
         if pool is None:
             pool = super().get_connection_with_tls_context(*args, **kwargs)
-            pool.pool = _Kept()
-            pool.ConnectionCls = _Connections(type(pool))
+            if not FUTURE:
+                pool.pool = _Kept(type(pool))
+                pool.ConnectionCls = _Connections(type(pool))
             self._pool = pool
         return pool
 
@@ -231,28 +254,47 @@ class _Connections:
         return isinstance(connection, self._pool.ConnectionCls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        connection = self._pool.ConnectionCls(*args, **kwargs)
+        green = ssl.SSLContext.__module__.startswith(("gevent.", "eventlet."))
+        if green and issubclass(self._pool, HTTPSConnectionPool):
+            # urllib3 goes on with the class that there was when it was imported.
+            kwargs["ssl_context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        connection = _limited(self._pool.ConnectionCls)(*args, **kwargs)
         # http.client's own debugging prints headers, and with them the token.
         connection.set_debuglevel(0)
-        inner = connection.connect
+        return connection
 
-        def connect() -> None:
+
+def _limited(kind: Any) -> Any:
+    """A connection class whose connections keep to the attempt's deadline."""
+
+    class Connection(kind):  # type: ignore[misc]
+        made_as = kind
+
+        def connect(self) -> None:
             attempt = current_attempt.get()
             if attempt is None:
                 raise OSError("used outside of an attempt")
             attempt.kept = attempt.may_have_executed = False
 
             def work() -> None:
-                connection.timeout = attempt.time_left() * STEP
-                inner()
+                self.timeout = attempt.time_left() * STEP
+                super(Connection, self).connect()
                 if attempt.deadline <= time.monotonic():
-                    connection.close()
+                    self.close()
 
             in_time(attempt.deadline, work)
-            connection.sock = Limited(connection.sock)
+            # vcrpy, when it replays, has none.
+            if self.sock is not None:
+                self.sock: Any = Limited(self.sock)
 
-        connection.connect = connect
-        return connection
+        @property
+        def is_connected(self) -> bool:
+            if hasattr(select, "poll"):
+                return bool(super().is_connected)
+            # eventlet took it away, but urllib3 goes on with what it found at its first call.
+            return self.sock is not None and not select.select([self.sock], [], [], 0)[0]
+
+    return Connection
 
 
 class _Kept:
@@ -262,7 +304,8 @@ class _Kept:
     out only what another request may be sent on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
         # Appending to and removing from a list are atomic, so it needs no lock.
         self._stack: list[Any] = []
         weakref.finalize(self, _close, self._stack)
@@ -279,6 +322,8 @@ class _Kept:
             sock = connection.sock
             # Negative when the clock was set back: nothing is known of how long it was idle.
             fresh = 0 <= time.time() - sock.last_used < IDLE_LIMIT and not attempt.fresh_only
+            # vcrpy and others replace the class for a while.
+            fresh = fresh and connection.made_as is self._pool.ConnectionCls
             # A second answer that came with the last would be taken for the next one's.
             if fresh and sock.clean and not getattr(sock, "pending", int)():
                 attempt.kept, attempt.may_have_executed = True, False
@@ -294,6 +339,9 @@ class _Kept:
 
     def empty(self) -> bool:
         return not self._stack
+
+    def qsize(self) -> int:
+        return len(self._stack)
 
 
 def _close(stack: list[Any]) -> None:
