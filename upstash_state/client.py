@@ -115,6 +115,7 @@ class UpstashRedis:
     execute_command = _sent(commands.execute_command)
     ping = _sent(commands.ping)
     set = _sent(commands.set)
+    msetex = _sent(commands.msetex)
     get = _sent(commands.get)
     mget = _sent(commands.mget)
     delete = _sent(commands.delete)

@@ -85,6 +85,7 @@ class Pipeline:
     execute_command = _added(commands.execute_command)
     ping = _added(commands.ping)
     set = _added(commands.set)
+    msetex = _added(commands.msetex)
     get = _added(commands.get)
     mget = _added(commands.mget)
     delete = _added(commands.delete)

@@ -127,6 +127,8 @@ class Saver:
         self._worker = Worker(self._work, background) if background else None
         self._sets = Requests(MOST_COMMANDS, self._size)
         self._looks = Requests[Flight](MOST_COMMANDS // 2)
+        # Whether the endpoint takes several texts in one command, None until that was tried.
+        self._together: bool | None = None
 
     @property
     def book(self) -> Book:
@@ -338,15 +340,11 @@ class Saver:
         with book.lock:
             # What has been given a newer text meanwhile is not sent.
             current = [flight for flight in flights if book.ledger.renew(flight, self._lease)]
-        results: list[Any] = []
         with late_attempts() as late:
             if current and alone:
-                results = [self._command(self._client, current[0])]
-            elif current:
-                pipeline = self._client.pipeline(transaction=False)
-                for flight in current:
-                    self._command(pipeline, flight)
-                results = pipeline.execute(raise_on_error=False)
+                results = [self._command(self._client, current)]
+            else:
+                results = self._results(current)
         errors: dict[Flight, UpstashError] = {}
         with book.lock:
             for flight, result in zip(current, results):
@@ -359,17 +357,59 @@ class Saver:
         self._notify()
         return [errors.get(flight) for flight in flights]
 
-    def _command(self, target: UpstashRedis | Pipeline, flight: Flight) -> Any:
+    def _results(self, flights: list[Flight]) -> list[Any]:
+        """Send texts in one request, in as few commands as can be, since each is billed."""
+        groups = self._groups(flights)
+        grouped = len(groups) < len(flights)
+        results: dict[Flight, Any] = {}
+        try:
+            results = self._execute(groups)
+            failed = any(isinstance(result, UpstashError) for result in results.values())
+        except UnavailableError as error:
+            # Some servers answer a command that they do not know with a 500.
+            if not grouped or self._together or error.reason not in ("status", "answer"):
+                raise
+            failed = True
+        if not grouped:
+            return [results[flight] for flight in flights]
+        if not failed:
+            self._together = True
+        else:
+            # The server has no MSETEX, or one order is to blame for all.
+            results = self._execute([[flight] for flight in flights])
+            self._together = any(isinstance(result, UpstashError) for result in results.values())
+        return [results[flight] for flight in flights]
+
+    def _groups(self, flights: list[Flight]) -> list[list[Flight]]:
+        """Which texts one command can send: all deletes, and all saves with the same expiry."""
+        groups: dict[object, list[Flight]] = {}
+        for flight in flights:
+            delete = flight.text is None
+            alone = self._together is False or (flight.look and not delete)
+            groups.setdefault(flight if alone else delete, []).append(flight)
+        return list(groups.values())
+
+    def _execute(self, groups: list[list[Flight]]) -> dict[Flight, Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for group in groups:
+            self._command(pipeline, group)
+        results = pipeline.execute(raise_on_error=False)
+        return {flight: result for group, result in zip(groups, results) for flight in group}
+
+    def _command(self, target: UpstashRedis | Pipeline, group: list[Flight]) -> Any:
         # Expiry and value in one command, so that no order is ever without an expiry (Redis's
         # documentation of SET). Sent twice, it leaves the same.
-        key, text = flight.entry.key, flight.text
-        if text is None:
-            return target.delete(key)
-        if not flight.look:
+        texts = {flight.entry.key: flight.text for flight in group if flight.text is not None}
+        if not texts:
+            return target.delete(*(flight.entry.key for flight in group))
+        if len(texts) > 1:
+            return target.msetex(texts, ex=self._ttl)
+        ((key, text),) = texts.items()
+        if not group[0].look:
             return target.set(key, text, ex=self._ttl)
         # What is sent late expires as if it had been sent in time: by the expiry, other processes
         # tell what is newer.
-        lives = flight.entry.expires_at - self._clock()
+        lives = group[0].entry.expires_at - self._clock()
         return target.set(key, text, px=max(1, ceil(lives * 1000)))
 
     def _failed(self, flight: Flight, error: UpstashError, *, late: bool) -> None:

@@ -39,7 +39,7 @@ def stand_in(command: Command) -> tuple[Command, Callable[[Reply], Reply]]:
 
 
 def _info(keys: Reply) -> Reply:
-    lines = ["# Server", "redis_version:7.0.0", "redis_mode:standalone", "# Keyspace"]
+    lines = ["# Server", "redis_version:8.4.0", "redis_mode:standalone", "# Keyspace"]
     return "".join(f"{line}\r\n" for line in (*lines, f"db0:keys={keys!r}")).encode()
 
 

@@ -69,7 +69,7 @@ class Backend:
         if redis_url is None:
             # RESP2, because that is what the REST API's answers are made of.
             client = fakeredis.FakeRedis(
-                server=fakeredis.FakeServer(version=(7,)),
+                server=fakeredis.FakeServer(version=(8, 4)),
                 protocol=2,
                 max_connections=_MAX_CONNECTIONS,
             )

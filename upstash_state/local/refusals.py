@@ -119,4 +119,10 @@ def _keys(name: str, command: Command) -> Command:
         return command[1:]
     if name in ("MSET", "MSETNX"):
         return command[1::2]
+    if name == "MSETEX":
+        return command[2 : 2 + 2 * _whole(command[1:2]) : 2]
     return [] if name in _FIRST_IS_NO_KEY else command[1:2]
+
+
+def _whole(argument: Command) -> int:
+    return int(argument[0]) if argument and argument[0].isdigit() else 0
