@@ -87,6 +87,13 @@ def sent(endpoint: Any, number: int = -1) -> Any:
             "OK",
             True,
         ),
+        (
+            lambda r: r.msetex({"a": 1, "b": "v"}, ex=timedelta(minutes=1)),
+            ["MSETEX", "2", "a", "1", "b", "v", "EX", "60"],
+            1,
+            True,
+        ),
+        (lambda r: r.msetex({"a": "v"}), ["MSETEX", "1", "a", "v"], 1, True),
         (lambda r: r.get("k"), ["GET", "k"], "v", "v"),
         (lambda r: r.get("k"), ["GET", "k"], None, None),
         (lambda r: r.mget("a", "b"), ["MGET", "a", "b"], ["v", None], ["v", None]),
@@ -321,11 +328,13 @@ def test_an_empty_pipeline_sends_nothing(endpoint: Any, redis: UpstashRedis) -> 
 
 def test_every_command_can_be_put_into_a_pipeline(endpoint: Any, redis: UpstashRedis) -> None:
     pipeline = redis.pipeline(transaction=False)
-    pipeline.ping().set("k", "v").get("k").mget("k", "l").delete("k").exists("k").expire("k", 1)
+    pipeline.ping().set("k", "v").msetex({"k": 1}).get("k").mget("k", "l").delete("k").exists(
+        "k"
+    ).expire("k", 1)
     pipeline.ttl("k").pttl("k").keys().scan().dbsize().execute_command("INCR", "n")
-    answers = ["PONG", "OK", "v", ["v", None], 1, 0, 1, 60, -1, ["k"], ["0", ["k"]], 1, 2]
+    answers = ["PONG", "OK", 1, "v", ["v", None], 1, 0, 1, 60, -1, ["k"], ["0", ["k"]], 1, 2]
     endpoint.post(URL + "/pipeline", json=[{"result": answer} for answer in answers])
-    results = [True, True, "v", ["v", None], 1, 0, True, 60, -1, ["k"], (0, ["k"]), 1, 2]
+    results = [True, True, True, "v", ["v", None], 1, 0, True, 60, -1, ["k"], (0, ["k"]), 1, 2]
     assert pipeline.execute() == results
 
 

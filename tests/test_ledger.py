@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.support.memory import Clock, MemoryEndpoint
+from tests.support.memory import Clock, MemoryEndpoint, written
 from upstash_state import OrderStore, UpstashError, UpstashRedis, reset_client
 from upstash_state.transport import intercepting
 
@@ -74,9 +74,10 @@ class Backup(RuleBasedStateMachine):
 
     def _arrive(self) -> None:
         for command in self.redis.late[0][1]:
-            order_id = command[1].removeprefix("order:")
-            if command[0] in ("SET", "DEL") and not self.newest[order_id][1]:
-                self.overrun.add(order_id)
+            for key in written(command):
+                order_id = key.removeprefix("order:")
+                if not self.newest[order_id][1]:
+                    self.overrun.add(order_id)
         self.redis.arrive()
 
     @rule(order_id=IDS, number=NUMBERS, fate=FATES)

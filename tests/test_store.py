@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -85,9 +86,62 @@ def test_an_id_is_text_or_an_int(store: OrderStore, order_id: Any) -> None:
 def test_many_orders_are_saved_in_one_request(store: OrderStore, endpoint: LocalEndpoint) -> None:
     orders = {str(number): {"number": number} for number in range(500)}
     assert sorted(store.save_many(orders)) == sorted(orders)
-    assert (endpoint.usage().requests, commands(endpoint)) == (1, 500)
+    assert (endpoint.usage().requests, commands(endpoint)) == (1, 1)
     assert store.get_all() == orders
     assert store.client.ttl("order:7") > 604_000
+
+
+def test_an_endpoint_that_does_not_know_the_one_command_gets_one_each() -> None:
+    store = OrderStore(UpstashRedis(URL, "token"))
+    refused = {"error": "ERR unknown command 'MSETEX', with args beginning with: '2'"}
+    with responses.RequestsMock() as mock:
+        mock.post(URL + "/pipeline", json=[refused])
+        mock.post(URL + "/pipeline", json=[{"result": "OK"}] * 2)
+        for _ in range(2):
+            assert store.save_many({"a": {}, "b": {}}) == ["a", "b"]
+        sent = [json.loads(call.request.body) for call in mock.calls]
+    ones = [["SET", key, "{}", "EX", "604800"] for key in ("order:a", "order:b")]
+    together = ["MSETEX", "2", "order:a", "{}", "order:b", "{}", "EX", "604800"]
+    assert sent == [[together], ones, ones]
+
+
+def test_an_endpoint_may_fail_at_a_command_that_it_does_not_know() -> None:
+    store = OrderStore(UpstashRedis(URL, "token"))
+
+    def answer(request: Any) -> tuple[int, dict[str, str], str]:
+        commands = json.loads(request.body)
+        if commands[0][0] == "MSETEX":
+            return 500, {}, '{"error": "Internal Server Error"}'
+        return 200, {}, json.dumps([{"result": "OK"}] * len(commands))
+
+    with responses.RequestsMock() as mock:
+        mock.add_callback(responses.POST, URL + "/pipeline", answer)
+        assert store.save_many({"a": {}, "b": {}}) == ["a", "b"]
+        asked = len(mock.calls)
+        assert store.save_many({"a": {}, "b": {}}) == ["a", "b"]
+        assert len(mock.calls) == asked + 1
+
+
+def test_one_order_to_blame_does_not_make_the_others_dear(
+    store: OrderStore, endpoint: LocalEndpoint
+) -> None:
+    long = "x" * 40_000
+    with pytest.raises(SaveManyError) as caught:
+        store.save_many({"a": {}, long: {}, "b": {}})
+    assert caught.value.saved == ["a", "b"]
+    before = commands(endpoint)
+    store.save_many({str(number): {} for number in range(50)})
+    assert commands(endpoint) - before == 1
+
+
+def test_deletes_are_one_command(store: OrderStore, endpoint: LocalEndpoint) -> None:
+    old = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    store.save_many({"new": {}, **{str(number): {"created_at": old} for number in range(50)}})
+    before = endpoint.usage()
+    assert len(store.delete_older_than(datetime(2021, 1, 1, tzinfo=timezone.utc))) == 50
+    after = endpoint.usage()
+    assert (after.requests - before.requests, after.commands - before.commands) == (3, 3)
+    assert store.get_all() == {"new": {}}
 
 
 def test_requests_stay_below_the_size_limit(endpoint: LocalEndpoint) -> None:

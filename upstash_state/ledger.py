@@ -95,11 +95,6 @@ class Ledger:
         age = self._clock() - since
         return digest is not None and 0 <= age < min(seconds, ttl / 2) and digest == digest_of(text)
 
-    def restored(self, key: str, text: str, expires_at: float, ttl: float) -> None:
-        """A restore found a text with this expiry: it need not be sent again for as long."""
-        if key not in self._entries:
-            self._remember(key, digest_of(text), expires_at - ttl, ttl)
-
     def found(self, key: str, text: str | None) -> None:
         """A read found this under a key: anything else is not held any more."""
         if key in self._held and self._held[key][0] != digest_of(text):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from .bulk import TOO_LARGE, Requests
 from .client import UpstashRedis
@@ -17,14 +16,6 @@ PAGE = 1000
 MOST = 10 * PAGE
 
 
-class Stored(NamedTuple):
-    """A key, its value, and the seconds until it expires where they were asked for."""
-
-    key: str
-    text: str
-    expires_in: float | None = None
-
-
 class Walk:
     """One walk over the string values whose keys match a pattern.
 
@@ -32,7 +23,6 @@ class Walk:
         client: Where to read.
         pattern: A glob that the keys match.
         on_unreadable: Called with a key and the error, for a value that is too large to be read.
-        with_expiry: Whether to ask when the keys expire: one command a page, by a script.
     """
 
     def __init__(
@@ -40,16 +30,13 @@ class Walk:
         client: UpstashRedis,
         pattern: str,
         on_unreadable: Callable[[str, UpstashError], None],
-        *,
-        with_expiry: bool = False,
     ) -> None:
         self._client = client
         self._pattern = pattern
         self._on_unreadable = on_unreadable
-        self._with_expiry = with_expiry
         self._mgets = Requests[str](MOST, grows=False)
 
-    def pages(self) -> Iterator[list[Stored]]:
+    def pages(self) -> Iterator[list[tuple[str, str]]]:
         """Keys and values, a page at a time. Holds no more than one page; no key comes twice.
 
         Raises:
@@ -105,9 +92,9 @@ class Walk:
                 values[key] = value
         return [values.get(key) for key in keys]
 
-    def _present(self, keys: list[str], values: list[str | None]) -> list[Stored]:
+    def _present(self, keys: list[str], values: list[str | None]) -> list[tuple[str, str]]:
         # None: it expired under way, or is of another type.
-        stored = [Stored(key, value) for key, value in zip(keys, values) if value is not None]
+        stored = [(key, value) for key, value in zip(keys, values) if value is not None]
         if keys and not stored:
             self._check(keys[0])
         return stored

@@ -29,7 +29,6 @@ from .errors import (
 )
 from .ledger import LATE, Ledger
 from .pipeline import Pipeline
-from .restore import Stored
 from .serialization import shown_order_id
 from .transport import Success, deadline_within, late_attempts, time_budget
 from .worker import Worker
@@ -239,15 +238,6 @@ class Saver:
         """A walk that began then found just these keys."""
         with self.book.lock:
             self.book.ledger.counted(keys, began)
-
-    def restored(self, page: Iterable[Stored]) -> None:
-        """A restore found these, so they need not be sent again while they last."""
-        now = self._clock()
-        with self.book.lock:
-            for stored in page:
-                if stored.expires_in is not None:
-                    expires_at = now + stored.expires_in
-                    self.book.ledger.restored(stored.key, stored.text, expires_at, self._ttl)
 
     def _wake(self, worker: Worker) -> bool:
         try:

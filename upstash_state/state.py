@@ -114,7 +114,7 @@ def redis_get_order_count() -> int:
 
 
 def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
-    """Back many orders up in few requests, one command each.
+    """Back many orders up in few requests. A request is one command where the endpoint has MSETEX.
 
     Args:
         orders: The orders by id, such as the app's whole STATE. Other threads may go on changing

@@ -97,7 +97,6 @@ class OrderStore:
         self.prefix = prefix
         self.ttl = ttl
         self._clock = clock
-        self._skip = skip_unchanged
         self._restore_wait = restore_wait
         self._counted: tuple[float, int] | None = None
         self._saver = Saver(
@@ -232,13 +231,12 @@ class OrderStore:
         began = self._clock()
         keys: set[str] = set()
         try:
-            for page in self._walk(with_expiry=bool(self._skip)).pages():
+            for page in self._walk().pages():
                 if not keys:
                     for key in self._saver.catch_up():
                         owed.pop(key, None)
-                keys.update(stored.key for stored in page)
-                self._saver.restored(page)
-                yield from self._orders((s.key, s.text) for s in page if s.key not in owed)
+                keys.update(key for key, _ in page)
+                yield from self._orders(pair for pair in page if pair[0] not in owed)
         except UpstashError as error:
             self._saver.book.worked = None
             raise RestoreError(str(error)) from error
@@ -252,7 +250,7 @@ class OrderStore:
             UpstashError: Redis could not be asked, or refused.
         """
         for page in self._walk().pages():
-            yield [(self._order_id(stored.key), stored.text) for stored in page]
+            yield [(self._order_id(key), text) for key, text in page]
 
     def count(self) -> int:
         """How many orders Redis holds. Costs a command for each 10,000 keys of the database.
@@ -298,7 +296,10 @@ class OrderStore:
         )
 
     def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Save many orders in few requests, one command each. Each request has its time budget.
+        """Save many orders in few requests. Each request has its time budget.
+
+        All orders of a request are one command, which is billed as one (MSETEX); on an endpoint
+        that does not have it, each order is one.
 
         Args:
             orders: The orders by id. Other threads may go on changing it.
@@ -388,8 +389,8 @@ class OrderStore:
             else:
                 yield self._order_id(key), order
 
-    def _walk(self, *, with_expiry: bool = False) -> Walk:
-        return Walk(self.client, self._pattern(), self._log_unreadable, with_expiry=with_expiry)
+    def _walk(self) -> Walk:
+        return Walk(self.client, self._pattern(), self._log_unreadable)
 
     def _key(self, order_id: str | int) -> str:
         return self.prefix + order_id_text(order_id)

@@ -1,87 +1,220 @@
-"""A month's commands of an app that keeps a week's orders in memory, original against this.
+"""A month of an app, simulated: the commands that Upstash bills, counted where they leave.
 
-python -m tests.benchmarks.month
+    python -m tests.benchmarks.month
+
+The app saves all that it holds at each change of an order, as redis_state.py's users do, is
+restarted twice a day, and is asked for its health once a minute. The clock is passed in, and the
+endpoint is in memory, so that thirty days take some minutes.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
 
-#: Commands a month that cost nothing (upstash.com/docs/redis/overall/pricing).
+from tests.support.memory import Clock, MemoryEndpoint
+from upstash_state import OrderStore, UpstashRedis, reset_client
+from upstash_state.transport import intercepting
+
+#: Commands a month that cost nothing (upstash.com/docs/redis/overall/billing).
 FREE = 500_000
-#: Seconds of a day; also UPSTASH_STATE_SKIP_UNCHANGED in the example.
+GOAL = 12_000
+DAYS = 30
+#: Half of the expiry: the longest that UPSTASH_STATE_SKIP_UNCHANGED may be.
+SKIP = 302_400
+#: Up to which age, in seconds, the changed health check takes an answer from memory.
+MAX_AGE = 600
 DAY = 86_400
-#: Up to which age, in seconds, a health check in the example takes a count from memory.
-MAX_AGE = 300
+MINUTE = 60
+#: Seconds of the day at which the app is restarted.
+RESTARTS = (4 * 3600, 16 * 3600)
+#: Seconds of the day at which the first order comes, and for how long others do.
+OPENS, OPEN_FOR = 10 * 3600, 12 * 3600
 
 
 class App(NamedTuple):
-    """An app that backs all orders that it holds up whenever one of them changes.
+    """What happens to an app.
 
     Attributes:
         orders: New orders a day.
-        changes: Changes of each, all on its first day.
-        kept: Days that an order is held in memory.
-        checks: Health checks a day.
+        changes: Changes of each, five minutes apart.
+        kept: Days after which the app deletes an order, None for never.
+        days: How long it is watched.
     """
 
     orders: int = 15
     changes: int = 12
-    kept: int = 7
-    checks: int = 24 * 60
-
-    @property
-    def saves(self) -> int:
-        """How many times a day all orders are saved."""
-        return self.orders * self.changes
-
-    @property
-    def held(self) -> int:
-        """How many orders are in memory."""
-        return self.orders * self.kept
+    kept: int | None = None
+    days: int = DAYS
 
 
-class Commands(NamedTuple):
-    """Commands that are billed."""
+class Way(NamedTuple):
+    """How the app does its backup.
 
-    saving: int
-    checking: int
+    Attributes:
+        name: As it stands in the table.
+        skip: UPSTASH_STATE_SKIP_UNCHANGED.
+        background: Whether UPSTASH_STATE_BACKGROUND is set.
+        at_once: Whether the app calls `redis_save_orders`, not `redis_save_order` for each.
+        max_age: That of the health check, None where it counts.
+    """
 
-    @property
-    def total(self) -> int:
-        return self.saving + self.checking
-
-
-def days(app: App, days: int = 30) -> dict[str, Commands]:
-    """What so many days cost, by how the app does its backup."""
-    one_by_one = app.saves * app.held
-    # Every order that was not changed that day is sent once, a day after it was sent last.
-    skipping = app.saves + app.held - app.orders
-    counts = min(app.checks, DAY // MAX_AGE)
-    by_way = {
-        "redis_state: SET and EXPIRE for each order, KEYS": (2 * one_by_one, app.checks),
-        "upstash_state instead, nothing else changed": (one_by_one, app.checks),
-        f"redis_save_orders, UPSTASH_STATE_SKIP_UNCHANGED={DAY}": (skipping, app.checks),
-        f"the same, and health(max_age={MAX_AGE})": (skipping, counts),
-    }
-    return {
-        way: Commands(saving * days, checking * days) for way, (saving, checking) in by_way.items()
-    }
+    name: str
+    skip: int = 0
+    background: bool = False
+    at_once: bool = False
+    max_age: int | None = None
 
 
-def table(app: App) -> str:
-    """The same as a table for the README."""
+ORIGINAL = Way("redis_state: SET and EXPIRE for each order, KEYS")
+SWAPPED = Way("upstash_state instead, nothing else changed")
+SETTINGS = Way(f"`SKIP_UNCHANGED={SKIP}`, `BACKGROUND=1`", SKIP, True)
+CHECKED = Way(f"the same, and `health(max_age={MAX_AGE})`", SKIP, True, max_age=MAX_AGE)
+WAYS = (
+    ORIGINAL,
+    SWAPPED,
+    Way(f"`SKIP_UNCHANGED={SKIP}`", SKIP),
+    SETTINGS,
+    CHECKED,
+    Way("`redis_save_orders(STATE)`, no settings", at_once=True),
+    Way(f"the same, and `health(max_age={MAX_AGE})`", at_once=True, max_age=MAX_AGE),
+)
+
+
+def commands(app: App, way: Way) -> int:
+    """How many commands are billed.
+
+    Raises:
+        AssertionError: In the end Redis does not hold just what the app does.
+    """
+    clock = Clock(datetime(2026, 11, 1, tzinfo=timezone.utc).timestamp())
+    redis = MemoryEndpoint(clock)
+    begin = clock.now
+    with intercepting(redis, simulated=True):
+        run = _Original(app) if way is ORIGINAL else _Run(app, way, clock)
+        for second, event in sorted(_events(app), key=lambda moment: moment[0]):
+            clock.now = begin + second
+            event(run)
+            run.billed += len(redis.commands)
+            redis.commands.clear()
+        run.check()
+        reset_client(flush=False)
+    return run.billed
+
+
+def _events(app: App) -> Iterator[tuple[float, Callable[[Any], None]]]:
+    for day in range(app.days):
+        for number in range(app.orders):
+            comes = day * DAY + OPENS + number * OPEN_FOR / app.orders
+            for change in range(app.changes):
+                order_id = str(day * app.orders + number)
+                moment = comes + change * 5 * MINUTE
+                yield moment, lambda run, i=order_id, n=change: run.change(i, n)
+        for restart in RESTARTS:
+            yield day * DAY + restart, lambda run: run.restart()
+        if app.kept is not None:
+            yield day * DAY + 3 * 3600, lambda run: run.clean_up()
+        for check in range(0, DAY, MINUTE):
+            yield day * DAY + check, lambda run: run.asked()
+
+
+class _Run:
+    """The app on its way through the month."""
+
+    def __init__(self, app: App, way: Way, clock: Clock) -> None:
+        self._app, self._way, self._clock = app, way, clock
+        self._client = UpstashRedis("http://127.0.0.1:1", "token")
+        self.billed = 0
+        self.restart()
+
+    def restart(self) -> None:
+        reset_client()
+        self._store = OrderStore(
+            self._client,
+            skip_unchanged=self._way.skip,
+            # The worker never comes to it: `_worker` sends what it would have sent.
+            background=3600.0 if self._way.background else 0,
+            clock=self._clock,
+        )
+        self.state = self._store.get_all()
+
+    def change(self, order_id: str, number: int) -> None:
+        created = datetime.fromtimestamp(self._clock.now, timezone.utc)
+        order = self.state.setdefault(order_id, {"created_at": created})
+        self.state[order_id] = {**order, "changes": number}
+        if self._way.at_once:
+            self._store.save_many(self.state)
+        else:
+            for each, order in self.state.items():
+                self._store.save(each, order)
+        self._worker()
+
+    def asked(self) -> None:
+        if self._way.max_age is None:
+            assert self._store.count() == len(self.state)
+        else:
+            assert self._store.health(max_age=self._way.max_age).ok
+
+    def clean_up(self) -> None:
+        assert self._app.kept is not None
+        now = datetime.fromtimestamp(self._clock.now, timezone.utc)
+        for order_id in self._store.delete_older_than(now - timedelta(days=self._app.kept)):
+            del self.state[order_id]
+        self._worker()
+
+    def check(self) -> None:
+        assert self._store.get_all() == self.state
+
+    def _worker(self) -> None:
+        if self._way.background:
+            assert self._store.flush()
+
+
+class _Original:
+    """The same with redis_state.py, reckoned: what it sends does not depend on what Redis says."""
+
+    def __init__(self, app: App) -> None:
+        self._orders: dict[str, int] = {}
+        self._app = app
+        self.billed = 0
+
+    def restart(self) -> None:
+        # PING, KEYS, GET each.
+        self.billed += 2 + len(self._orders)
+
+    def change(self, order_id: str, number: int) -> None:
+        self._orders[order_id] = number
+        self.billed += 2 * len(self._orders)
+
+    def asked(self) -> None:
+        self.billed += 1
+
+    def clean_up(self) -> None:
+        assert self._app.kept is not None
+        held = self._app.kept * self._app.orders
+        # KEYS, GET each, DEL each that is too old.
+        self.billed += 1 + len(self._orders) + max(0, len(self._orders) - held)
+        self._orders = dict(list(self._orders.items())[-held:])
+
+    def check(self) -> None:
+        pass
+
+
+def table(apps: dict[str, App], ways: tuple[Way, ...] = WAYS) -> str:
+    """The month of each app in each way, as Markdown."""
     rows = [
-        "| a month | saving | health checks | commands | of the free plan |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        f"| commands a month | {' | '.join(apps)} | of the free plan |",
+        f"| --- | {'---: | ' * len(apps)}---: |",
     ]
-    rows += [
-        f"| {way} | {cost.saving:,} | {cost.checking:,} | {cost.total:,} "
-        f"| {cost.total / FREE:.0%} |"
-        for way, cost in days(app).items()
-    ]
+    for way in ways:
+        billed = [commands(app, way) for app in apps.values()]
+        cells = " | ".join(f"{number:,}" for number in billed)
+        rows.append(f"| {way.name} | {cells} | {max(billed) / FREE:.1%} |")
     return "\n".join(rows)
 
 
+APPS = {"never prunes": App(), "keeps seven days": App(kept=7)}
+
 if __name__ == "__main__":
-    print(table(App()))
+    print(table(APPS))

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from tests.support.saving import save_in_one_pipeline
 from upstash_state import (
     AuthenticationError,
     ResponseError,
@@ -23,7 +24,6 @@ from upstash_state import (
     redis_get_all_orders,
     redis_get_order,
     redis_get_order_count,
-    redis_save_orders,
 )
 
 pytestmark = pytest.mark.upstash_recording
@@ -47,7 +47,7 @@ def test_a_backup_is_restored(server: str) -> None:
     client = get_redis_client()
     assert client is not None
     orders = {"5866": ORDER, "a/b?*": {"note": "Tisch T5 🔴"}}
-    assert redis_save_orders(orders) == 2
+    assert save_in_one_pipeline(client, orders) == 2
     assert 604_790 <= client.ttl("order:5866") <= 604_800
     assert redis_get_all_orders() == orders
     assert redis_get_order("a/b?*") == orders["a/b?*"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.saving import save_in_one_pipeline
 from upstash_state import (
     AuthenticationError,
     ResponseError,
@@ -26,7 +27,6 @@ from upstash_state import (
     redis_get_order,
     redis_get_order_count,
     redis_save_order,
-    redis_save_orders,
     serialize_order,
 )
 from upstash_state.recording import recording
@@ -96,8 +96,8 @@ def test_an_order_is_saved_read_and_deleted(server: str) -> None:
 
 @recorded
 @both_servers
-def test_many_orders_are_saved_in_one_pipeline(server: str) -> None:
-    assert redis_save_orders(ORDERS) == 5
+def test_many_orders_are_saved_in_one_pipeline(server: str, client: UpstashRedis) -> None:
+    assert save_in_one_pipeline(client, ORDERS) == 5
 
 
 @recorded
@@ -206,15 +206,14 @@ def test_a_server_without_transactions_refuses_one(client: UpstashRedis) -> None
 
 
 @recorded
-def test_a_backup_over_real_redis_is_restored() -> None:
+def test_a_backup_over_real_redis_is_restored(client: UpstashRedis) -> None:
     """Recorded with the embedded endpoint over a Redis 7.0.15 server."""
     orders = {"a": ORDERS["1"], "b": {"total": "58,68€", "note": "Tisch T5 🔴"}}
     assert redis_get_order_count() == 0
-    assert redis_save_orders(orders) == 2
+    assert save_in_one_pipeline(client, orders) == 2
     assert redis_save_order("c/*?", ORDER) is True
     assert redis_get_all_orders() == {**orders, "c/*?": ORDER}
-    client = get_redis_client()
-    assert client is not None
+    assert get_redis_client() is not None
     assert client.ttl("order:b") == 604_800
     assert client.delete("order:a") == 1
     assert client.get("order:a") is None

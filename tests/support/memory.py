@@ -22,6 +22,13 @@ class Clock:
         return self.now
 
 
+def written(command: list[str]) -> list[str]:
+    """The keys that a command changes."""
+    name, *args = command
+    several = {"SET": args[:1], "DEL": args}
+    return args[1:-2:2] if name == "MSETEX" else several.get(name, [])
+
+
 class MemoryEndpoint:
     """Answers the commands that the package sends. For `transport.intercepting`.
 
@@ -86,6 +93,10 @@ class MemoryEndpoint:
         if name == "SET":
             self.set(args[0], args[1], int(args[3]) / {"EX": 1, "PX": 1000}[args[2]])
             return "OK"
+        if name == "MSETEX":
+            for key, value in zip(written(command), args[2::2]):
+                self.set(key, value, int(args[-1]))
+            return 1
         if name == "DEL":
             return sum(self.keys.pop(key, None) is not None for key in args)
         if name == "GET":
