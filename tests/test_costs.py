@@ -134,13 +134,13 @@ def test_a_request_leaves_in_one_piece(
     client: UpstashRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[bytes] = []
-    sendall = socket.socket.sendall
+    send = socket.socket.send
 
-    def spy(sock: socket.socket, data: Any, *flags: int) -> None:
+    def spy(sock: socket.socket, data: Any, *flags: int) -> int:
         pieces.append(bytes(data))
-        sendall(sock, data, *flags)
+        return send(sock, data, *flags)
 
-    monkeypatch.setattr(socket.socket, "sendall", spy)
+    monkeypatch.setattr(socket.socket, "send", spy)
     client.set("order:1", "x")
     sent = [piece for piece in pieces if not piece.startswith(b"HTTP/")]
     assert len(sent) == 1
