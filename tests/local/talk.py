@@ -6,6 +6,7 @@ import json
 import socket
 from typing import Any
 
+import pytest
 import requests
 
 from upstash_state.local import LocalEndpoint
@@ -60,3 +61,9 @@ def unavailable(name: str) -> str:
         f"ERR Command is not available: '{name}'. "
         "See https://upstash.com/docs/redis/features/restapi for details"
     )
+
+
+def needs_lua(endpoint: LocalEndpoint) -> None:
+    """Skip where scripts cannot run: over fakeredis without lupa."""
+    if "fakeredis" in endpoint.backend:
+        pytest.importorskip("lupa", reason="lupa has no wheel for this Python")

@@ -7,7 +7,7 @@ import sys
 import pytest
 import redis
 
-from tests.local.talk import ask, send
+from tests.local.talk import ask, needs_lua, send
 from tests.support.servers import free_port, needs_redis_server, redis_server
 from upstash_state.errors import SettingsError, UnavailableError
 from upstash_state.local import LocalEndpoint
@@ -30,7 +30,7 @@ class TestRedisServers:
     ) -> None:
         ask(real_endpoint, "SET", "order:ü/🍕", "über REST", "EX", "604800")
         assert tcp.get("order:ü/🍕") == "über REST".encode()
-        assert 604_790 <= tcp.ttl("order:ü/🍕") <= 604_800
+        assert 604_000 <= tcp.ttl("order:ü/🍕") <= 604_800
         tcp.set("by-tcp", "über TCP")
         assert ask(real_endpoint, "GET", "by-tcp") == {"result": "über TCP"}
 
@@ -88,6 +88,7 @@ class TestFakeredis:
     """What Upstash has and fakeredis lacks, or gives in another form."""
 
     def test_lua_comes_with_the_extra(self, either_endpoint: LocalEndpoint) -> None:
+        needs_lua(either_endpoint)
         script = "return {KEYS[1], ARGV[1], redis.call('INCR', KEYS[1])}"
         assert ask(either_endpoint, "EVAL", script, "1", "k", "a") == {"result": ["k", "a", 1]}
 
@@ -99,7 +100,7 @@ class TestFakeredis:
     def test_info_answers(self, either_endpoint: LocalEndpoint) -> None:
         ask(either_endpoint, "SET", "k", "v")
         lines = ask(either_endpoint, "INFO")["result"].split("\r\n")
-        assert any(line.startswith("redis_version:7") for line in lines)
+        assert any(line.startswith("redis_version:") for line in lines)
         assert any(line.startswith("db0:keys=1") for line in lines)
 
     def test_memory_usage(self, either_endpoint: LocalEndpoint) -> None:
@@ -108,6 +109,7 @@ class TestFakeredis:
         assert ask(either_endpoint, "MEMORY", "USAGE", "none") == {"result": None}
 
     def test_read_only_forms(self, either_endpoint: LocalEndpoint) -> None:
+        needs_lua(either_endpoint)
         ask(either_endpoint, "SET", "k", "v")
         assert ask(either_endpoint, "TOUCH", "k", "none") == {"result": 1}
         script = "return redis.call('GET', KEYS[1])"
@@ -126,6 +128,7 @@ class TestFakeredis:
     def test_an_unknown_script_is_told_from_other_errors(
         self, either_endpoint: LocalEndpoint
     ) -> None:
+        needs_lua(either_endpoint)
         error = ask(either_endpoint, "EVALSHA", "f" * 40, "0")["error"]
         assert error.startswith("NOSCRIPT ")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import requests
 
-from tests.local.talk import DEADLINE, ask, send, unavailable
+from tests.local.talk import DEADLINE, ask, needs_lua, send, unavailable
 from upstash_state.errors import SettingsError
 from upstash_state.local import LocalEndpoint
 
@@ -195,6 +195,7 @@ class TestLimits:
         assert ask(either_endpoint, "PING") == {"result": "PONG"}
 
     def test_an_error_is_one_line(self, either_endpoint: LocalEndpoint) -> None:
+        needs_lua(either_endpoint)
         for command in (["a\r\nb"], ["EVAL", "return redis.error_reply('one\\r\\ntwo')", "0"]):
             answer = send(either_endpoint, command, Upstash_Response_Format="resp2")
             assert answer.content.startswith(b"-")

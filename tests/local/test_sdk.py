@@ -25,7 +25,7 @@ class TestUpstashsOwnSdk:
             assert client.set("k", "Jürgen 🍕", ex=100) is True
             assert client.get("k") == "Jürgen 🍕"
             assert client.get("none") is None
-            assert client.ttl("k") in (99, 100)
+            assert client.ttl("k") in range(1, 101)
             assert client.set("ok", "OK")
             assert client.mget("k", "none", "ok") == ["Jürgen 🍕", None, "OK"]
             assert client.exists("k", "none") == 1
