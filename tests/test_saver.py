@@ -206,6 +206,21 @@ def test_a_late_echo_is_repaired_after_a_minute(
     assert len(network.sent) == sent + 1
 
 
+def test_a_repair_that_fails_is_owed(store: OrderStore, network: Network, clock: Clock) -> None:
+    network.lose_answers = 1
+    with pytest.raises(UpstashError):
+        store.save("1", {"n": 1})
+    store.save("1", {"n": 2})
+    network.arrive()
+    clock.now += 60
+    network.refusal = b'{"error": "ERR max daily request limit exceeded"}'
+    store.count()
+    assert store.unsaved == ("1",)
+    network.refusal = None
+    assert store.flush()
+    assert store.client.get("order:1") == '{"n": 2}'
+
+
 def test_a_late_delete_is_repaired(store: OrderStore, network: Network, clock: Clock) -> None:
     network.lose_answers = 1
     with pytest.raises(UpstashError):
@@ -257,6 +272,20 @@ def test_a_read_that_misses_an_order_ends_skipping(
     look(store)
     store.save("1", {})
     assert client.get("order:1") == "{}"
+
+
+def test_a_save_during_a_count_stays_held(
+    endpoint: LocalEndpoint, network: Network, clock: Clock
+) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token), skip_unchanged=DAY, clock=clock)
+
+    began = clock.now
+    store._saver.counted(set(), began)
+    store.save("1", {})
+    store._saver.counted(set(), began)
+    sent = len(network.sent)
+    store.save("1", {})
+    assert len(network.sent) == sent
 
 
 def test_two_stores_of_one_database_know_the_same(

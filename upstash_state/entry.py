@@ -30,7 +30,8 @@ class Entry:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.overtaken: set[bytes] = set()
+        #: Digests of what this process has sent under the key.
+        self.sent: set[bytes] = set()
 
     @property
     def unsent(self) -> bool:

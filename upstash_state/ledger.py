@@ -9,6 +9,8 @@ it. It is *uncertain* while an attempt at another text of the order, given up be
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from copy import copy
+from itertools import islice
 
 from .entry import Entry, Flight, Late, Ticket, Verdict, digest_of
 from .errors import UpstashError
@@ -38,7 +40,7 @@ class Ledger:
         self._bytes = self._version = 0
         # Unsent, or held and uncertain; in the order in which they were first given.
         self._entries: dict[str, Entry] = {}
-        # Digest, since when, TTL; in the order of saving, so that the oldest are found at once.
+        # Digest, since when, for how long; in the order of saving, so that the oldest come first.
         self._held: dict[str, tuple[bytes, float, float]] = {}
         self._late: dict[str, Late] = {}
 
@@ -56,6 +58,10 @@ class Ledger:
         entry = self._entries.get(key)
         return entry if entry is not None and entry.unsent else None
 
+    def uncertain(self, key: str) -> bool:
+        """Whether an attempt that was given up may still arrive."""
+        return key in self._late
+
     def give(self, key: str, text: str | None, ttl: float, *, remember: bool = False) -> Ticket:
         """Note the newest text of a key; what was given before is not sent any more.
 
@@ -65,10 +71,13 @@ class Ledger:
             ttl: Seconds until it expires.
             remember: Whether `holds` will ask for it.
         """
-        self._held.pop(key, None)
+        held = self._held.pop(key, None)
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = Entry(key)
+        if held is not None:
+            # By the time that a look takes, its expiry may seem to be later.
+            entry.sent.add(held[0])
         self._version += 1
         entry.version, entry.remember = self._version, remember
         entry.text, entry.digest = text, digest_of(text)
@@ -89,11 +98,10 @@ class Ledger:
 
     def holds(self, key: str, text: str, seconds: float) -> bool:
         """Whether Redis was given just this less than so many seconds ago, and still has it."""
-        digest, since, ttl = self._held.get(key, (None, 0.0, 0.0))
-        # Negative when the clock was set back: then nothing is known. After half of the TTL it is
-        # sent again, or an order that never changes would expire unnoticed.
+        digest, since, lasts = self._held.get(key, (None, 0.0, 0.0))
+        # Negative when the clock was set back: then nothing is known.
         age = self._clock() - since
-        return digest is not None and 0 <= age < min(seconds, ttl / 2) and digest == digest_of(text)
+        return digest is not None and 0 <= age < min(seconds, lasts) and digest == digest_of(text)
 
     def found(self, key: str, text: str | None) -> None:
         """A read found this under a key: anything else is not held any more."""
@@ -133,6 +141,7 @@ class Ledger:
             entry.flight = None
         flight.began = self._clock()
         flight.until = flight.began + lease
+        entry.sent.add(flight.digest)
         return entry.flight is flight
 
     def sender(self, entry: Entry) -> Flight | None:
@@ -156,7 +165,7 @@ class Ledger:
             lasts = stored is None or now + expires_in + SLACK >= entry.expires_at
             return Verdict.HELD if lasts else Verdict.SEND
         late = self._late.get(entry.key, NOTHING_LATE)
-        ours = stored is None or digest in late.digests or digest in entry.overtaken
+        ours = stored is None or digest in late.digests or digest in entry.sent
         if (not ours and now + expires_in > entry.expires_at) or now >= entry.expires_at:
             return Verdict.DROP
         entry.held_version = 0
@@ -167,16 +176,17 @@ class Ledger:
         entry = self._land(flight, late)
         entry.held_version = max(entry.held_version, flight.version)
         if flight.version != entry.version:
-            # It arrived after the newer one was given, so its expiry is later.
-            entry.overtaken.add(flight.digest)
             return
         if self._all_arrived(entry.key, flight.began):
             self._late.pop(entry.key, None)
         # The same text, arriving late, does no harm.
         if self._late.get(entry.key, NOTHING_LATE).digests <= {entry.digest}:
             self._drop(entry)
-            if entry.remember and entry.text is not None:
-                self._remember(entry.key, entry.digest, flight.began, entry.ttl)
+            if entry.text is not None:
+                # After half of the TTL it is sent again, or an order that never changes would
+                # expire unnoticed.
+                lasts = entry.ttl / 2 if entry.remember else min(LATE, entry.ttl / 2)
+                self._remember(entry.key, entry.digest, flight.began, lasts)
 
     def superseded(self, flight: Flight) -> None:
         """Another writer saved after the text was given, so it is dropped."""
@@ -190,7 +200,8 @@ class Ledger:
         entry = self._land(flight, late)
         flight.error = error
         if flight.version == entry.version:
-            entry.failed_version, entry.error = entry.version, error
+            # A copy, which holds no traceback, and so none of what was sent.
+            entry.failed_version, entry.error = entry.version, copy(error)
             if not owed:
                 self._drop(entry)
 
@@ -202,7 +213,7 @@ class Ledger:
             attempts = self._late.setdefault(entry.key, Late())
             attempts.at = now
             attempts.digests.add(flight.digest)
-        for key in list(self._late)[:2]:
+        for key in list(islice(self._late, 2)):
             if key not in self._entries and self._all_arrived(key, now):
                 del self._late[key]
         return entry
@@ -216,10 +227,11 @@ class Ledger:
             del self._entries[entry.key]
             self._bytes -= entry.size
 
-    def _remember(self, key: str, digest: bytes, since: float, ttl: float) -> None:
+    def _remember(self, key: str, digest: bytes, since: float, lasts: float) -> None:
         self._held.pop(key, None)
-        self._held[key] = (digest, since, ttl)
+        self._held[key] = (digest, since, lasts)
         now = self._clock()
-        for oldest, (_, saved, lives) in list(self._held.items())[:2]:
-            if now - saved >= lives / 2:
+        for oldest in list(islice(self._held, 2)):
+            _, saved, lasted = self._held[oldest]
+            if now - saved >= lasted:
                 del self._held[oldest]

@@ -40,8 +40,8 @@ NOT_OWED = (
     *(DataError, NotRecordedError),
     *(KeyTooLargeError, RecordTooLargeError, RequestTooLargeError),
 )
-# Seconds before what is owed is tried again that was refused, or could not be sent between calls
-# that worked.
+# Seconds before what is owed is tried again that could not be sent between calls that worked; twice
+# as many, up to the longest, after each refusal.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 # Bytes around key and text of a SET in a pipeline: brackets, quotes, commas, PX, expiry.
 AROUND = 60
@@ -200,23 +200,23 @@ class Saver:
         Returns:
             Whether Redis holds all that this process was given.
         """
+        ledger = self.book.ledger
+        if ledger.idle:
+            return True
         deadline = time.monotonic() + (self._client.timeout if timeout is None else timeout)
+        self._client.retry_now()
         pause = 0.05
-        if self.book.ledger.unsent():
-            self._client.retry_now()
-        while self.book.ledger.unsent():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
+        while (left := deadline - time.monotonic()) > 0:
             with time_budget(left):
                 errors, _ = self._send_owed()
             if (once and errors) or any(not isinstance(e, UnavailableError) for e in errors):
-                return not self.book.ledger.unsent()
+                break
             event = self._event()
-            if self.book.ledger.unsent():
-                event.wait(min(pause, max(deadline - time.monotonic(), 0)))
-                pause *= 2
-        return True
+            if not ledger.unsent():
+                break
+            event.wait(min(pause, max(deadline - time.monotonic(), 0)))
+            pause *= 2
+        return not ledger.unsent()
 
     def close(self, when: str) -> None:
         """Send what is unsent, once, and name in the log what is left."""
@@ -273,7 +273,9 @@ class Saver:
             self._send([flight for flight in flights if not flight.look] + send)
         errors = [error for flight in flights if (error := flight.error) is not None]
         with book.lock:
-            book.pause = min(max(book.pause * 2, FIRST_PAUSE), LONGEST_PAUSE) if errors else 0.0
+            refused = any(not isinstance(error, UnavailableError) for error in errors)
+            longer = min(book.pause * 2, LONGEST_PAUSE) if refused else 0.0
+            book.pause = max(longer, FIRST_PAUSE) if errors else 0.0
             book.not_before = time.monotonic() + book.pause
         made_up = sum(flight.error is None for flight in send)
         if made_up:
@@ -418,7 +420,7 @@ class Saver:
                 if entry.held_version >= ticket.version:
                     return None
                 if entry.failed_version >= ticket.version:
-                    return entry.error
+                    return (mine and mine.error) or entry.error
                 sender = self.book.ledger.sender(entry)
                 # Who has failed leaves the newer text to those who were given it.
                 flights = [] if sender or (mine and mine.error) else self._take([entry.key])

@@ -91,7 +91,7 @@ class OrderStore:
         catch_up: bool = True,
         background: float = 0,
         restore_wait: float = 0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = lambda: time.time(),
     ) -> None:
         self.client = client
         self.prefix = prefix

@@ -1,8 +1,8 @@
 """Half a minute of everything at once, with one exchange in five broken: nothing may be lost.
 
-What "lost" can mean has a limit that no client of the REST API can lift: a request that was given
-up may still be on its way, and be run after a later one. The server here runs nothing for a client
-that has gone away, so what it holds in the end is what it should.
+In the middle the endpoint is gone for some seconds. At the end every order is at its newest, not
+only those whose saves were told that they had succeeded. (The server here executes nothing for a
+client that has gone away. What arrives late is in tests/test_ledger.py.)
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import logging
 import os
 import random
 import threading
+import time
 import tracemalloc
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import add
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -28,7 +31,8 @@ from upstash_state.transport import breaker
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("UPSTASH_STATE_SOAK_SECONDS", "30"))
+SECONDS = float(os.environ.get("UPSTASH_STATE_SOAK_SECONDS", "20"))
+GONE_SECONDS = 5.0
 THREADS = 16
 ORDERS_OF_EACH = 8
 SEED = 20251201
@@ -45,6 +49,9 @@ MIX = [
     and fault.stage is Stage.ANSWERING
     and not fault.name.startswith(("endless", "gzip_bomb", "kept_connection_swallowed"))
 ]
+
+
+REFUSED = next(fault for fault in FAULTS if fault.name == "refused")
 
 
 class Breaking:
@@ -73,6 +80,8 @@ class Owner:
         self.possible: dict[str, set[int | None]] = {
             f"{number}-{n}": {None} for n in range(ORDERS_OF_EACH)
         }
+        #: The newest version that was given, whatever came of it.
+        self.newest: dict[str, int | None] = dict.fromkeys(self.possible)
         self.done: Counter[str] = Counter()
 
     def work(self, until: float) -> None:
@@ -96,6 +105,7 @@ class Owner:
         return self._tried(order_id, None, upstash_state.redis_delete_order(order_id))
 
     def _tried(self, order_id: str, version: int | None, certain: bool) -> bool:
+        self.newest[order_id] = version
         if certain:
             self.possible[order_id] = {version}
         else:
@@ -120,11 +130,12 @@ class Owner:
             self._compare(order_id, restored.get(order_id))
 
     def _compare(self, order_id: str, found: dict[str, Any] | None) -> None:
-        if found is None:
-            assert None in self.possible[order_id], order_id
-        else:
-            assert found["version"] in self.possible[order_id], order_id
-            assert found == order(order_id, found["version"])
+        version = None if found is None else found["version"]
+        assert found == (None if version is None else order(order_id, version))
+        ledger = upstash_state.OrderStore.from_env()._saver.book.ledger
+        # On a busy machine, the server may execute a request just after it was given up.
+        if not ledger.uncertain(f"order:{order_id}"):
+            assert version in self.possible[order_id], order_id
 
 
 def order(order_id: str, version: int) -> dict[str, Any]:
@@ -146,6 +157,7 @@ class Lines(logging.Filter):
         self.leaks += self._secret in message
         self.counts["opened"] += "calls in a row" in message
         self.counts["closed"] += "works again" in message
+        self.counts["dropped"] += "by another writer" in message
         return False
 
 
@@ -173,10 +185,14 @@ def lines() -> Iterator[Lines]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts by /proc, so on Linux")
+@pytest.mark.parametrize("background", ["0", "0.05"])
 def test_soak(
-    monkeypatch: pytest.MonkeyPatch, lines: Lines, capsys: pytest.CaptureFixture[str]
+    background: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Lines,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    upstash_state.reset_client()
+    upstash_state.reset_client(flush=False)
     threads, sockets = threading.enumerate(), len(os.listdir("/proc/self/fd"))
     # Shorter, so that the circuit opens and closes again and again, and work goes on in between.
     monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.2)
@@ -192,34 +208,49 @@ def test_soak(
         monkeypatch.setenv("UPSTASH_REDIS_REST_URL", server.url)
         monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", server.token)
         monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "1")
+        monkeypatch.setenv("UPSTASH_STATE_BACKGROUND", background)
         begin = monotonic()
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(Owner.work, owners, [begin + SECONDS / 3] * THREADS))
             early = allocated_bytes()
-            list(pool.map(Owner.work, owners, [begin + SECONDS] * THREADS))
+            list(pool.map(Owner.work, owners, [begin + SECONDS / 2] * THREADS))
+            struck = server.struck.copy()
+            server.plan(REFUSED, None)
+            list(pool.map(Owner.work, owners, [monotonic() + GONE_SECONDS] * THREADS))
+            unsaved = len(upstash_state.OrderStore.from_env().unsaved)
+            server.clear()
+            list(pool.map(Owner.work, owners, [monotonic() + SECONDS / 2] * THREADS))
             late = allocated_bytes()
+        struck += server.struck
         server.choose = lambda stage: None
-        upstash_state.reset_client()
+        assert upstash_state.redis_flush(30)
+        # What was executed late is put right after a minute.
+        monkeypatch.setattr(time, "time", partial(add, time.time(), 61))
+        assert upstash_state.redis_flush(30)
+        upstash_state.reset_client(flush=False)
         restored = upstash_state.redis_get_all_orders()
         count = upstash_state.redis_get_order_count()
-        upstash_state.reset_client()
+        upstash_state.reset_client(flush=False)
+    held = {order_id: found["version"] for order_id, found in restored.items()}
     for owner in owners:
         owner.compare_all(restored)
+        for order_id, version in owner.newest.items():
+            assert held.get(order_id) == version, order_id
     assert count == len(restored)
     done = sum((owner.done for owner in owners), Counter())
-    certain = sum(len(versions) == 1 for owner in owners for versions in owner.possible.values())
     with capsys.disabled():
         print(f"\nsoak: {SECONDS:g} s, {THREADS} threads, {breaking.exchanges} exchanges")
-        print(f"  {server.struck.total()} broken in {len(server.struck)} ways of {len(MIX)}")
+        print(f"  {struck.total()} broken in {len(struck)} ways of {len(MIX)}")
         print(f"  {', '.join(f'{n} {what}' for what, n in sorted(done.items()))}")
         print(f"  circuit {dict(lines.counts)}, memory {(late - early) / 2**20:+.1f} MiB")
-        print(f"  {certain} of {THREADS * ORDERS_OF_EACH} orders certain, none lost")
+        print(f"  {unsaved} unsaved when the endpoint was gone; at the end all are at their newest")
     # Had it done next to nothing, nothing would be lost either.
     assert done["save done"] > 10 * SECONDS
     assert done["restore done"] > SECONDS
-    assert certain > THREADS * ORDERS_OF_EACH / 2
-    assert server.struck.total() > breaking.exchanges * BROKEN_SHARE / 2
+    assert unsaved > THREADS * ORDERS_OF_EACH / 4
+    assert struck.total() > breaking.exchanges * BROKEN_SHARE / 2
     assert late - early < GROWTH
     assert lines.leaks == 0
+    assert lines.counts["dropped"] == 0
     assert threading.enumerate() == threads
     assert len(os.listdir("/proc/self/fd")) == sockets

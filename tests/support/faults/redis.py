@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,6 +20,7 @@ class TinyRedis:
         self._numbers: dict[str, int] = {}
         self.texts: dict[str, str] = {}
         self.expiries: dict[str, int] = {}
+        self._ends: dict[str, float] = {}
         #: The most keys that SCAN gives at a time. Its COUNT is but a hint.
         self.page = 1000
 
@@ -39,9 +41,10 @@ class TinyRedis:
         self._numbers.setdefault(key, next(self._serials))
         self.expiries.pop(key, None)
         if options:
-            unit, seconds = options
-            assert unit == "EX", options
-            self.expiries[key] = int(seconds)
+            unit, time_to_live = options
+            seconds = int(time_to_live) / {"EX": 1, "PX": 1000}[unit]
+            self.expiries[key] = round(seconds)
+            self._ends[key] = time.monotonic() + seconds
         return "OK"
 
     def _get(self, key: str) -> str | None:
@@ -61,6 +64,11 @@ class TinyRedis:
 
     def _ttl(self, key: str) -> int:
         return self.expiries.get(key, -1 if key in self.texts else -2)
+
+    def _pttl(self, key: str) -> int:
+        if key not in self.expiries:
+            return self._ttl(key)
+        return round((self._ends[key] - time.monotonic()) * 1000)
 
     def _incr(self, key: str) -> int:
         value = int(self.texts.get(key, "0")) + 1
