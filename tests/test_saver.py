@@ -33,6 +33,7 @@ class Network:
         self.down = False
         self.refusal: bytes | None = None
         self.lose_answers = 0
+        self.transient = False
         self.held_up: list[tuple[str, bytes]] = []
         self.sent: list[tuple[str, bytes]] = []
         self.send: Send | None = None
@@ -51,7 +52,7 @@ class Network:
             if self.lose_answers:
                 self.lose_answers -= 1
                 self.held_up.append((path, body))
-                raise UnavailableError("no answer", reason="timeout")
+                raise UnavailableError("no answer", reason="timeout", transient=self.transient)
             self.sent.append((path, body))
             return send(path, body, deadline)
 
@@ -286,6 +287,63 @@ def test_a_save_during_a_count_stays_held(
     sent = len(network.sent)
     store.save("1", {})
     assert len(network.sent) == sent
+
+
+def test_what_stands_there_already_is_sent_again_if_it_expires_too_soon(
+    store: OrderStore, network: Network, clock: Clock
+) -> None:
+    store.client.set("order:1", '{"n": 1}', ex=60)
+    failing(store, network, "1", {"n": 1})
+    assert store.flush()
+    assert store.client.ttl("order:1") > TTL - 60
+
+
+def test_what_would_have_expired_by_now_is_not_sent(
+    store: OrderStore, network: Network, clock: Clock
+) -> None:
+    failing(store, network, "1", {"n": 1})
+    clock.now += TTL
+    assert store.flush()
+    assert store.client.get("order:1") is None
+
+
+def test_an_attempt_that_was_given_up_before_one_succeeded_is_uncertain_too(
+    store: OrderStore, network: Network, clock: Clock
+) -> None:
+    network.transient = True
+    network.lose_answers = 1
+    store.save("1", {"n": 1})
+    store.save("1", {"n": 2})
+    network.arrive()
+    clock.now += 61
+    store.count()
+    assert store.client.get("order:1") == '{"n": 2}'
+
+
+def test_a_text_that_is_overtaken_while_it_waits_for_its_request_is_not_sent(
+    store: OrderStore, network: Network
+) -> None:
+    store._saver._sets.now = store._saver._sets._most = 1
+
+    def overtake(body: bytes) -> None:
+        network.before = lambda body: None
+        store.note_save("2", {"n": 2})
+
+    network.before = overtake
+    assert store.save_many({"1": {"n": 1}, "2": {"n": 1}}) == ["1", "2"]
+    assert store.client.get("order:2") == '{"n": 2}'
+    assert not [body for _, body in network.sent if b"order:2" in body and b'\\"n\\": 1' in body]
+
+
+def test_health_asks_while_something_is_unsaved(
+    endpoint: LocalEndpoint, network: Network, clock: Clock
+) -> None:
+    client = UpstashRedis(endpoint.url, endpoint.token)
+    store = OrderStore(client, background=600, clock=clock)
+    assert store.health(max_age=600).ok
+    store.save("1", {})
+    assert store.health(max_age=600).unsaved == 0
+    assert client.get("order:1") == "{}"
 
 
 def test_two_stores_of_one_database_know_the_same(

@@ -220,14 +220,19 @@ def test_an_interrupted_save_is_owed_and_blocks_nobody(
 
 
 def test_a_handler_that_saves_what_it_interrupts_does_not_wait_for_itself(
-    store: OrderStore, redis: MemoryEndpoint
+    store: OrderStore, redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner: list[Any] = []
 
+    def wait(event: threading.Event, timeout: float | None = None) -> bool:
+        raise AssertionError("it waits")
+
     def save_within(commands: list[list[str]]) -> None:
         redis.before = lambda commands: None
-        with pytest.raises(UpstashError, match="under way"):
-            store.save("1", {"n": 2})
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Event, "wait", wait)
+            with pytest.raises(UpstashError, match="under way"):
+                store.save("1", {"n": 2})
         store.save("2", {"n": 2})
         inner.append(True)
 
