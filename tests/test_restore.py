@@ -31,6 +31,7 @@ class Database:
         self.values = dict.fromkeys(keys, "{}") if values is None else values
         self.most = len(keys)
         self.whole_request_too_large = False
+        self.mget_finds_nothing = False
         self.requests: list[Any] = []
 
     def run(self, command: list[str]) -> dict[str, Any]:
@@ -40,6 +41,10 @@ class Database:
             return {"result": [str(following), self.pages[page]]}
         if len(command) - 1 > self.most:
             return TOO_LARGE
+        if command[0] == "GET":
+            return {"result": self.values.get(command[1])}
+        if self.mget_finds_nothing:
+            return {"result": [None] * len(command[1:])}
         return {"result": [self.values.get(key) for key in command[1:]]}
 
     def answer(self, request: Any) -> tuple[int, dict[str, str], str]:
@@ -105,6 +110,24 @@ def test_a_key_that_comes_twice_is_fetched_once(store: OrderStore) -> None:
 
 def test_keys_that_expire_under_way_are_left_out(store: OrderStore) -> None:
     database = Database([["order:1", "order:gone"]], {"order:1": "{}"})
+    assert restore(store, database) == {"1": {}}
+
+
+@pytest.mark.parametrize(
+    "pages", [[["order:1", "order:2"]], [["order:1"], ["order:2"]], [[], ["order:2"]]]
+)
+def test_an_mget_that_finds_nothing_is_no_empty_database(
+    store: OrderStore, pages: list[list[str]]
+) -> None:
+    """As of a server that looks keys up under another name than SCAN gives them."""
+    database = Database(pages)
+    database.mget_finds_nothing = True
+    with pytest.raises(RestoreError, match="MGET was answered with null for a key that GET finds"):
+        restore(store, database)
+
+
+def test_a_page_of_keys_that_are_all_gone_is_left_out(store: OrderStore) -> None:
+    database = Database([["order:gone", "order:too"], ["order:1"]], {"order:1": "{}"})
     assert restore(store, database) == {"1": {}}
 
 
