@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Mapping
+from typing import BinaryIO
 
 from tests.locked_down.proxy import Proxy
 
@@ -33,11 +34,10 @@ class SocksProxy(Proxy):
 
     def _admit(self, client: socket.socket) -> tuple[str, int | None]:
         with client.makefile("rb") as reader:
-            reader.read(reader.read(2)[1])
+            _read(reader, _read(reader, 2)[1])
             client.sendall(b"\x05\x00")
-            length = reader.read(5)[4]
-            name = reader.read(length).decode()
-            target = f"{name}:{int.from_bytes(reader.read(2), 'big')}"
+            name = _read(reader, _read(reader, 5)[4]).decode()
+            target = f"{name}:{int.from_bytes(_read(reader, 2), 'big')}"
         self.asked.append(target)
         for byte in REPLY if self._pace else []:
             client.sendall(bytes([byte]))
@@ -46,3 +46,10 @@ class SocksProxy(Proxy):
         if not self._pace:
             client.sendall(REPLY)
         return target, self._ports[target]
+
+
+def _read(reader: BinaryIO, count: int) -> bytes:
+    data = reader.read(count)
+    if len(data) < count:
+        raise ConnectionError("the client went away in the middle of a request")
+    return data
