@@ -93,9 +93,37 @@ class Settings:
                 "UPSTASH_STATE_SKIP_UNCHANGED is more than half of UPSTASH_STATE_TTL, so that "
                 f"orders could expire - {self.skip_unchanged!r} is used instead"
             )
-        url_name, token_name = _credentials(environ)
+        url_name, token_name = credentials(environ)
         self.url = check_url(environ[url_name], url_name, allow_http=self.allow_http)
         self.token = check_token(environ[token_name], token_name)
+
+
+def credentials(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The names of the variables that URL and token are taken from.
+
+    Args:
+        environ: The variables, as in `os.environ`.
+
+    Raises:
+        MissingCredentialsError: No pair of URL and token is set.
+    """
+    # By pairs, never mixed: a token must not be sent to another database's host.
+    states = {
+        name: "set"
+        if unquoted(environ.get(name, ""))
+        else "blank"
+        if name in environ
+        else "not set"
+        for name in CREDENTIALS
+    }
+    touched: list[str] = []
+    for pair in URL_AND_TOKEN:
+        if all(states[name] == "set" for name in pair):
+            return pair
+        if any(states[name] != "not set" for name in pair):
+            touched += pair
+    said = ", ".join(f"{name} is {states[name]}" for name in touched or URL_AND_TOKEN[0])
+    raise MissingCredentialsError(f"{said}: {WHERE}")
 
 
 def check_url(text: str, name: str = "url", *, allow_http: bool = False) -> str:
@@ -194,26 +222,6 @@ def unquoted(text: str) -> str:
     while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1].strip()
     return text
-
-
-def _credentials(environ: Mapping[str, str]) -> tuple[str, str]:
-    # By pairs, never mixed: a token must not be sent to another database's host.
-    states = {
-        name: "set"
-        if unquoted(environ.get(name, ""))
-        else "blank"
-        if name in environ
-        else "not set"
-        for name in CREDENTIALS
-    }
-    touched: list[str] = []
-    for pair in URL_AND_TOKEN:
-        if all(states[name] == "set" for name in pair):
-            return pair
-        if any(states[name] != "not set" for name in pair):
-            touched += pair
-    said = ", ".join(f"{name} is {states[name]}" for name in touched or URL_AND_TOKEN[0])
-    raise MissingCredentialsError(f"{said}: {WHERE}")
 
 
 def _value_alone(text: str, name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from logging import getLogger
 from typing import Any, NamedTuple
 
@@ -421,7 +422,12 @@ class Noted(NamedTuple):
 def created_at(order: Mapping[str, Any]) -> datetime | None:
     """When an order was created; a `created_at` without a time zone is in this machine's."""
     created = order.get("created_at")
-    return created.astimezone() if isinstance(created, datetime) else None
+    if not isinstance(created, datetime) or created.utcoffset() is not None:
+        return created if isinstance(created, datetime) else None
+    # Near the first and the last moment that datetime knows, there is no local time.
+    with suppress(ArithmeticError, ValueError, OSError):
+        return created.astimezone()
+    return created.replace(tzinfo=timezone.utc)
 
 
 def midnight(days_ago: int) -> datetime:

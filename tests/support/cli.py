@@ -57,12 +57,12 @@ class Outcome(NamedTuple):
     err: str
 
 
-def piped(env: Environment, *args: str, stdin: str = "") -> Outcome:
+def piped(env: Environment, *args: str, stdin: str | bytes = "") -> Outcome:
     """Run the tool with pipes on all sides."""
     done = subprocess.run(
         [sys.executable, "-m", "upstash_state", *args],
         env=env,
-        input=stdin.encode(),
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
         timeout=SECONDS,
     )
@@ -99,7 +99,7 @@ def put(endpoint: LocalEndpoint, key: str, text: str, ttl: int | None = TTL) -> 
 
 
 class Terminal:
-    """The tool, or another command, in a terminal of 120 columns."""
+    """The tool, or another command, in a terminal, of 120 columns unless COLUMNS is set."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Terminal:
         self._process = subprocess.Popen(
             [*command, *args],
             cwd=directory,
-            env={**env, "COLUMNS": "120"},
+            env={"COLUMNS": "120", **env},
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -192,6 +192,7 @@ class Gate:
         alter: May change each request's body, as parsed JSON, before it is handed on.
         answer: Asked for each request, with its body as parsed JSON: a status and a body to answer
             with, or None to hand the request on.
+        answer_path: Likewise asked, with its path.
         holds: Asked for each request whether to hold it until the gate is closed.
         holding: Set once a request is being held.
         seen: The bodies of all requests.
@@ -200,6 +201,7 @@ class Gate:
     def __init__(self, behind: str) -> None:
         self.alter: Callable[[Any], None] = lambda body: None
         self.answer: Callable[[Any], tuple[int, str] | None] = lambda body: None
+        self.answer_path: Callable[[str], tuple[int, str] | None] = lambda path: None
         self.holds: Callable[[Any], bool] = lambda body: False
         self.holding = threading.Event()
         self.seen: list[Any] = []
@@ -239,7 +241,7 @@ class Gate:
             self.holding.set()
             self._closed.wait(SECONDS)
             return 503, b""
-        answer = self.answer(body)
+        answer = self.answer(body) or self.answer_path(path)
         if answer is not None:
             return answer[0], answer[1].encode()
         self.alter(body)

@@ -7,6 +7,8 @@ before a block changes that:
 
     <!-- run by .ci/run -->       not here
     <!-- in another terminal -->  left running until the end; what it prints as `export` is exported
+    <!-- fails -->                ends with another status than 0
+    <!-- typed: y -->             is answered with this once it asks
     <!-- path/of/a/file -->       shows that file of the checkout, or a part of a file that the
                                   blocks above have made
 """
@@ -25,6 +27,8 @@ from .paths import ROOT
 
 ELSEWHERE = "run by .ci/run"
 BESIDE = "in another terminal"
+FAILS = "fails"
+TYPED = "typed: "
 _BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n+)?^```(\w*)\n(.*?)^```$(\n*)", re.S | re.M)
 # Neither an index nor a checkout is at hand. The package itself comes from the checkout alone.
 _PIP = """#!/bin/sh
@@ -69,6 +73,8 @@ class Reader:
         (tools / "pip").write_text(_PIP)
         (tools / "pip").chmod(0o755)
         path = [str(tools), str(Path(sys.executable).parent), environ["PATH"]]
+        # A reader has the defaults.
+        environ = {name: v for name, v in environ.items() if name != "UPSTASH_STATE_TIMEOUT"}
         self._environ = {**environ, "PATH": os.pathsep.join(path), "NO_COLOR": "1"}
         self._directory = directory
         self._beside: list[subprocess.Popen[str]] = []
@@ -88,7 +94,7 @@ class Reader:
             return
         if block.comment == BESIDE:
             self._leave_running(block)
-        elif block.comment:
+        elif block.comment and block.language != "sh":
             self._compare(block)
         elif block.language == "python" and name:
             (self._directory / name[1]).write_text(block.text, encoding="utf-8")
@@ -106,11 +112,14 @@ class Reader:
         elif block.language == "sh":
             command = ["sh", "-e", "-c", block.text]
             with Terminal(self._environ, command=command, directory=self._directory) as terminal:
+                if block.comment.startswith(TYPED):
+                    terminal.expect(r"\[y/N\] ")
+                    terminal.type(block.comment.removeprefix(TYPED) + "\n")
                 status = terminal.end()
-            assert status == 0, terminal.text
+            assert (status != 0) == (block.comment == FAILS), terminal.text
             if block.output is not None:
                 # Without what a terminal shows for a moment, such as how far something is.
-                shown = re.sub(r"^.*\r", "", terminal.text, flags=re.M)
+                shown = re.sub(r"^.*\r(\x1b\[K)?", "", terminal.text, flags=re.M)
                 assert _shape(shown) == _shape(block.output)
 
     def _leave_running(self, block: Block) -> None:

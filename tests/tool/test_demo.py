@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,30 +14,30 @@ import pytest
 
 from tests.support.cli import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
 from tests.support.paths import STORED_ORDERS
-from upstash_state import redis_save_order, reset_client
-from upstash_state.client import UpstashRedis
+from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool.demo import run
-from upstash_state.tool.demo_meter import metered
-from upstash_state.tool.demo_orders import from_file, shipped
-from upstash_state.tool.demo_restore import restore_and_compare
+from upstash_state.tool.cli import main
+from upstash_state.tool.demo.meter import metered
+from upstash_state.tool.demo.orders import from_file, shipped
+from upstash_state.tool.demo.restore import differences
+
+
+class Demo:
+    """The demo in this process, and the second process that it starts."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+
+    def __call__(self, file: Path | None = None, endpoint: str = "env") -> tuple[int, str]:
+        status = main(["demo", "--endpoint", endpoint, *([str(file)] if file else [])])
+        out, err = self._capfd.readouterr()
+        assert TOKEN not in out + err
+        return status, out
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEndpoint]:
-    """An endpoint in memory, which the environment names."""
-    with LocalEndpoint(token=TOKEN) as endpoint:
-        use(monkeypatch, endpoint.url)
-        reset_client()
-        yield endpoint
-    reset_client()
-
-
-def demo(file: Path | None = None, endpoint: str = "env") -> tuple[int, str]:
-    out = io.StringIO()
-    status = run(file, endpoint, out)
-    assert TOKEN not in out.getvalue()
-    return status, out.getvalue()
+def demo(capfd: pytest.CaptureFixture[str]) -> Demo:
+    return Demo(capfd)
 
 
 def keys(endpoint: LocalEndpoint) -> list[str]:
@@ -48,8 +46,11 @@ def keys(endpoint: LocalEndpoint) -> list[str]:
 
 
 def costs(shown: str) -> list[list[int]]:
-    lines = re.findall(r"^(?:saving|restoring) +(.*)$", shown, re.MULTILINE)
-    return [[int(number.replace(",", "")) for number in line.split()] for line in lines]
+    lines = re.findall(
+        r"([0-9,]+) requests, ([0-9,]+) billed commands, ([0-9,]+) bytes sent, ([0-9,]+) received",
+        shown,
+    )
+    return [[int(number.replace(",", "")) for number in line] for line in lines]
 
 
 def test_all_stored_orders_come_back_and_none_differs() -> None:
@@ -74,6 +75,7 @@ def test_another_process_restores() -> None:
 
 
 def test_in_a_database_of_ones_own_it_leaves_alone_what_it_finds_and_cleans_up(
+    demo: Demo,
     few: LocalEndpoint,
 ) -> None:
     put(few, "order:5866", "the app's")
@@ -83,7 +85,7 @@ def test_in_a_database_of_ones_own_it_leaves_alone_what_it_finds_and_cleans_up(
     assert keys(few) == ["order:5866"]
 
 
-def test_what_it_counts_is_what_the_endpoint_was_asked(few: LocalEndpoint) -> None:
+def test_what_it_counts_is_what_the_endpoint_was_asked(demo: Demo, few: LocalEndpoint) -> None:
     _, out = demo(STORED_ORDERS)
     usage = few.usage()
     saving, restoring = costs(out)
@@ -97,17 +99,16 @@ def test_what_it_counts_is_what_the_endpoint_was_asked(few: LocalEndpoint) -> No
 
 
 def test_the_meter_counts_each_command_of_a_pipeline(few: LocalEndpoint) -> None:
-    with metered() as meter, UpstashRedis(few.url, few.token) as client:
+    with metered() as cost, UpstashRedis(few.url, few.token) as client:
         client.pipeline().set("a", "x" * 1000).get("a").execute()
         client.get("a")
-    cost = meter.cost()
     assert (cost.requests, cost.commands) == (2, 3)
     assert 1000 < cost.bytes_sent < few.usage().bytes_received
     assert 2000 < cost.bytes_received < few.usage().bytes_sent
 
 
 def test_the_token_is_no_argument_of_the_second_process(
-    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+    demo: Demo, few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
     popen = subprocess.Popen
@@ -123,7 +124,7 @@ def test_the_token_is_no_argument_of_the_second_process(
 
 
 def test_what_the_database_changes_is_named_and_the_status_is_1(
-    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+    demo: Demo, few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Gate(few.url).open() as gate:
 
@@ -141,7 +142,10 @@ def test_what_the_database_changes_is_named_and_the_status_is_1(
 
 
 def test_an_order_that_cannot_be_saved_is_named(
-    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    demo: Demo,
+    few: LocalEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Gate(few.url).open() as gate:
         gate.answer = lambda body: (
@@ -160,12 +164,12 @@ def test_an_order_that_cannot_be_saved_is_named(
 
 
 def test_a_second_process_that_fails_is_no_success(
-    few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+    demo: Demo, few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     status, out = demo()
     assert status == 1
-    assert re.search("Restoring   process [0-9]+ failed", out)
+    assert "Restoring   the second process failed\n" in out
     assert keys(few) == []
 
 
@@ -178,8 +182,9 @@ MOMENT = datetime(2025, 12, 1, 12, 0, tzinfo=timezone(timedelta(hours=1)))
         ({"a": 1}, {"a": True}, "order 1, a: saved 1, restored True"),
         ({"a": 1}, {"a": 1.0}, "order 1, a: saved 1, restored 1.0"),
         ({"a": [{"b": "x"}]}, {"a": [{"b": "y"}]}, "order 1, a[0].b: saved 'x', restored 'y'"),
-        ({"a": [1]}, {"a": [1, 2]}, "order 1, a: saved [1], restored [1, 2]"),
-        ({"a": 1}, {"b": 1}, "order 1: saved {'a': 1}, restored {'b': 1}"),
+        ({"a": [1]}, {"a": [1, 2]}, "order 1, a[1]: saved nothing, restored 2"),
+        ({"a": []}, {"a": {}}, "order 1, a: saved [], restored {}"),
+        ({"a": 1}, {"b": 1}, "order 1, a: saved 1, restored nothing"),
         ({"a": "T"}, {"a": MOMENT}, "order 1, a: saved 'T', restored datetime.datetime(2025"),
         (
             {"a": MOMENT},
@@ -189,41 +194,45 @@ MOMENT = datetime(2025, 12, 1, 12, 0, tzinfo=timezone(timedelta(hours=1)))
     ],
 )
 def test_the_first_difference_of_an_order_is_named(
-    few: LocalEndpoint, saved: dict[str, Any], found: dict[str, Any], difference: str
+    saved: dict[str, Any], found: dict[str, Any], difference: str
 ) -> None:
-    redis_save_order("1", found)
-    findings = restore_and_compare({"1": saved})
-    assert len(findings["differences"]) == 1
-    assert findings["differences"][0].startswith(difference)
+    (named,) = differences({"1": saved}, {"1": found})
+    assert named.startswith(difference)
 
 
-def test_orders_that_are_missing_or_too_many_are_named(few: LocalEndpoint) -> None:
-    redis_save_order("2", {})
-    assert restore_and_compare({"1": {}})["differences"] == [
+def test_orders_that_are_missing_or_too_many_are_named() -> None:
+    assert list(differences({"1": {}}, {"2": {}})) == [
         "order 1 was not restored",
         "order 2 was restored, but not saved",
     ]
 
 
-def test_a_failed_restore_is_no_success(few: LocalEndpoint) -> None:
-    few.close()
-    assert "order 1 was not restored" in restore_and_compare({"1": {}})["differences"]
+def test_a_failed_restore_is_no_success(
+    demo: Demo, few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Gate(few.url).open() as gate:
+        gate.answer = lambda body: (503, "") if "SCAN" in names(body) else None
+        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
+        status, out = demo()
+    assert status == 1
+    assert "restored 0 orders\n" in out
+    assert "order 5866 was not restored\n" in out
 
 
 def test_a_file_whose_stored_text_reads_differently_is_named(
-    few: LocalEndpoint, tmp_path: Path
+    demo: Demo, few: LocalEndpoint, tmp_path: Path
 ) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text('{"id": "1", "stored": "{\\"a\\": 1}", "restored": {"a": 2}}\n')
     status, out = demo(file)
     assert status == 1
-    assert "order 1's stored text reads differently than the file says" in out
+    assert "line 1: its stored text reads otherwise" in out
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "holds no orders"),
+        ("", "line 1, is not of the form"),
         ('{"id": "1", "stored": "{}", "restored": {}}\n{"id": 2}\n', "line 2, is not of the form"),
         ("not JSON\n", "line 1, is not of the form"),
         ('{"id": "1", "stored": "{}", "restored": {}}\n' * 2, "line 2: its id came before"),
@@ -231,7 +240,7 @@ def test_a_file_whose_stored_text_reads_differently_is_named(
     ],
 )
 def test_a_file_of_another_form_is_refused(
-    tmp_path: Path, text: str | None, complaint: str
+    demo: Demo, tmp_path: Path, text: str | None, complaint: str
 ) -> None:
     file = tmp_path / "orders.jsonl"
     if text is not None:
@@ -266,7 +275,7 @@ def test_what_is_left_behind_all_the_same_expires_within_an_hour(few: LocalEndpo
     assert {tuple(body[3:]) for body in sets} == {("EX", "3600")}
 
 
-def test_without_credentials_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_it_says_which(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "", "")
     status, out = demo()
     assert status == 1
@@ -290,7 +299,7 @@ def test_without_fakeredis_it_says_what_to_install() -> None:
     assert "pip install 'upstash-state[local]'" in done.stdout
 
 
-def test_the_environment_is_as_before(few: LocalEndpoint) -> None:
+def test_the_environment_is_as_before(demo: Demo, few: LocalEndpoint) -> None:
     import os
 
     before = dict(os.environ)

@@ -6,6 +6,8 @@ import itertools
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,26 +16,39 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.cli import SECONDS, TOKEN, Gate, Terminal, Tool, environment, names, piped, use
+from tests.support.cli import (
+    SECONDS,
+    TOKEN,
+    Gate,
+    Outcome,
+    Terminal,
+    Tool,
+    environment,
+    names,
+    piped,
+)
 from tests.support.faults import Certificates
+from tests.support.paths import ROOT
 from tests.support.servers import free_port
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool import doctor_database
+from upstash_state.tool.doctor import database
 
 URL, URL_TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 KV, KV_TOKEN = "KV_REST_API_URL", "KV_REST_API_TOKEN"
 ELSEWHERE = "https://sunny-fox-12345.upstash.io"
 PASSWORD = "hunter2-hunter2"
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 CHECKS = [
     "variables",
     "URL",
-    "name",
-    "connection",
-    "TLS",
+    "settings",
+    "endpoint",
     "token",
     "writing",
     "SCAN",
+    "pipeline",
+    "transaction",
     "round trip",
     "memory",
     "orders",
@@ -42,14 +57,13 @@ CHECKS = [
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEndpoint]:
-    """An empty endpoint in memory, which the environment names."""
-    with LocalEndpoint(token=TOKEN) as endpoint:
-        use(monkeypatch, endpoint.url)
-        for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.lower(), raising=False)
-        yield endpoint
+def few(few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalEndpoint:
+    """An empty endpoint in memory, which the environment names, and no proxy and no file .env."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    return few
 
 
 @pytest.fixture
@@ -71,13 +85,18 @@ class Doctor:
     def __init__(self, tool: Tool) -> None:
         self._tool = tool
 
+    def run(self) -> Outcome:
+        """Whatever it finds."""
+        return self._tool("doctor")
+
     def finds(self, check: str, found: str, advice: str) -> None:
         """It ends at a check, with a finding and an advice (regular expressions)."""
         status, out, err = self._tool("doctor")
-        *before, line, arrow = out.splitlines()
+        *before, line, arrow, empty, summary = out.splitlines()
         assert (status, err) == (1, "")
+        assert (empty, summary.partition(" is wrong")[0]) == ("", "One thing")
         assert re.fullmatch(rf"wrong    {check:11} .*{found}.*", line), out
-        assert re.fullmatch(rf" {{20}} -> .*{advice}.*", arrow), out
+        assert re.fullmatch(rf" {{21}}-> .*{advice}.*", arrow), out
         assert not any(line.startswith("wrong") for line in before)
         checked = [line[9:20].strip() for line in before if not line.startswith(" ")]
         assert list(dict.fromkeys(checked)) == CHECKS[: CHECKS.index(check)]
@@ -87,9 +106,8 @@ class Doctor:
         """Nothing is wrong, but there is a warning."""
         status, out, err = self._tool("doctor")
         assert (status, err) == (0, ""), out
-        assert re.search(rf"^warning  {check:11} .*{found}.*\n {{20}} -> .*{advice}", out, re.M), (
-            out
-        )
+        assert re.search(rf"^warning  {check:11} .*{found}.*\n {{21}}-> .*{advice}", out, re.M), out
+        assert re.search(r"\n\nIt works, with [1-9] warnings?\.\n$", out)
         assert PASSWORD not in out
 
 
@@ -99,7 +117,7 @@ def doctor(capsys: pytest.CaptureFixture[str]) -> Doctor:
 
 
 def checks(out: str) -> list[str]:
-    return [line[9:20].strip() for line in out.splitlines()]
+    return [line[9:20].strip() for line in out.partition("\n\n")[0].splitlines()]
 
 
 def test_all_is_well(real_endpoint: LocalEndpoint, tcp: redis.Redis) -> None:
@@ -107,17 +125,19 @@ def test_all_is_well(real_endpoint: LocalEndpoint, tcp: redis.Redis) -> None:
     status, out, err = piped(environment(real_endpoint.url, real_endpoint.token), "doctor")
     assert (status, err) == (0, "")
     assert checks(out) == CHECKS
-    assert all(line.startswith("ok ") for line in out.splitlines())
+    *lines, _, summary = out.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    assert summary == "All is well."
     assert "1 order with keys order:*" in out
     assert re.search(r"[0-9.]+ MB used", out)
     assert tcp.keys() == [b"order:1"]
-    assert real_endpoint.usage().commands <= 16
+    assert real_endpoint.usage().commands <= 22
 
 
 def test_in_a_terminal_it_says_the_same(few: LocalEndpoint) -> None:
     with Terminal(environment(few.url), "doctor") as terminal:
         assert terminal.end() == 0
-    assert checks(terminal.text) == CHECKS
+    assert checks(re.sub(r"\x1b\[\d*m", "", terminal.text)) == CHECKS
 
 
 def test_as_json(few: LocalEndpoint) -> None:
@@ -136,16 +156,16 @@ def test_as_json(few: LocalEndpoint) -> None:
 @pytest.mark.parametrize(
     ("variables", "found"),
     [
-        ({}, f"neither {URL} and {URL_TOKEN} nor {KV} and {KV_TOKEN}"),
+        ({}, f"{URL} is not set, {URL_TOKEN} is not set"),
         ({URL: ELSEWHERE}, f"{URL} is set, {URL_TOKEN} is not set"),
-        ({URL_TOKEN: TOKEN}, f"{URL_TOKEN} is set, {URL} is not set"),
+        ({URL_TOKEN: TOKEN}, f"{URL} is not set, {URL_TOKEN} is set"),
         ({URL: ELSEWHERE, URL_TOKEN: " "}, f"{URL} is set, {URL_TOKEN} is blank"),
         ({URL: "", URL_TOKEN: ""}, f"{URL} is blank, {URL_TOKEN} is blank"),
-        ({URL: '""', URL_TOKEN: TOKEN}, f"{URL_TOKEN} is set, {URL} is blank"),
+        ({URL: '""', URL_TOKEN: TOKEN}, f"{URL} is blank, {URL_TOKEN} is set"),
         ({KV: ELSEWHERE}, f"{KV} is set, {KV_TOKEN} is not set"),
         (
             {URL: ELSEWHERE, KV_TOKEN: TOKEN},
-            f"{URL} is set, {KV_TOKEN} is set, {URL_TOKEN} is not set, {KV} is not set",
+            f"{URL} is set, {URL_TOKEN} is not set, {KV} is not set, {KV_TOKEN} is set",
         ),
     ],
 )
@@ -168,10 +188,10 @@ def test_quotes_and_white_space_are_a_warning(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, around: str
 ) -> None:
     monkeypatch.setenv(URL, around.format(few.url))
-    doctor.warns("variables", f"{URL} has quotes or white space around it", "take them away")
+    doctor.warns("variables", f"{URL} has quotes or white space around it", "remove them")
     monkeypatch.setenv(URL, few.url)
     monkeypatch.setenv(URL_TOKEN, around.format(few.token))
-    doctor.warns("variables", f"{URL_TOKEN} has quotes or white space", "take them away")
+    doctor.warns("variables", f"{URL_TOKEN} has quotes or white space", "remove them")
 
 
 def test_vercels_names_will_do(
@@ -234,7 +254,9 @@ def test_a_setting_that_cannot_be_used_is_a_warning(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UPSTASH_STATE_TTL", "a week")
-    doctor.warns("URL", "UPSTASH_STATE_TTL is not a whole number", "until then, 604800 is used")
+    doctor.warns(
+        "settings", "UPSTASH_STATE_TTL is not a whole number", "until then, 604800 is used"
+    )
 
 
 def test_a_host_that_nobody_knows(
@@ -246,9 +268,7 @@ def test_a_host_that_nobody_knows(
     monkeypatch.setenv(URL, ELSEWHERE)
     with monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", unknown)
-        doctor.finds(
-            "name", "the endpoint's host sunny-fox-12345.upstash.io is not known", "for slips"
-        )
+        doctor.finds("endpoint", "Name or service not known", "host for slips")
 
 
 def test_a_name_server_that_does_not_answer(
@@ -266,7 +286,7 @@ def test_a_name_server_that_does_not_answer(
     with monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", silent)
         try:
-            doctor.finds("name", r"was not looked up in 0\.1 s", "name server")
+            doctor.finds("endpoint", "within the time budget", "UPSTASH_STATE_TIMEOUT")
         finally:
             looked_up.set()
 
@@ -276,7 +296,7 @@ def test_a_port_on_which_nobody_listens(
 ) -> None:
     port = free_port()
     monkeypatch.setenv(URL, f"http://127.0.0.1:{port}")
-    doctor.finds("connection", f"nobody listens on port {port}", "check the port in the URL")
+    doctor.finds("endpoint", "Connection refused", "host and port .if it is `upstash-state serve`")
 
 
 def test_a_host_that_swallows_connections(
@@ -287,7 +307,7 @@ def test_a_host_that_swallows_connections(
 
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "connect", swallow)
-        doctor.finds("connection", "no connection to 127.0.0.1, port .*, in 30 s", "firewall")
+        doctor.finds("endpoint", "no answer of the endpoint within", "a firewall swallows it")
 
 
 @pytest.mark.parametrize(
@@ -310,7 +330,7 @@ def test_certificates_that_prove_nothing(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.bundle))
     with LocalEndpoint(token=TOKEN, tls=getattr(certificates, kind)) as endpoint:
         monkeypatch.setenv(URL, endpoint.url)
-        doctor.finds("TLS", found, advice)
+        doctor.finds("endpoint", found, advice)
 
 
 def test_a_good_certificate(
@@ -324,7 +344,7 @@ def test_a_good_certificate(
         monkeypatch.setenv(URL, endpoint.url)
         status, out, _ = Tool(capsys)("doctor")
     assert status == 0
-    assert re.search(r"^ok       TLS         TLSv1\.3, certificate good until \w+ ", out, re.M)
+    assert "ok       endpoint    answers\n" in out
 
 
 def test_certificates_to_trust_that_are_not_there(
@@ -332,14 +352,16 @@ def test_certificates_to_trust_that_are_not_there(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     monkeypatch.setenv(URL, few.url.replace("http:", "https:"))
-    doctor.finds("TLS", "certificates to trust cannot be read", "unset REQUESTS_CA_BUNDLE")
+    doctor.finds(
+        "endpoint", "the file that REQUESTS_CA_BUNDLE names cannot", "or unset REQUESTS_CA"
+    )
 
 
 def test_https_to_a_port_that_speaks_http(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL, few.url.replace("http:", "https:"))
-    doctor.finds("TLS", "no TLS on port", "check the URL's port")
+    doctor.finds("endpoint", "TLS: ", "check the URL, https:// and port included")
 
 
 def test_http_to_a_port_that_speaks_https(
@@ -350,7 +372,7 @@ def test_http_to_a_port_that_speaks_https(
 ) -> None:
     with LocalEndpoint(token=TOKEN, tls=certificates.right) as endpoint:
         monkeypatch.setenv(URL, endpoint.url.replace("https:", "http:"))
-        doctor.finds("token", "connection to the endpoint failed", "https:// or http:// included")
+        doctor.finds("endpoint", "connection to the endpoint failed", "https:// and port included")
 
 
 def test_a_server_that_never_shakes_hands(
@@ -359,14 +381,14 @@ def test_a_server_that_never_shakes_hands(
     monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "0.2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(URL, f"https://127.0.0.1:{silent.getsockname()[1]}")
-        doctor.finds("TLS", r"no TLS on port [0-9]+ in 0\.2 s", "something in between")
+        doctor.finds("endpoint", "no answer of the endpoint within", "a firewall swallows it")
 
 
 def test_a_wrong_token_or_the_password_for_tcp(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL_TOKEN, PASSWORD)
-    doctor.finds("token", "WRONGPASS", "is not its password: copy it from")
+    doctor.finds("token", "WRONGPASS", "not its password for TCP: copy it from")
 
 
 def test_the_read_only_token(
@@ -405,7 +427,7 @@ def test_a_full_database(gate: Gate, doctor: Doctor) -> None:
 @pytest.mark.parametrize("status", [200, 403, 404])
 def test_something_else_that_answers(gate: Gate, doctor: Doctor, status: int) -> None:
     gate.answer = lambda body: (status, "<html><title>Please log in</title></html>")
-    doctor.finds("token", "not an answer of", "a proxy's or a login page")
+    doctor.finds("endpoint", "not an answer of", "a proxy's or a login page")
 
 
 def test_the_path_of_the_url_is_not_shown(
@@ -413,7 +435,7 @@ def test_the_path_of_the_url_is_not_shown(
 ) -> None:
     monkeypatch.setenv(URL, f"{gate.url}/{PASSWORD}")
     gate.answer = lambda body: (503, "")
-    doctor.finds("token", "HTTP status 503", "try again later")
+    doctor.finds("endpoint", "HTTP status 503", "try again later")
 
 
 def test_the_probe_is_none_of_the_apps_orders(gate: Gate, doctor: Doctor) -> None:
@@ -426,7 +448,7 @@ def test_the_probe_is_none_of_the_apps_orders(gate: Gate, doctor: Doctor) -> Non
 
 def test_an_endpoint_that_is_down(gate: Gate, doctor: Doctor) -> None:
     gate.answer = lambda body: (503, "")
-    doctor.finds("token", "HTTP status 503", "try again later")
+    doctor.finds("endpoint", "HTTP status 503", "try again later")
 
 
 def test_an_endpoint_that_does_not_answer_in_time(
@@ -434,7 +456,7 @@ def test_an_endpoint_that_does_not_answer_in_time(
 ) -> None:
     gate.holds = lambda body: True
     monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "0.2")
-    doctor.finds("token", "no answer of the endpoint within", "UPSTASH_STATE_TIMEOUT")
+    doctor.finds("endpoint", "no answer of the endpoint within", "UPSTASH_STATE_TIMEOUT")
 
 
 def test_the_servers_own_words_do_not_show_the_token(gate: Gate, doctor: Doctor) -> None:
@@ -479,7 +501,7 @@ def test_a_slow_way_is_a_warning(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took = itertools.accumulate(itertools.cycle([0, 0.3]))
-    monkeypatch.setattr(doctor_database, "perf_counter", lambda: next(took))
+    monkeypatch.setattr(database, "perf_counter", lambda: next(took))
     doctor.warns("round trip", r"300 ms, the median of 5 \(300 to 300\)", "region near by")
 
 
@@ -523,7 +545,7 @@ def test_a_proxy_is_examined_in_place_of_the_endpoint(
     port = free_port()
     monkeypatch.setenv(URL, ELSEWHERE)
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@127.0.0.1:{port}")
-    doctor.finds("connection", f"nobody listens on port {port}", "HTTPS_PROXY")
+    doctor.finds("endpoint", "connection to the proxy failed: Connection refused", "HTTPS_PROXY")
 
 
 def test_a_proxy_that_refuses(
@@ -531,9 +553,7 @@ def test_a_proxy_that_refuses(
 ) -> None:
     monkeypatch.setenv(URL, ELSEWHERE)
     monkeypatch.setenv("HTTPS_PROXY", gate.url.replace("http://", f"http://me:{PASSWORD}@"))
-    doctor.finds(
-        "token", "the proxy answered with HTTP status 501", "and the proxy if there is one"
-    )
+    doctor.finds("endpoint", "the proxy answered with HTTP status 501", "HTTPS_PROXY, HTTP_PROXY")
 
 
 def test_a_proxys_address_that_is_none(
@@ -541,4 +561,171 @@ def test_a_proxys_address_that_is_none(
 ) -> None:
     monkeypatch.setenv(URL, ELSEWHERE)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:port")
-    doctor.finds("name", "the proxy's address is none", "check HTTPS_PROXY")
+    doctor.finds("endpoint", "", "check HTTPS_PROXY")
+
+
+def test_a_proxy_for_socks_needs_pysocks(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL, ELSEWHERE)
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{free_port()}")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "socks", None)
+        doctor.finds(
+            "endpoint", "SOCKS, and PySocks is missing", r"pip install 'requests\[socks\]'"
+        )
+
+
+def test_a_key_log_that_cannot_be_written_is_not_blamed_on_certificates(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "missing" / "keys"))
+    monkeypatch.setenv(URL, few.url.replace("http:", "https:"))
+    doctor.finds("endpoint", "the file that SSLKEYLOGFILE names cannot", "unset SSLKEYLOGFILE")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (f"Bearer {TOKEN}", 'contains "Bearer "'),
+        (f"{URL_TOKEN}={TOKEN}", "contains the name UPSTASH_REDIS_REST_TOKEN"),
+        (f"export {URL_TOKEN}={TOKEN}", "contains the name UPSTASH_REDIS_REST_TOKEN"),
+    ],
+)
+def test_what_is_pasted_with_a_token(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, value: str, found: str
+) -> None:
+    monkeypatch.setenv(URL_TOKEN, value)
+    doctor.finds("URL", f"{URL_TOKEN} {found}", "alone")
+
+
+def test_settings_have_a_heading_of_their_own(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTASH_STATE_PREFIX", "shop:")
+    monkeypatch.setenv("UPSTASH_STATE_TIMOUT", "3")
+    monkeypatch.setenv("UPSTASH_STATE_PASSWORD", PASSWORD)
+    doctor.warns("settings", "UPSTASH_STATE_TIMOUT is not a setting", "mean UPSTASH_STATE_TIMEOUT")
+    doctor.warns("settings", "UPSTASH_STATE_PASSWORD is not a setting", "there are UPSTASH_STATE_")
+
+
+def test_redis_own_port_and_a_path_are_named(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL, f"{few.url}/{PASSWORD}")
+    status, out, _ = doctor.run()
+    assert status == 1
+    assert "warning  URL         the URL has a path after the host\n" in out
+    assert PASSWORD not in out
+    monkeypatch.setenv(URL, "http://127.0.0.1:6379")
+    monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "0.2")
+    _, out, _ = doctor.run()
+    assert "warning  URL         port 6379 is usually Redis's own" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        (
+            f"# comment\n{URL}={ELSEWHERE}\nexport {URL_TOKEN}='{PASSWORD}'\n",
+            "sets them, but nothing",
+        ),
+        (
+            f"{KV}={ELSEWHERE}\r\n{KV_TOKEN}={PASSWORD}\r\n",
+            "sets them, but nothing loads it: set -a",
+        ),
+        (EXAMPLE, "replace the placeholders in .env here .*; then load it"),
+        (f"{URL}={ELSEWHERE}\n", "copy it from"),
+        ("\0\xff", "copy it from"),
+    ],
+)
+def test_a_file_that_nothing_loads_is_pointed_at(
+    few: LocalEndpoint,
+    doctor: Doctor,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    text: str,
+    advice: str,
+) -> None:
+    (tmp_path / ".env").write_text(text)
+    monkeypatch.delenv(URL)
+    monkeypatch.delenv(URL_TOKEN)
+    doctor.finds("variables", f"{URL} is not set, {URL_TOKEN} is not set", advice)
+
+
+def test_the_way_to_load_a_file_works(few: LocalEndpoint, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"{URL}={few.url}\n{URL_TOKEN}='{TOKEN}'\n")
+    env = environment("", "")
+    del env[URL], env[URL_TOKEN]
+    doctor = f"{sys.executable} -m upstash_state doctor"
+    before = subprocess.run(
+        ["sh", "-c", doctor], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert before.returncode == 1
+    (advice,) = re.findall(r"nothing loads it: (.*)", before.stdout)
+    after = subprocess.run(
+        ["sh", "-c", f"{advice}; {doctor}"], cwd=tmp_path, env=env, timeout=SECONDS
+    )
+    assert after.returncode == 0
+
+
+def test_placeholders_left_in_place_are_named(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = dict(re.findall(r"^(UPSTASH_REDIS_REST_\w+)=(.*)$", EXAMPLE, re.M))
+    assert len(values) == 2
+    monkeypatch.setenv(URL_TOKEN, values[URL_TOKEN])
+    doctor.finds("variables", f"{URL_TOKEN} is the placeholder of .env.example", "copy it from")
+    monkeypatch.setenv(URL, values[URL])
+    doctor.finds("variables", f"{URL} is the placeholder of .env.example", "copy it from")
+
+
+def test_a_name_that_is_nearly_right_is_named(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(URL)
+    monkeypatch.setenv("UPSTASH_REDIS_URL", f"rediss://default:{PASSWORD}@sunny.upstash.io:6379")
+    doctor.finds("variables", f"{URL} is not set", f"UPSTASH_REDIS_URL is set; did you mean {URL}?")
+
+
+@pytest.mark.parametrize("status", [404, 200])
+def test_a_server_without_transactions_will_do(gate: Gate, doctor: Doctor, status: int) -> None:
+    gate.answer_path = lambda path: (status, "nothing here") if path == "/multi-exec" else None
+    doctor.warns("transaction", "does not work: ", "use pipeline.transaction=False")
+
+
+def test_a_server_without_pipelines_will_not(gate: Gate, doctor: Doctor) -> None:
+    gate.answer_path = lambda path: (404, "nothing here") if path == "/pipeline" else None
+    doctor.finds("pipeline", "HTTP status 404", "something else answers")
+
+
+def test_with_background_mode_a_slow_way_is_fine(
+    few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took = itertools.accumulate(itertools.cycle([0, 0.3]))
+    monkeypatch.setattr(database, "perf_counter", lambda: next(took))
+    monkeypatch.setenv("UPSTASH_STATE_BACKGROUND", "1")
+    assert "ok       round trip  300 ms" in tool("doctor").out
+
+
+def test_in_a_terminal_states_have_colours_and_advice_wraps_under_itself(
+    few: LocalEndpoint, tmp_path: Path
+) -> None:
+    env = environment(few.url, PASSWORD, COLUMNS="80", UPSTASH_STATE_TTL="a week")
+    with Terminal(env, "doctor") as terminal:
+        assert terminal.end() == 1
+    assert "\x1b[32mok      \x1b[0m variables" in terminal.text
+    assert "\x1b[33mwarning \x1b[0m settings" in terminal.text
+    assert "\x1b[31mwrong   \x1b[0m token" in terminal.text
+    lines = re.sub(r"\x1b\[\d*m", "", terminal.text).splitlines()
+    assert max(map(len, lines)) <= 80
+    arrow = next(i for i, line in enumerate(lines) if "-> the token must be" in line)
+    assert lines[arrow].startswith(" " * 21 + "-> the token")
+    assert re.match(r" {24}\S", lines[arrow + 1])
+
+
+@pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_can_be_switched_off(few: LocalEndpoint, plain: dict[str, str]) -> None:
+    with Terminal(environment(few.url, **plain), "doctor") as terminal:
+        assert terminal.end() == 0
+    assert "\x1b" not in terminal.text

@@ -1,214 +1,157 @@
-"""`list`, `show`, `count` and `delete`: what is in the backup, and what need not be."""
+"""`show`, `count` and `delete`: single orders, and what need not be there."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
+from argparse import Namespace
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
 
+from ..bulk import MOST_COMMANDS
 from ..store import OrderStore
-from .stored import NEVER, Stored, created_at, delete, order_in, pages, read
-from .terminal import Progress, UsageError, confirm, duration, orders, printable
+from .listing import table
+from .stored import NEVER, Row, Stored, key_of, opened, read
+from .terminal import UsageError, complain, confirm, ids_from, orders, print_json, printable
+
+# How many of the orders that are going to be deleted are shown, and of the ids that are not there.
+SHOWN = 10
+_COLUMNS = ["id", "age", "size", "status", "name"]
 
 
-class Row(NamedTuple):
-    """What is said of an order in a list.
+def show(args: Namespace) -> int:
+    """Show orders.
 
-    Attributes:
-        id: Its id.
-        created_at: When it was created, None if it does not say.
-        ttl: Seconds until it expires, -1 if it never does.
-        size: Bytes of its stored text.
-        status: Its status, "" if it has none.
-        name: Its name, "" if it has none.
+    Costs 2 commands for each. With --json one order is an object; several, or
+    those of ids from standard input, are an array.
+
+    examples:
+      upstash-state show 5866
+      upstash-state list --columns id --status new | upstash-state show -
     """
+    ids = ids_from(args.ids)
+    with opened() as store:
+        found = read(store, ids)
+    documents = []
+    well = True
+    for order_id in ids:
+        stored = found.get(order_id)
+        if isinstance(stored, Stored):
+            content = stored.content()
+            row = stored.row()
+            documents.append(row.as_json() | content)
+            if not args.json:
+                _print_order(row, stored, content)
+            if "order" in content:
+                continue
+            complain(f"order {order_id}: what is stored is not an order in JSON")
+        elif stored is None:
+            complain(f"there is no order {order_id}")
+        else:
+            complain(f"order {order_id}: its key cannot be read as an order: {stored}")
+        well = False
+    if args.json and args.ids == ids and len(ids) == 1:
+        if documents:
+            print_json(documents[0])
+    elif args.json:
+        print_json(documents)
+    return 0 if well else 1
 
-    id: str
-    created_at: datetime | None
-    ttl: int
-    size: int
-    status: str
-    name: str
 
-    def age(self, now: datetime) -> int | None:
-        """Seconds since it was created, None if it does not say when."""
-        return None if self.created_at is None else int((now - self.created_at).total_seconds())
+def count(args: Namespace) -> int:
+    """Count the orders.
 
-
-def list_orders(store: OrderStore, *, as_json: bool) -> int:
-    """Print a line for each order, the youngest first: aligned in a terminal, otherwise with tabs
-    between, durations in seconds and sizes in bytes."""
-    rows: list[Row] = []
-    with Progress("read") as progress:
-        for page in pages(store):
-            rows += map(_row, page)
-            progress.show(len(rows))
-    earliest = datetime.min.replace(tzinfo=timezone.utc)
-    rows.sort(key=lambda row: row.id)
-    rows.sort(key=lambda row: row.created_at or earliest, reverse=True)
-    now = datetime.now(timezone.utc)
-    if as_json:
-        print(json.dumps([_as_json(row, now) for row in rows], indent=2))
-    elif sys.stdout.isatty():
-        _print_table(rows, now)
-    else:
-        for row in rows:
-            age = row.age(now)
-            fields = (row.id, "" if age is None else age, row.ttl, row.size, row.status, row.name)
-            print("\t".join(printable(str(field)) for field in fields))
+    Costs a command for each 10,000 keys of the database.
+    """
+    with opened() as store:
+        number = store.count()
+    print(json.dumps({"orders": number}) if args.json else number)
     return 0
 
 
-def show(store: OrderStore, order_id: str, *, as_json: bool) -> int:
-    """Print one order, datetimes as they are stored."""
-    stored = read(store, order_id)
-    if stored is None:
-        print(f"upstash-state: there is no order {printable(order_id)}", file=sys.stderr)
-        return 1
-    row = _row(stored)
-    now = datetime.now(timezone.utc)
-    readable = order_in(stored.text) is not None
-    if as_json:
-        content = {"order": json.loads(stored.text)} if readable else {"stored": stored.text}
-        print(json.dumps(_as_json(row, now) | content, indent=2))
+def delete(args: Namespace) -> int:
+    """Delete orders.
+
+    By id, or those created longer ago than an age; an order without created_at
+    is then kept, and a created_at without an offset is in this machine's time
+    zone. Shows what it is going to delete, and asks, unless there is --yes.
+    Costs a command for each order deleted, 2 for each id looked up, and 2 for
+    each 1,000 orders read.
+
+    examples:
+      upstash-state delete 5866 5867
+      upstash-state delete --older-than 2d --yes
+      upstash-state list --columns id --status test | upstash-state delete - --yes
+    """
+    if bool(args.ids) == (args.older_than is not None):
+        args.command.error("give IDs or --older-than, one of the two")
+    if not args.yes and not sys.stdin.isatty():
+        raise UsageError("stdin is not a terminal, so nobody can confirm: pass --yes")
+    ids = ids_from(args.ids)
+    with opened() as store:
+        cutoff = datetime.now(timezone.utc) - timedelta(seconds=args.older_than or 0)
+        if not args.yes:
+            rows = _by_id(store, ids) if ids else _older(store, cutoff)
+            there = [row.id for row in rows]
+            _name_missing(ids, there)
+            if rows and not _confirmed(store, rows):
+                return 1
+            ids = ids and there
+        there = _delete(store, ids) if args.ids else store.delete_older_than(cutoff)
+    if args.json:
+        print(json.dumps({"deleted": len(there), "missing": [i for i in ids if i not in there]}))
     else:
-        print(f"id          {printable(row.id)}")
-        print(f"created     {_created(row, now)}")
-        print(f"expires in  {_expires_in(row.ttl)}")
-        print(f"size        {row.size:,} bytes\n")
-        text = stored.text
-        if readable:
-            text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
-        print("\n".join(map(printable, text.split("\n"))))
-    if not readable:
-        print("upstash-state: what is stored is no order in JSON", file=sys.stderr)
-    return 0 if readable else 1
-
-
-def count(store: OrderStore, *, as_json: bool) -> int:
-    """Print how many orders there are."""
-    number = store.count()
-    print(json.dumps({"orders": number}) if as_json else number)
+        print(f"{orders(len(there))} deleted")
+        _name_missing(ids, there)
     return 0
 
 
-def delete_orders(
-    store: OrderStore, order_ids: list[str], *, where: str, yes: bool, as_json: bool
-) -> int:
-    """Delete orders by id. `where` is what a person is told of the database when asked."""
-    wanted = list(dict.fromkeys(order_ids))
-    _refuse_without_terminal(yes)
-    named = printable(wanted[0]) if len(wanted) == 1 else orders(len(wanted))
-    if not yes and not confirm(f"Delete {named} from {where}?"):
-        return _declined()
-    deleted = sum(delete(store, wanted))
-    if as_json:
-        print(json.dumps({"deleted": deleted, "missing": len(wanted) - deleted}))
-    else:
-        missing = f"; {len(wanted) - deleted:,} not there" if deleted < len(wanted) else ""
-        print(f"{orders(deleted)} deleted{missing}")
-    return 0
+def _print_order(row: Row, stored: Stored, content: dict[str, object]) -> None:
+    fields = row.as_text()
+    ago = "" if row.age is None else f" ({fields['age']} ago)"
+    text = stored.text
+    if "order" in content:
+        text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    print(f"id          {printable(row.id)}")
+    print(f"created     {fields['created_at']}{ago}")
+    print(f"expires in  {fields['ttl']}")
+    print(f"size        {fields['size']} bytes\n")
+    print("\n".join(map(printable, text.split("\n"))))
 
 
-def delete_older(store: OrderStore, age: timedelta, *, where: str, yes: bool, as_json: bool) -> int:
-    """Delete orders that were created longer ago. One that does not say when is kept."""
-    _refuse_without_terminal(yes)
-    now = datetime.now(timezone.utc)
-    old: list[str] = []
-    younger = undated = 0
-    with Progress("read") as progress:
-        for page in store.iter_texts():
-            for order_id, text in page:
-                moment = created_at(order_in(text))
-                if moment is None:
-                    undated += 1
-                elif now - moment > age:
-                    old.append(order_id)
-                else:
-                    younger += 1
-            progress.show(len(old) + younger + undated)
-    kept = f"{younger:,} younger kept, {undated:,} without created_at kept"
-    question = f"Delete {orders(len(old))} from {where}? ({kept})"
-    if old and not yes and not confirm(question):
-        return _declined()
-    deleted = 0
-    with Progress("deleted") as progress:
-        for number in delete(store, old):
-            deleted += number
-            progress.show(deleted)
-    if as_json:
-        kinds = {"deleted": deleted, "younger": younger, "without_created_at": undated}
-        print(json.dumps(kinds))
-    else:
-        print(f"{orders(deleted)} deleted, {kept}")
-    return 0
+def _by_id(store: OrderStore, ids: list[str]) -> list[Row]:
+    foreign = Row("", None, None, NEVER, 0, "(not an order)", "")
+    found = read(store, ids).items()
+    return [s.row() if isinstance(s, Stored) else foreign._replace(id=i) for i, s in found]
 
 
-def _row(stored: Stored) -> Row:
-    order = order_in(stored.text)
-    return Row(
-        stored.order_id,
-        created_at(order),
-        stored.ttl,
-        len(stored.text.encode(errors="replace")),
-        "(unreadable)" if order is None else _text(order.get("status")),
-        "" if order is None else _text(order.get("name")),
-    )
+def _older(store: OrderStore, cutoff: datetime) -> list[Row]:
+    rows = (Stored(*pair, NEVER).row() for page in store.iter_texts() for pair in page)
+    old = [row for row in rows if row.created_at is not None and row.created_at < cutoff]
+    return sorted(old, key=lambda row: row.age or 0, reverse=True)
 
 
-def _text(value: object) -> str:
-    return str(value) if isinstance(value, (str, int, float)) else ""
+def _confirmed(store: OrderStore, rows: list[Row]) -> bool:
+    lines = table(rows[:SHOWN], _COLUMNS)[:-1]
+    if len(rows) > SHOWN:
+        lines.append(f"and {len(rows) - SHOWN:,} more")
+    print("\n".join(lines), file=sys.stderr)
+    return confirm(f"Delete {orders(len(rows))} from {store.client.url}, keys {store.prefix}*?")
 
 
-def _as_json(row: Row, now: datetime) -> dict[str, object]:
-    moment = row.created_at
-    created = None if moment is None else moment.isoformat()
-    return {**row._asdict(), "created_at": created, "age": row.age(now)}
+def _name_missing(ids: list[str], there: list[str]) -> None:
+    missing = [printable(order_id) for order_id in ids if order_id not in there]
+    if missing:
+        more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+        print(f"not there: {', '.join(missing[:SHOWN])}{more}", file=sys.stderr)
 
 
-def _expires_in(ttl: int) -> str:
-    return "never" if ttl == NEVER else duration(ttl)
-
-
-def _created(row: Row, now: datetime) -> str:
-    age = row.age(now)
-    if row.created_at is None or age is None:
-        return "it does not say"
-    return f"{row.created_at.isoformat()} ({duration(age)} ago)"
-
-
-def _print_table(rows: list[Row], now: datetime) -> None:
-    cells = [("ID", "AGE", "EXPIRES IN", "BYTES", "STATUS", "NAME")]
-    for row in rows:
-        age = row.age(now)
-        cells.append(
-            (
-                printable(row.id),
-                "-" if age is None else duration(age),
-                _expires_in(row.ttl),
-                f"{row.size:,}",
-                printable(row.status),
-                printable(row.name),
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    terminal = shutil.get_terminal_size().columns
-    for order_id, age_cell, expires_in, size, status, name in cells:
-        line = (
-            f"{order_id:{widths[0]}}  {age_cell:>{widths[1]}}  {expires_in:>{widths[2]}}  "
-            f"{size:>{widths[3]}}  {status:{widths[4]}}  {name}"
-        )
-        print(line.rstrip()[:terminal])
-    print(f"{orders(len(rows))}, {sum(row.size for row in rows):,} bytes")
-
-
-def _refuse_without_terminal(yes: bool) -> None:
-    if not yes and not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here, since this is no terminal: add --yes")
-
-
-def _declined() -> int:
-    print("Nothing deleted.", file=sys.stderr)
-    return 1
+def _delete(store: OrderStore, ids: list[str]) -> list[str]:
+    """Delete orders, and give the ids of those that were there."""
+    there: list[str] = []
+    for begin in range(0, len(ids), MOST_COMMANDS):
+        batch = ids[begin : begin + MOST_COMMANDS]
+        pipeline = store.client.pipeline(transaction=False)
+        for order_id in batch:
+            pipeline.delete(key_of(store, order_id))
+        there += (order_id for order_id, count in zip(batch, pipeline.execute()) if count)
+    return there

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..errors import UpstashError
 from ..settings import is_loopback
+from .durations import seconds
 
 if TYPE_CHECKING:
     from ..local import LocalEndpoint
 
-_UNITS = {"ms": 0.001, "s": 1.0, "%": 0.01, "": 1.0}
+# Arguments that are not those of LocalEndpoint.
+_OTHERS = {"run", "command", "version", "verbose"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,37 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--read-only-token", metavar="T", help="one that may only read; shown if given")
     add("--redis-url", metavar="URL", help="a Redis server to work on; default: one in memory")
     add("--verbose", action="store_true", help="show each request")
-    add("--latency", type=_seconds, default=0.0, metavar="TIME", help="such as 150ms, each time")
+    add("--latency", type=seconds, default=0.0, metavar="TIME", help="such as 150ms, each time")
     add("--errors", type=_share, default=0.0, metavar="P", help="such as 20%%: answered with 503")
     add("--quota", type=int, metavar="N", help="commands until the plan's quota is used up")
     add("--rps", type=int, metavar="N", help="requests a second; those beyond get a 429")
 
 
 def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
-    """Run an endpoint until Ctrl-C.
+    """Run Upstash's REST API on this machine.
 
-    Args:
-        args: What `add_arguments` declares.
-        out: Where to print to, None for standard output.
+    Until Ctrl-C. For people's own tests it can also misbehave.
 
-    Returns:
-        The exit status: 0 when it was stopped, 1 when it could not be started.
+    examples:
+      upstash-state serve --token demo-token
+      upstash-state serve --latency 150ms --errors 20% --verbose
     """
     from ..local import LocalEndpoint
 
     out = sys.stdout if out is None else out
     try:
-        endpoint = LocalEndpoint(
-            port=args.port,
-            host=args.host,
-            token=args.token,
-            read_only_token=args.read_only_token,
-            redis_url=args.redis_url,
-            latency=args.latency,
-            errors=args.errors,
-            quota=args.quota,
-            rps=args.rps,
-        )
+        endpoint = LocalEndpoint(**{n: v for n, v in vars(args).items() if n not in _OTHERS})
         endpoint.start()
     except (OSError, OverflowError) as error:
         print(f"Cannot listen on {args.host}, port {args.port}: {error}", file=out)
@@ -76,7 +67,6 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
     log = logging.getLogger("upstash_state.local")
     handler = logging.StreamHandler(out)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    level = log.level
     if args.verbose:
         log.addHandler(handler)
         log.setLevel(logging.DEBUG)
@@ -88,7 +78,7 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
         print(file=out)
     finally:
         log.removeHandler(handler)
-        log.setLevel(level)
+        log.setLevel(logging.NOTSET)
     return 0
 
 
@@ -107,16 +97,8 @@ def _introduce(endpoint: LocalEndpoint, args: argparse.Namespace, out: TextIO) -
     print("Ctrl-C ends it.", file=out, flush=True)
 
 
-def _seconds(text: str) -> float:
-    return _number(text, "ms s", "a time such as 150ms or 1.5s")
-
-
 def _share(text: str) -> float:
-    return _number(text, "%", "a share such as 20% or 0.2")
-
-
-def _number(text: str, units: str, wanted: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(\D*)", text)
-    if match is None or match[2] not in ("", *units.split()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-    return float(match[1]) * _UNITS[match[2]]
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 20% or 0.2")
+    return float(match[1]) / (100 if match[2] else 1)

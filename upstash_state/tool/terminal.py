@@ -1,22 +1,35 @@
-"""Text for people: what a terminal may be shown, durations, questions, progress."""
+"""Text for people: what a terminal may be shown, and how wide; questions, progress, JSON."""
 
 from __future__ import annotations
 
 import json
-import re
+import os
+import shutil
 import sys
-from datetime import timedelta
-from types import TracebackType
-from typing import TextIO
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from unicodedata import category, east_asian_width
 
 from ..errors import UpstashError
 
-_UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
-_SHOWN = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+RED, GREEN, YELLOW = "31", "32", "33"
+# To the beginning of the line, and remove what stands there (ECMA-48, EL).
+_CLEAR = "\r\x1b[K"
+# Asks for the glyph of an emoji, which is twice as wide (Unicode's UTS 51, section 2.3).
+_EMOJI = "\ufe0f"
 
 
-class UsageError(UpstashError):
+class ToolError(UpstashError):
+    """Raised when a command cannot be done. The text says why, and needs no further diagnosis."""
+
+    status = 1
+
+
+class UsageError(ToolError):
     """Raised when the command line asks for what cannot be done in this way."""
+
+    status = 2
 
 
 def printable(text: str) -> str:
@@ -30,28 +43,50 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
-def duration(seconds: float) -> str:
-    """A duration with its two largest units: `6 d 23 h`, `45 s`."""
-    rest = abs(int(seconds))
-    parts: list[str] = []
-    for name, length in _SHOWN:
-        number, rest = divmod(rest, length)
-        if number or parts:
-            parts.append(f"{number} {name}" if number else "")
-    shown = " ".join(filter(None, parts[:2])) or "0 s"
-    return f"-{shown}" if seconds <= -1 else shown
+def cells(text: str) -> int:
+    """How many cells of a terminal printable text takes, or a few more (UAX 11; joined emoji)."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        1 + (east_asian_width(c) in "WF") if c == _EMOJI or category(c) not in ("Mn", "Me") else 0
+        for c in text
+    )
 
 
-def parse_duration(text: str) -> timedelta:
-    """Read `45s`, `30m`, `12h`, `2d` or `1w`.
+def fit(text: str, width: int) -> str:
+    """Text in at most so many cells, with … in place of what was cut off."""
+    if cells(text) <= width:
+        return text
+    # A cell holds a character at least, but for accents, so no more need be looked at.
+    text = text[: max(width, 0)]
+    while text and cells(text) >= width:
+        text = text[:-1]
+    return text + "…" * (width > 0)
 
-    Raises:
-        ValueError: It is something else.
-    """
-    match = re.fullmatch(r"([0-9]{1,6})([wdhms])", text)
-    if match is None:
-        raise ValueError(text)
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+def columns() -> int:
+    """How many cells a line of the terminal has."""
+    return shutil.get_terminal_size().columns
+
+
+def coloured(text: str, colour: str) -> str:
+    """Text for standard output, in a colour where that is a terminal that takes one."""
+    plain = not colour or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain or not sys.stdout.isatty() else f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def paragraph(text: str, indent: int) -> str:
+    """Text for standard output; in a terminal, lines after the first begin where it begins."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(columns() - indent, 20)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return ("\n" + " " * indent).join(lines)
+
+
+def print_json(value: object) -> None:
+    """Print JSON as RFC 8259 has it: no NaN."""
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def orders(count: int) -> str:
@@ -59,45 +94,52 @@ def orders(count: int) -> str:
     return f"{count:,} order{'' if count == 1 else 's'}"
 
 
+def complain(text: str) -> None:
+    """Say something on standard error."""
+    with suppress(OSError):
+        # Where a progress line is, it begins anew after this.
+        begin = _CLEAR if sys.stderr.isatty() else ""
+        print(f"{begin}upstash-state: {printable(text)}", file=sys.stderr)
+
+
 def confirm(question: str) -> bool:
     """Ask a person, who has to type y or yes."""
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return True
+    print("Nothing deleted.", file=sys.stderr)
+    return False
 
 
-class Progress:
-    """A line in the terminal that counts up, and is gone at the end. Nothing where none is.
+def ids_from(arguments: list[str]) -> list[str]:
+    """Ids as they were given, in place of `-` those of standard input, a line each; none twice."""
+    lines = []
+    if "-" in arguments:
+        # What is not UTF-8 cannot be sent: the client refuses it.
+        text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
+        lines = [line.rstrip("\r") for line in text.split("\n")]
+    ids = (one for given in arguments for one in (lines if given == "-" else [given]))
+    return list(dict.fromkeys(filter(None, ids)))
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[Callable[[int], None]]:
+    """A line in the terminal that counts up, and is gone at the end. Without a terminal, nothing.
 
     Args:
         doing: What is counted, as in `exported`.
-        stream: Where to write, None for standard error.
+
+    Yields:
+        What shows how many it has been so far.
     """
+    seen = sys.stderr.isatty()
 
-    def __init__(self, doing: str, stream: TextIO | None = None) -> None:
-        self._doing = doing
-        self._stream = sys.stderr if stream is None else stream
-        self._width = 0
+    def show(count: int) -> None:
+        if seen:
+            print(f"{_CLEAR}{doing} {orders(count)}", end="", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.clear()
-
-    def show(self, count: int) -> None:
-        """Show how many it has been so far."""
-        if self._stream.isatty():
-            line = f"{self._doing} {orders(count)}"
-            self._width = max(self._width, len(line))
-            print(f"\r{line}", end="", file=self._stream, flush=True)
-
-    def clear(self) -> None:
-        """Take the line away, so that something else can be printed."""
-        if self._width:
-            print(f"\r{' ' * self._width}\r", end="", file=self._stream, flush=True)
-            self._width = 0
+    try:
+        yield show
+    finally:
+        if seen:
+            print(_CLEAR, end="", file=sys.stderr, flush=True)

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import NamedTuple
-
-
-class State(Enum):
-    """How serious a finding is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    WRONG = "wrong"
+from typing import Literal, NamedTuple
 
 
 class Finding(NamedTuple):
     """One thing that was found.
 
     Attributes:
-        state: How serious it is.
+        state: How serious it is. What is a warning works, but not for certain, or not for ever.
         found: What was found.
         advice: What to do about it, "" for nothing.
     """
 
-    state: State
+    state: Literal["ok", "warning", "wrong"]
     found: str
     advice: str = ""
 
@@ -33,14 +24,14 @@ class Wrong(Exception):
 
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(found)
-        self.finding = Finding(State.WRONG, found, advice)
+        self.finding = Finding("wrong", found, advice)
 
 
 def ok(found: str) -> Finding:
     """All is well here."""
-    return Finding(State.OK, found)
+    return Finding("ok", found)
 
 
 def warning(found: str, advice: str) -> Finding:
     """It works, but not for certain, or not for ever."""
-    return Finding(State.WARNING, found, advice)
+    return Finding("warning", found, advice)
