@@ -11,7 +11,7 @@ import requests
 
 from upstash_state.local import LocalEndpoint
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 def send(

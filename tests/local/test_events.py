@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests.local.talk import DEADLINE, ask, send
+from tests.support.faults import Certificates
 from upstash_state.local import LocalEndpoint
 
 
@@ -103,6 +105,35 @@ def test_what_redis_refuses_is_not_a_stream(either_endpoint: LocalEndpoint) -> N
     answer = send(either_endpoint, None, "/subscribe")
     assert answer.status_code == 400
     assert "wrong number of arguments" in answer.json()["error"]
+
+
+def test_head_asks_for_no_stream(endpoint: LocalEndpoint) -> None:
+    assert send(endpoint, None, "/subscribe/chat", method="HEAD").status_code == 400
+
+
+def test_a_silent_client_over_tls_is_still_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upstash_state.local.redis._LISTEN_SECONDS", 0.001)
+    certificates = Certificates(tmp_path)
+    with LocalEndpoint(tls=certificates.right) as endpoint:
+
+        def get(path: str, stream: bool = False) -> requests.Response:
+            return requests.get(
+                endpoint.url + path,
+                headers={"Authorization": f"Bearer {endpoint.token}"},
+                verify=str(certificates.bundle),
+                stream=stream,
+                timeout=DEADLINE,
+            )
+
+        with get("/subscribe/chat", stream=True) as answer:
+            lines = (line for line in answer.iter_lines(chunk_size=1) if line)
+            assert next(lines) == b"data: subscribe,chat,1"
+            for _ in range(20):
+                assert get("/pubsub/numsub/chat").json() == {"result": ["chat", 1]}
+            get("/publish/chat/one")
+            assert next(lines) == b"data: message,chat,one"
 
 
 def test_closing_the_endpoint_ends_a_stream(either_endpoint: LocalEndpoint) -> None:

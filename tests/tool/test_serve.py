@@ -18,7 +18,7 @@ import requests
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool import serve
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 def parsed(*argv: str) -> argparse.Namespace:

@@ -104,7 +104,7 @@ class Api:
             else:
                 read_only = self._admit(request)
                 form, commands = read_commands(request.target, request.body or b"")
-                if form == "stream":
+                if form == "stream" and request.method != "HEAD":
                     return self._stream(request, commands[0], headers, read_only=read_only)
                 replies = self._replies(form, commands, read_only=read_only)
                 status, content_type, body = _encoded(request, form, replies)
@@ -225,7 +225,7 @@ class Api:
 def _encoded(
     request: Request, form: Form, replies: list[Reply]
 ) -> tuple[HTTPStatus, dict[str, str], bytes]:
-    single = form == "command"
+    single = form in ("command", "stream")
     failed = single and isinstance(replies[0], Failure)
     status = HTTPStatus.BAD_REQUEST if failed else HTTPStatus.OK
     # "This option is not applicable to /multi-exec"
