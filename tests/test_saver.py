@@ -341,9 +341,30 @@ def test_health_asks_while_something_is_unsaved(
     client = UpstashRedis(endpoint.url, endpoint.token)
     store = OrderStore(client, background=600, clock=clock)
     assert store.health(max_age=600).ok
+    sent = len(network.sent)
+    assert store.health(max_age=600).ok
+    assert len(network.sent) == sent
     store.save("1", {})
-    assert store.health(max_age=600).unsaved == 0
-    assert client.get("order:1") == "{}"
+    assert store.health(max_age=600).unsaved == 1
+    assert len(network.sent) == sent + 1
+
+
+def test_the_line_that_closes_the_circuit_says_what_became_of_the_saves(
+    store: OrderStore, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    network.down = True
+    for n in range(3):
+        with pytest.raises(UpstashError):
+            store.save(str(n), {})
+    network.down = False
+    store.client.retry_now()
+    caplog.clear()
+    store.count()
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert line == (
+        "Redis endpoint works again after 0 s - 3 saves and deletes that failed meanwhile "
+        "are sent now"
+    )
 
 
 def test_two_stores_of_one_database_know_the_same(

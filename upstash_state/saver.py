@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from logging import getLogger
-from math import ceil, inf
-from typing import Any
 
-from .bulk import MOST_COMMANDS, Requests, json_size
+from .bulk import MOST_COMMANDS, Requests
 from .client import UpstashRedis
 from .entry import Flight, Ticket, Verdict
 from .errors import (
-    AnswerError,
     CircuitOpenError,
     DataError,
     EndpointTimeoutError,
@@ -28,7 +25,7 @@ from .errors import (
     UpstashError,
 )
 from .ledger import LATE, Ledger
-from .pipeline import Pipeline
+from .sender import Sender, size
 from .serialization import shown_order_id
 from .transport import Success, deadline_within, late_attempts, time_budget
 from .worker import Worker
@@ -123,11 +120,11 @@ class Saver:
         self._skip = skip
         self._catch_up = catch_up
         self._clock = clock
+        client.on_circuit_close = self.circuit_closed
         self._worker = Worker(self._work, background) if background else None
-        self._sets = Requests(MOST_COMMANDS, self._size)
+        self._sender = Sender(client, ttl, clock)
+        self._sets = Requests(MOST_COMMANDS, size)
         self._looks = Requests[Flight](MOST_COMMANDS // 2)
-        # Whether the endpoint takes several texts in one command, None until that was tried.
-        self._together: bool | None = None
 
     @property
     def book(self) -> Book:
@@ -181,12 +178,16 @@ class Saver:
     def catch_up(self) -> list[str]:
         """Send what is owed, after the endpoint was seen to work. Raises no `UpstashError`.
 
+        In background mode the worker does so.
+
         Returns:
             The keys of which another writer has saved something newer.
         """
         last = self._client.last_success
         self.book.worked = Success(self._clock(), last.latency) if last else None
         if self.book.ledger.idle or time.monotonic() < self.book.not_before:
+            return []
+        if self._worker is not None and self._wake(self._worker):
             return []
         return self._send_owed()[1]
 
@@ -228,6 +229,16 @@ class Saver:
         """End the worker thread."""
         if self._worker is not None:
             self._worker.stop()
+
+    def circuit_closed(self, seconds: float) -> None:
+        """Say for how long the circuit was open, and what became of the saves meanwhile."""
+        owed = sum(e.failed_version == e.version for e in self.book.ledger.unsent())
+        became = f"{owed} saves and deletes that failed meanwhile are sent now"
+        if not owed:
+            became = (
+                "nothing is owed" if self._catch_up else "what failed meanwhile is not sent again"
+            )
+        log.warning("Redis endpoint works again after %.0f s - %s", seconds, became)
 
     def found(self, key: str, text: str | None) -> None:
         """A read found this under a key."""
@@ -285,7 +296,7 @@ class Saver:
     def _look(self, flights: list[Flight]) -> tuple[list[Flight], list[str]]:
         """Look at keys before their texts are sent again: which to send, and which not."""
         send, dropped = [], []
-        for flight, found in self._looks.run(flights, self._stored):
+        for flight, found in self._looks.run(flights, self._sender.look):
             if isinstance(found, UpstashError):
                 self._failed(flight, found, late=False)
                 continue
@@ -302,17 +313,6 @@ class Saver:
         if dropped:
             log.info("Saved later by another writer, so not sent: %s", self._named(dropped))
         return send, dropped
-
-    def _stored(self, flights: list[Flight]) -> list[tuple[str | None, float] | UpstashError]:
-        pipeline = self._client.pipeline(transaction=False)
-        for flight in flights:
-            pipeline.pttl(flight.entry.key).get(flight.entry.key)
-        results = pipeline.execute(raise_on_error=False)
-        found: list[tuple[str | None, float] | UpstashError] = []
-        for pttl, text in zip(results[::2], results[1::2]):
-            error = next((one for one in (pttl, text) if isinstance(one, UpstashError)), None)
-            found.append(error or (text, inf if pttl == -1 else pttl / 1000))
-        return found
 
     def _send(self, flights: list[Flight], *, alone: bool = False) -> None:
         try:
@@ -333,76 +333,14 @@ class Saver:
             # What has been given a newer text meanwhile is not sent.
             current = [flight for flight in flights if book.ledger.renew(flight, self._lease)]
         with late_attempts() as late:
-            if current and alone:
-                results = [self._command(self._client, current)]
-            else:
-                results = self._results(current)
-        errors: dict[Flight, UpstashError] = {}
+            errors = self._sender.send(current, alone=alone) if current else []
+        by_flight = dict(zip(current, errors))
         with book.lock:
-            for flight, result in zip(current, results):
-                if isinstance(result, UpstashError):
-                    errors[flight] = result
-                elif result is None:
-                    errors[flight] = AnswerError("SET was answered with null, like one with NX")
-                else:
+            for flight, error in by_flight.items():
+                if error is None:
                     book.ledger.landed(flight, late=bool(late))
         self._notify()
-        return [errors.get(flight) for flight in flights]
-
-    def _results(self, flights: list[Flight]) -> list[Any]:
-        """Send texts in one request, in as few commands as can be, since each is billed."""
-        groups = self._groups(flights)
-        grouped = len(groups) < len(flights)
-        results: dict[Flight, Any] = {}
-        try:
-            results = self._execute(groups)
-            failed = any(isinstance(result, UpstashError) for result in results.values())
-        except UnavailableError as error:
-            # Some servers answer a command that they do not know with a 500.
-            if not grouped or self._together or error.reason not in ("status", "answer"):
-                raise
-            failed = True
-        if not grouped:
-            return [results[flight] for flight in flights]
-        if not failed:
-            self._together = True
-        else:
-            # The server has no MSETEX, or one order is to blame for all.
-            results = self._execute([[flight] for flight in flights])
-            self._together = any(isinstance(result, UpstashError) for result in results.values())
-        return [results[flight] for flight in flights]
-
-    def _groups(self, flights: list[Flight]) -> list[list[Flight]]:
-        """Which texts one command can send: all deletes, and all saves with the same expiry."""
-        groups: dict[object, list[Flight]] = {}
-        for flight in flights:
-            delete = flight.text is None
-            alone = self._together is False or (flight.look and not delete)
-            groups.setdefault(flight if alone else delete, []).append(flight)
-        return list(groups.values())
-
-    def _execute(self, groups: list[list[Flight]]) -> dict[Flight, Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for group in groups:
-            self._command(pipeline, group)
-        results = pipeline.execute(raise_on_error=False)
-        return {flight: result for group, result in zip(groups, results) for flight in group}
-
-    def _command(self, target: UpstashRedis | Pipeline, group: list[Flight]) -> Any:
-        # Expiry and value in one command, so that no order is ever without an expiry (Redis's
-        # documentation of SET). Sent twice, it leaves the same.
-        texts = {flight.entry.key: flight.text for flight in group if flight.text is not None}
-        if not texts:
-            return target.delete(*(flight.entry.key for flight in group))
-        if len(texts) > 1:
-            return target.msetex(texts, ex=self._ttl)
-        ((key, text),) = texts.items()
-        if not group[0].look:
-            return target.set(key, text, ex=self._ttl)
-        # What is sent late expires as if it had been sent in time: by the expiry, other processes
-        # tell what is newer.
-        lives = group[0].entry.expires_at - self._clock()
-        return target.set(key, text, px=max(1, ceil(lives * 1000)))
+        return [by_flight.get(flight) for flight in flights]
 
     def _failed(self, flight: Flight, error: UpstashError, *, late: bool) -> None:
         owed = self._catch_up and not isinstance(error, NOT_OWED)
@@ -455,9 +393,6 @@ class Saver:
             waiters, self.book.waiters = self.book.waiters, []
         for event in waiters:
             event.set()
-
-    def _size(self, flight: Flight) -> int:
-        return AROUND + json_size(flight.entry.key) + json_size(flight.text or "")
 
     def _named(self, keys: Sequence[str]) -> str:
         ids = [shown_order_id(key.removeprefix(self._prefix)) for key in keys[:NAMED]]

@@ -42,9 +42,10 @@ class Worker:
             self._start_anew()
         with self._lock:
             if self._thread is None:
-                self._woken = threading.Event()
+                self._woken, self._stopped = threading.Event(), threading.Event()
+                events = (self._woken, self._stopped)
                 thread = threading.Thread(
-                    target=self._run, args=(self._woken,), name="upstash_state saver", daemon=True
+                    target=self._run, args=events, name="upstash_state saver", daemon=True
                 )
                 thread.start()
                 self._thread = thread
@@ -56,16 +57,17 @@ class Worker:
         with self._lock:
             if self._thread is not None:
                 self._thread = None
+                self._stopped.set()
                 self._woken.set()
 
-    def _run(self, woken: threading.Event) -> None:
+    def _run(self, woken: threading.Event, stopped: threading.Event) -> None:
         again: float | None = None
         while True:
             called = woken.wait(IDLE if again is None else again)
-            if called:
-                threading.Event().wait(self._gather)
+            if called and stopped.wait(self._gather):
+                return
             with self._lock:
-                if self._thread is None or self._woken is not woken:
+                if stopped.is_set():
                     return
                 if not called and again is None and not woken.is_set():
                     self._thread = None
