@@ -40,8 +40,6 @@ NOT_OWED = (
 # Seconds before what is owed is tried again that could not be sent between calls that worked; twice
 # as many, up to the longest, after each refusal.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-# Bytes around key and text of a SET in a pipeline: brackets, quotes, commas, PX, expiry.
-AROUND = 60
 # How many ids a log line names.
 NAMED = 20
 
