@@ -21,6 +21,7 @@ from upstash_state import (
     UnavailableError,
     UpstashError,
     UpstashRedis,
+    bulk,
 )
 from upstash_state.local import LocalEndpoint
 
@@ -158,18 +159,22 @@ def test_requests_stay_below_the_size_limit(endpoint: LocalEndpoint) -> None:
 @pytest.mark.parametrize(
     "texts", [["x" * 100] * 50, ['🍕ü\n\\"' * 30] * 50, ["\x00\x1f" * 20] * 20]
 )
-def test_a_batch_is_never_larger_than_it_thinks(texts: list[str]) -> None:
-    from upstash_state.batches import Save, cut
+def test_a_request_is_never_larger_than_it_thinks(
+    texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "MOST_BYTES", 5000)
+    saves = [(f"order:\x01\n{number}", json.dumps(text)) for number, text in enumerate(texts)]
+    bodies = []
 
-    saves = [Save(str(i), f"order:\x01\n{i}", json.dumps(t), b"") for i, t in enumerate(texts)]
-    batches = list(cut(saves, 5000))
-    assert [save for batch in batches for save in batch] == saves
-    for batch in batches:
-        body = json.dumps(
-            [["SET", save.key, save.text, "EX", "604800"] for save in batch], ensure_ascii=False
-        )
-        assert len(body.encode()) <= 5000
-    assert len(batches) < len(texts)
+    def send(part: list[tuple[str, str]]) -> list[str]:
+        commands = [["SET", *save, "PX", "604800000"] for save in part]
+        bodies.append(json.dumps(commands, ensure_ascii=False).encode())
+        return ["OK"] * len(part)
+
+    done = list(bulk.Requests(500, lambda save: bulk.set_size(*save)).run(saves, send))
+    assert done == [(save, "OK") for save in saves]
+    assert 1 < len(bodies) < len(texts)
+    assert max(map(len, bodies)) <= 5000
 
 
 def test_a_request_over_the_plans_limit_is_halved(endpoint: LocalEndpoint) -> None:

@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 MOST_BYTES = 4_000_000
 # up-redis takes 1,000 commands in a pipeline; serverless-redis-http runs them one by one.
 MOST_COMMANDS = 500
+# Bytes of a SET in a pipeline that are neither key nor text: brackets, quotes, commas, PX, expiry.
+AROUND = 60
 TOO_LARGE = (RequestTooLargeError, AnswerTooLargeError)
 # How many failures in a row a request may be halved after, by their reason. A slow endpoint may do
 # half of it in time; one that answers 500 may do so because of a single command.
@@ -95,11 +97,13 @@ class Requests(Generic[Item]):
         return part
 
 
-def json_size(text: str) -> int:
-    """At most so many bytes of a JSON string in UTF-8."""
+def set_size(key: str, text: str) -> int:
+    """At most so many bytes of a SET in the body of a pipeline."""
+    return AROUND + _json_size(key) + _json_size(text)
+
+
+def _json_size(text: str) -> int:
     # JSON text holds no bare control characters, so quotes and backslashes are what is escaped;
     # a key may hold some, at six bytes each.
     controls = 0 if text.isprintable() else sum(c < " " for c in text)
-    return (
-        2 + len(text.encode(errors="replace")) + text.count('"') + text.count("\\") + 5 * controls
-    )
+    return len(text.encode(errors="replace")) + text.count('"') + text.count("\\") + 5 * controls

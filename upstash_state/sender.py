@@ -6,19 +6,16 @@ from collections.abc import Callable
 from math import ceil, inf
 from typing import Any
 
-from .bulk import json_size
+from .bulk import set_size
 from .client import UpstashRedis
 from .entry import Flight
 from .errors import AnswerError, UnavailableError, UpstashError
 from .pipeline import Pipeline
 
-# Bytes around key and text of a SET in a pipeline: brackets, quotes, commas, PX, expiry.
-AROUND = 60
-
 
 def size(flight: Flight) -> int:
     """At most so many bytes of a request's body."""
-    return AROUND + json_size(flight.entry.key) + json_size(flight.text or "")
+    return set_size(flight.entry.key, flight.text or "")
 
 
 class Sender:

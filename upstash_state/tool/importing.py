@@ -16,9 +16,8 @@ from pathlib import Path
 from time import time
 from typing import BinaryIO, NamedTuple, cast
 
-from ..bulk import MOST_COMMANDS, TOO_LARGE, Requests, json_size
+from ..bulk import MOST_COMMANDS, TOO_LARGE, Requests, set_size
 from ..errors import KeyTooLargeError, RecordTooLargeError, UpstashError
-from ..saver import AROUND
 from ..serialization import deserialize_order
 from ..store import OrderStore
 from .exporting import STANDARD
@@ -84,7 +83,7 @@ class _Line(NamedTuple):
 
     def size(self) -> int:
         """At most so many bytes in the body of a pipeline."""
-        return AROUND + json_size(self.key) + json_size(self.text)
+        return set_size(self.key, self.text)
 
 
 class Import:
