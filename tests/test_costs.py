@@ -120,7 +120,7 @@ def test_the_bytes_of_a_save_are_these(client: UpstashRedis, cost: Cost) -> None
         "POST / HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         f"Content-Length: {len(body.encode())}",
-        f"Authorization: Bearer {token}",
+        "Authorization: Bearer " + token,
         "Content-Type: application/json",
         "Accept-Encoding: gzip",
         "User-Agent: upstash-state",

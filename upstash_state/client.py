@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
 from . import commands
 from .commands import Argument, Command
 from .pipeline import Pipeline
-from .settings import Secret, Settings, check_token, check_url
+from .settings import Secret, Settings, check_token, check_url, own_variables
 from .transport import Success, Transport
 
 P = ParamSpec("P")
@@ -72,7 +71,8 @@ class UpstashRedis:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
-        return cls.from_settings(Settings(os.environ if environ is None else environ))
+        environ = own_variables(environ)
+        return cls.from_settings(Settings(environ))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> UpstashRedis:

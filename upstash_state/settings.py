@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, SupportsIndex
@@ -24,13 +25,21 @@ DOCTOR = "To find out more, run: upstash-state doctor"
 class Secret(str):
     """Text that a log, a repr or a traceback with local variables does not show.
 
-    Nor is a slice of it shown: some loggers cut long texts before they ask for the repr.
+    Nor is a slice of it shown: some loggers cut long texts before they ask for the repr. Where the
+    text itself is needed, it is added to another: `"Bearer " + secret`.
     """
 
     __slots__ = ()
 
+    def __new__(cls, text: str) -> Secret:
+        # Of a secret, too, whose own `str` hides it.
+        return super().__new__(cls, "" + text)
+
     def __repr__(self) -> str:
         return "'***'"
+
+    def __str__(self) -> str:
+        return "***"
 
     def __getitem__(self, key: SupportsIndex | slice) -> Secret:
         return Secret(super().__getitem__(key))
@@ -77,8 +86,7 @@ class Settings:
         """
         self.complaints: list[str] = []
         # A traceback with local variables shows no values of these.
-        names = (*OPTIONS, *CREDENTIALS)
-        environ = {name: Secret(environ[name]) for name in names if name in environ}
+        environ = own_variables(environ)
         for name, (default, parse) in OPTIONS.items():
             value = default
             if text := unquoted(environ.get(name, "")):
@@ -96,6 +104,17 @@ class Settings:
         url_name, token_name = credentials(environ)
         self.url = check_url(environ[url_name], url_name, allow_http=self.allow_http)
         self.token = check_token(environ[token_name], token_name)
+
+
+def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """This package's variables, in a form that a traceback with local variables does not show.
+
+    Args:
+        environ: The variables; None for `os.environ`.
+    """
+    environ = os.environ if environ is None else environ
+    names = (*OPTIONS, *CREDENTIALS)
+    return {name: Secret(environ[name]) for name in names if name in environ}
 
 
 def credentials(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -181,7 +200,8 @@ def check_token(text: str, name: str = "token") -> Secret:
         SettingsError: It is empty, or contains what an Authorization header cannot carry (RFC 6750,
             section 2.1, allows less than this lets through).
     """
-    token = text = Secret(_value_alone(text, name))
+    text = Secret(text) if isinstance(text, str) else text
+    token = Secret(_value_alone(text, name))
     if not token:
         raise SettingsError(f"{name} is empty: {WHERE}")
     if "bearer " in token.lower():

@@ -243,6 +243,12 @@ def _log(error: Exception, operation: str, message: str, order_id: object) -> No
         error,
         "" if quiet else process.advice(cause),
         extra={"operation": operation, "order_id": order_id},
-        # What this package does not raise on purpose is a fault of its own: show where.
-        exc_info=None if isinstance(error, UpstashError) else error,
+        # A fault of this package or of what surrounds it: show where.
+        exc_info=_fault(error),
     )
+
+
+def _fault(error: BaseException) -> BaseException | None:
+    if isinstance(error, UnavailableError) and error.reason == "local":
+        return error.__cause__
+    return None if isinstance(error, UpstashError) else error

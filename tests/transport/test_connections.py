@@ -168,16 +168,16 @@ def test_a_connection_in_use_is_waited_for_to_the_end(server: FaultServer) -> No
 def test_how_long_a_request_takes_to_be_sent_does_not_count_as_silence(
     server: FaultServer, wall: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = sockets.Limited._send
+    send = sockets.Limited.makefile
 
-    def slow(sock: sockets.Limited, attempt: sockets.Attempt) -> None:
+    def slow(sock: sockets.Limited, *args: object) -> Any:
         server.closing.wait(0.6)
-        send(sock, attempt)
+        return send(sock, *args)
 
     redis = UpstashRedis(server.url, server.token, timeout=1.0)
     redis.ping()
     wall.now += 10
-    monkeypatch.setattr(sockets.Limited, "_send", slow)
+    monkeypatch.setattr(sockets.Limited, "makefile", slow)
     assert redis.set("k", "v" * 100_000)
     assert len(server.requests) == 2
 

@@ -44,7 +44,7 @@ def test_an_interceptor_answers_instead_of_the_endpoint(redis: UpstashRedis) -> 
 
     def interceptor(wire: Wire, send: Send) -> Send:
         def answer(path: str, body: bytes, deadline: float) -> Answer:
-            asked.append((wire.url, str(wire.token), path, json.loads(body)))
+            asked.append((wire.url, wire.token, path, json.loads(body)))
             return OK
 
         return answer

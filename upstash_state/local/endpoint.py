@@ -69,8 +69,9 @@ class LocalEndpoint:
             SettingsError: A token is one that a header cannot hold.
             ValueError: One of the last four is out of its range.
         """
-        self.token = check_token(secrets.token_urlsafe(32) if token is None else token)
-        self.read_only_token = check_token(
+        # As plain text, which is what those who ask for them want.
+        self.token = "" + check_token(secrets.token_urlsafe(32) if token is None else token)
+        self.read_only_token = "" + check_token(
             secrets.token_urlsafe(32) if read_only_token is None else read_only_token,
             "read_only_token",
         )

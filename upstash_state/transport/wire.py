@@ -82,7 +82,7 @@ class Wire:
         self._request = requests.Request("POST", url).prepare()
         self._request.headers = _Headers(
             {
-                "Authorization": f"Bearer {token}",
+                "Authorization": "Bearer " + token,
                 "Content-Type": "application/json",
                 "Accept-Encoding": "gzip",
                 "User-Agent": "upstash-state",
