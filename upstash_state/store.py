@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -29,7 +28,7 @@ from .serialization import (
     serialize_order,
     shown_order_id,
 )
-from .settings import Settings
+from .settings import Settings, own_variables
 
 log = getLogger("upstash_state")
 
@@ -121,7 +120,8 @@ class OrderStore:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
-        settings = Settings(os.environ if environ is None else environ)
+        environ = own_variables(environ)
+        settings = Settings(environ)
         for complaint in settings.complaints:
             log.warning(complaint)
         return cls(

@@ -168,16 +168,16 @@ def test_a_connection_in_use_is_waited_for_to_the_end(server: FaultServer) -> No
 def test_how_long_a_request_takes_to_be_sent_does_not_count_as_silence(
     server: FaultServer, wall: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = sockets.Limited.makefile
+    send = sockets.Limited._send
 
-    def slow(sock: sockets.Limited, *args: object) -> Any:
+    def slow(sock: sockets.Limited, attempt: sockets.Attempt) -> None:
         server.closing.wait(0.6)
-        return send(sock, *args)
+        send(sock, attempt)
 
     redis = UpstashRedis(server.url, server.token, timeout=1.0)
     redis.ping()
     wall.now += 10
-    monkeypatch.setattr(sockets.Limited, "makefile", slow)
+    monkeypatch.setattr(sockets.Limited, "_send", slow)
     assert redis.set("k", "v" * 100_000)
     assert len(server.requests) == 2
 
