@@ -29,7 +29,6 @@ _MOMENT = (
     + _CLOCK.replace("@", "zone_")
     + ")?"
 )
-_SECOND = timedelta(seconds=1)
 
 
 def _parse(text: str) -> datetime:
@@ -60,10 +59,10 @@ def _parse(text: str) -> datetime:
     if moment.hour and (text[-3] == ":" or moment.tzinfo is None):
         return moment
     # Where the day usually stands is not the moment's day.
-    if not moment.hour and "24" in text and ("W" in text or text[8:10] != f"{moment.day:02}"):
-        return _parse_as_311(text)
+    late = not moment.hour and "24" in text and ("W" in text or text[8:10] != f"{moment.day:02}")
     offset = moment.utcoffset()
-    return _parse_as_311(text) if offset and abs(offset) < _SECOND else moment
+    tiny = offset and abs(offset) < timedelta(seconds=1)
+    return _parse_as_311(text) if late or tiny else moment
 
 
 parse = datetime.fromisoformat if (3, 11) <= sys.version_info < (3, 14) else _parse

@@ -240,17 +240,17 @@ def _read_tag(value: dict[str, Any]) -> Any:
     return value
 
 
+def _read_date(text: str) -> date:
+    return date.fromisoformat(text) if len(text) == 10 else parse(text)
+
+
 def _read_uuid(text: str) -> Any:
     from uuid import UUID
 
     return UUID(text)
 
 
-_READERS: dict[str, Callable[[str], Any]] = {
-    "$date": lambda text: (date.fromisoformat if len(text) == 10 else parse)(text),
-    "$numberDecimal": Decimal,
-    "$uuid": _read_uuid,
-}
+_READERS: dict[str, Any] = {"$date": _read_date, "$numberDecimal": Decimal, "$uuid": _read_uuid}
 _encoder = JSONEncoder(ensure_ascii=False, default=_tag)
 _decoder = JSONDecoder()
 _tag_decoder = JSONDecoder(object_hook=_read_tag)
