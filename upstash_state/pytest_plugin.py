@@ -255,8 +255,9 @@ def _begun(
     request: pytest.FixtureRequest, scope: str | None, passed: Callable[[], bool]
 ) -> Iterator[Recording]:
     try:
+        from .environment import environment
         from .recording import RecordingError
-        from .recording.recorder import environment, records
+        from .recording.recorder import records
     except ImportError as error:
         raise _failure(error) from None
     node = request.node
@@ -273,7 +274,10 @@ def _begun(
                 from .local import LocalEndpoint
 
                 endpoint = stack.enter_context(LocalEndpoint())
-                stack.enter_context(environment(endpoint.url, endpoint.token))
+                named = environment(
+                    UPSTASH_REDIS_REST_URL=endpoint.url, UPSTASH_REDIS_REST_TOKEN=endpoint.token
+                )
+                stack.enter_context(named)
             recording = _made(node, path, mode, scope, options)
         except (RecordingError, ImportError) as error:
             raise _failure(error) from None
@@ -299,7 +303,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         # What does not fit may well be the cause.
         problem = recording.test_is_over()
         if problem or not recording.replays:
-            text = problem or f"{recording!r} is not written, because the test did not pass."
+            text = problem or f"{recording.name} is not written, because the test did not pass."
             item.add_report_section("call", MARKER, text)
         raise
     if problem := recording.test_is_over():
@@ -375,22 +379,22 @@ def _options(request: pytest.FixtureRequest, scope: str | None) -> dict[str, Any
 def _made(
     node: pytest.Item, path: Path, mode: Any, scope: str | None, options: dict[str, Any]
 ) -> Recording:
-    from .recording.explain import Advice
+    from .recording.explain import Options
     from .recording.match import Varying
     from .recording.recorder import Recording
 
     command = f"    pytest --upstash-record=all {_quoted(node.nodeid)}"
     arguments = f'scope="{scope}", {{}}' if scope else "{}"
     mark = "pytestmark = " if scope == "module" else "@"
-    advice = Advice(
+    how = Options(
+        Varying.of(options.get("varying", ()), options.get("varying_keys", ())),
+        # Of the fixtures of a module, a run of some of its tests uses some.
+        options.get("allow_unused", scope is not None),
         again=f"{command}\n    (add --upstash-local to do so without credentials)",
         declare=f"    {mark}pytest.mark.{MARKER}({arguments})",
         without_database="pytest --upstash-local",
     )
-    # Of the fixtures of a module, a run of some of its tests uses some.
-    allow_unused = options.get("allow_unused", scope is not None)
-    varying = Varying.of(options.get("varying", ()), options.get("varying_keys", ()))
-    return Recording(path, mode, varying, allow_unused, advice)
+    return Recording(path, mode, how)
 
 
 def _failure(reason: object) -> BaseException:

@@ -60,7 +60,9 @@ def test_unittests_coroutines_are_covered(path: Path) -> None:
 
 
 def test_a_class_is_refused(path: Path) -> None:
-    with pytest.raises(TypeError, match="decorate each of its tests"):
+    with pytest.raises(
+        TypeError, match="Test does is done after the recording has ended: decorate"
+    ):
 
         @recording(path)
         class Test(unittest.TestCase):
@@ -75,7 +77,7 @@ def test_generators_are_refused(path: Path) -> None:
         yield
 
     for function in (generator, async_generator):
-        with pytest.raises(TypeError, match="generator runs after the recording has ended: write"):
+        with pytest.raises(TypeError, match="generator does is done after the recording has ended"):
             recording(path)(function)
 
 
@@ -95,7 +97,7 @@ def test_what_hides_its_kind_is_refused_when_it_is_called(path: Path) -> None:
         def hidden(function: Any = function) -> Any:
             return function()
 
-        with pytest.raises(TypeError, match="hidden runs after the recording has ended"):
+        with pytest.raises(TypeError, match="hidden does is done after the recording has ended"):
             recording(path, mode="all")(hidden)()
     assert not path.exists()
 

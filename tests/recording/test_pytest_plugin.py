@@ -354,7 +354,7 @@ def test_a_failing_test_leaves_its_old_recording(pytester: pytest.Pytester) -> N
     test.write_text(test.read_text().replace("1})", "2}); assert False"))
     result = pytester.runpytest(*LOCALLY)
     assert outcomes(result) == {"failed": 1}
-    result.stdout.fnmatch_lines(["*test_save.yaml> is not written, because the test did not pass."])
+    result.stdout.fnmatch_lines(["*test_save.yaml is not written, because the test did not pass."])
     assert file.read_text() == before
 
 

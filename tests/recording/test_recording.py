@@ -34,9 +34,9 @@ from upstash_state import (
     redis_save_order,
     redis_save_orders,
 )
+from upstash_state.errors import NotRecordedError
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording import (
-    NotRecordedError,
     Recording,
     RecordingError,
     RecordingMismatchError,

@@ -16,8 +16,6 @@ from ..transport import Answer
 # answer that is not the protocol's, such as a gateway's HTML page.
 KEPT_HEADERS = ("Retry-After", "Content-Type")
 
-Commands = tuple[tuple[str, ...], ...]
-
 #: What JSON leaves as it is and YAML does not: unprintable characters and its own line breaks.
 UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
 
@@ -31,7 +29,7 @@ class Request:
     """What was asked: `path` is one of the REST API's three, and "/" has exactly one command."""
 
     path: str
-    commands: Commands
+    commands: tuple[tuple[str, ...], ...]
 
     @property
     def shape(self) -> tuple[str, list[tuple[str, int]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from time import gmtime, strftime
 from typing import Any, NamedTuple
@@ -26,9 +26,13 @@ _MADE_ANEW = re.compile(
 )
 
 
-class Advice(NamedTuple):
-    """What to do, which depends on how the recording is used."""
+class Options(NamedTuple):
+    """How a recording is used."""
 
+    #: What is compared by shape.
+    varying: Varying
+    #: Whether recorded exchanges, and faults, may stay unused.
+    allow_unused: bool
     #: How to record again.
     again: str
     #: How to declare what varies, with `{}` for the arguments.
@@ -37,8 +41,16 @@ class Advice(NamedTuple):
     without_database: str
 
 
-def explain_unmatched(request: Request, times: int, replay: Replay) -> list[str]:
-    """What to say of a request that no recorded exchange answers."""
+def explain_unmatched(unmatched: Mapping[Request, int], replay: Replay) -> list[str]:
+    """What to say of requests that no recorded exchange answers, and how often each was sent."""
+    return [
+        line
+        for request, times in unmatched.items()
+        for line in _explain_unmatched(request, times, replay)
+    ]
+
+
+def _explain_unmatched(request: Request, times: int, replay: Replay) -> list[str]:
     lines = [f"  {request}" + (f" (sent {times} times)" if times > 1 else "")]
     index = nearest(request, replay)
     if index is None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,14 +40,8 @@ _HEAD = """\
 """
 _BODIES = ("answer", "body", "body_base64")
 _KEYS = {"path", "command", "commands", "phase", "status", "headers", *_BODIES}
-# Lines that a block can hold: more than one newline at its end would not be told from empty lines.
-_PAGE = re.compile(r"[ -~][ -~\n]*[ -~]\n?")
 # libyaml's loader is ten times as fast, where PyYAML was built with it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Block(str):
-    """Text to be written line by line."""
 
 
 class _Yaml(yaml.SafeDumper):
@@ -56,20 +49,17 @@ class _Yaml(yaml.SafeDumper):
         return True
 
 
-def _block_node(dumper: yaml.SafeDumper, data: _Block) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|")
-
-
 def _text_node(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
     if (block := indented(data)) is not None:
-        return dumper.represent_dict({"json": _Block(block + "\n")})
-    # Only in double quotes does PyYAML escape YAML's own line breaks, such as U+0085.
-    style = '"' if UNFIT_FOR_YAML.search(data) else None
+        return dumper.represent_dict({"json": block + "\n"})
+    # More than one newline at the end of a block would not be told from empty lines. Only in double
+    # quotes does PyYAML escape YAML's own line breaks, such as U+0085.
+    style = "|" if "\n" in data and not data.endswith("\n\n") else None
+    style = '"' if UNFIT_FOR_YAML.search(data) else style
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
 _Yaml.add_representer(str, _text_node)
-_Yaml.add_representer(_Block, _block_node)
 
 
 def dump(exchanges: Iterable[Exchange]) -> str:
@@ -85,25 +75,18 @@ def dump(exchanges: Iterable[Exchange]) -> str:
 
 
 def _written(exchange: Exchange) -> dict[str, Any]:
-    written: dict[str, Any] = {"path": exchange.request.path}
-    if exchange.request.path == COMMAND:
-        written["command"] = exchange.request.commands[0]
-    else:
-        written["commands"] = exchange.request.commands
-    if exchange.in_teardown:
-        written["phase"] = "teardown"
-    written["status"] = exchange.status
-    if exchange.headers:
-        written["headers"] = dict(exchange.headers)
+    path, commands = exchange.request.path, exchange.request.commands
+    written: dict[str, Any] = {"path": path}
+    written |= {"command": commands[0]} if path == COMMAND else {"commands": commands}
+    written |= {"phase": "teardown"} if exchange.in_teardown else {}
+    written |= {"status": exchange.status}
+    written |= {"headers": dict(exchange.headers)} if exchange.headers else {}
     if exchange.answer is not None:
-        written["answer"] = exchange.answer
-        return written
+        return written | {"answer": exchange.answer}
     try:
-        text = exchange.body.decode()
-        written["body"] = _Block(text) if _PAGE.fullmatch(text) else text
+        return written | {"body": exchange.body.decode()}
     except UnicodeDecodeError:
-        written["body_base64"] = base64.b64encode(exchange.body).decode()
-    return written
+        return written | {"body_base64": base64.b64encode(exchange.body).decode()}
 
 
 def load(text: str) -> list[Exchange]:

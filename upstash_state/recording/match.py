@@ -14,18 +14,15 @@ from .exchange import Exchange, Request
 _KEYLESS = frozenset({"SCAN", "KEYS"})
 # What follows these is a moment, which differs in every run.
 _BEFORE_A_MOMENT = frozenset({"EXAT", "PXAT"})
-_KINDS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?",
-        r"\d{4}-\d\d-\d\d",
-        r"\d\d:\d\d(:\d\d([.,]\d+)?)?",
-        r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}",
-        r"[+-]?\d+",
-        r"[+-]?\d+\.\d+",
-        r"[0-9a-fA-F]{8,}",
-        r"",
-    )
+_KINDS = (
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?",
+    r"\d{4}-\d\d-\d\d",
+    r"\d\d:\d\d(:\d\d([.,]\d+)?)?",
+    r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}",
+    r"[+-]?\d+",
+    r"[+-]?\d+\.\d+",
+    r"[0-9a-fA-F]{8,}",
+    r"",
 )
 
 #: The keys and indexes on the way to a value inside JSON.
@@ -53,9 +50,7 @@ class Varying:
     def __str__(self) -> str:
         """The arguments that declare it."""
         declared = {"varying": dict.fromkeys(self.fields), "varying_keys": dict.fromkeys(self.keys)}
-        return ", ".join(
-            f"{name}={json.dumps([*given])}" for name, given in declared.items() if given
-        )
+        return ", ".join(f"{name}={json.dumps([*on])}" for name, on in declared.items() if on)
 
     def and_also(self, fields: Iterable[str] = (), keys: Iterable[str] = ()) -> Varying:
         """What is declared here, and more."""
@@ -63,11 +58,8 @@ class Varying:
 
     def allows(self, command: str, recorded: str, sent: str) -> bool:
         """Whether one argument of a command may stand for the other."""
-        if recorded == sent:
-            return True
-        if command.upper() not in _KEYLESS and any(
-            _same_but_varying(key, recorded, sent) for key in self.keys
-        ):
+        keys = () if command.upper() in _KEYLESS else self.keys
+        if recorded == sent or any(_same_but_varying(key, recorded, sent) for key in keys):
             return True
         return is_json(recorded) and not self.differences(recorded, sent)
 
@@ -135,7 +127,7 @@ def same_shape(first: Any, second: Any) -> bool:
 
 def kinds_of(text: str) -> set[int]:
     """The kinds of text that it is of; none for any other text."""
-    return {number for number, kind in enumerate(_KINDS) if kind.fullmatch(text)}
+    return {number for number, kind in enumerate(_KINDS) if re.fullmatch(kind, text)}
 
 
 class Replay:
@@ -176,10 +168,8 @@ class Replay:
         # other's answers when a run asks for them in another order.
         for index in unused:
             recorded = self.exchanges[index].request
-            if (
-                recorded.path == request.path
-                and self._up_to_date(recorded.commands) == request.commands
-            ):
+            now = recorded.path, self._up_to_date(recorded.commands)
+            if now == (request.path, request.commands):
                 yield index
         for index in unused:
             recorded = self.exchanges[index].request

@@ -12,22 +12,22 @@ from pathlib import Path
 from threading import Lock, current_thread, enumerate
 from typing import Literal, get_args
 
+from ..environment import environment
 from ..errors import NotRecordedError, SettingsError, UnavailableError
 from ..process import reset_client
 from ..settings import URL_AND_TOKEN, Settings
 from ..transport import COMMAND, Answer, Send, Wire, intercepting
 from .exchange import Exchange, RecordingError, Request
-from .explain import Advice, explain_unmatched, explain_unused, foreseen, what_varies
+from .explain import Options, explain_unmatched, explain_unused, foreseen, what_varies
 from .faults import Fault, checked, simulated
-from .match import Replay, Varying
+from .match import Replay
 from .storage import read, secrets_in, secrets_of, write
 
 Mode = Literal["none", "once", "all"]
 
 # Loopback, so that nothing leaves the machine if it should be asked after all. Port 1 is served by
 # nobody.
-PLACEHOLDER_URL = "http://127.0.0.1:1"
-PLACEHOLDER_TOKEN = "no-token-in-replay"
+PLACEHOLDERS = dict(zip(URL_AND_TOKEN[0], ("http://127.0.0.1:1", "no-token-in-replay")))
 
 #: The recordings that have begun and are not over, the innermost last: that one takes the requests.
 under_way: list[Recording] = []
@@ -45,21 +45,14 @@ class Recording:
         replays: Whether answers come from the file. If not, the file is being made.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        mode: Mode,
-        varying: Varying,
-        allow_unused: bool,
-        advice: Advice,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], mode: Mode, options: Options) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.path = Path(path)
         self.replays = not records(self.path, mode)
-        self._name = str(self.path).removeprefix(f"{Path.cwd()}{os.sep}")
-        self._advice = advice
-        self._complete = not allow_unused
+        #: The file's, short where it is inside the working directory.
+        self.name = str(self.path).removeprefix(f"{Path.cwd()}{os.sep}")
+        self._options = options
         self._lock = Lock()
         self._faults: deque[Fault] = deque()
         self._unmatched: Counter[Request] = Counter()
@@ -70,13 +63,8 @@ class Recording:
         self._threads_before = {*enumerate()} - {current_thread()}
         self._strangers: dict[str, None] = {}
         self._secrets = secrets_in(os.environ)
-        exchanges = self._load() if self.replays else []
-        self._replay = Replay(exchanges, varying)
-        if not self.replays:
-            self._check_credentials()
-
-    def __repr__(self) -> str:
-        return f"<Recording {self._name}>"
+        exchanges = self._load() if self.replays else self._none()
+        self._replay = Replay(exchanges, options.varying)
 
     def fail_next(self, n: int, fault: Fault) -> None:
         """Let the next `n` attempts meet a fault. They are neither sent nor recorded.
@@ -112,7 +100,7 @@ class Recording:
         """Take this package's requests, and give the functions a client of their own."""
         with ExitStack() as stack:
             if self.replays:
-                stack.enter_context(environment(PLACEHOLDER_URL, PLACEHOLDER_TOKEN))
+                stack.enter_context(environment(**PLACEHOLDERS))
             reset_client(flush=False)
             stack.callback(reset_client, flush=False)
             stack.enter_context(intercepting(self._intercept, simulated=True, clock=self._clock))
@@ -133,26 +121,24 @@ class Recording:
             in_teardown: Whether exchanges of the clean-up should have been used by now.
         """
         with self._lock:
-            unmatched = [
-                line
-                for request, times in self._unmatched.items()
-                for line in explain_unmatched(request, times, self._replay)
-            ]
-            unused = explain_unused(self._replay, in_teardown) if self._complete else []
+            unmatched = explain_unmatched(self._unmatched, self._replay)
             varying = what_varies(self._unmatched, self._replay)
-            faults = [f"  {fault}" for fault in self._faults if self._complete]
+            unused = explain_unused(self._replay, in_teardown)
+            faults = [f"  {fault}" for fault in self._faults]
+        if self._options.allow_unused:
+            unused = faults = []
         sections = {
             "Sent, but not answered by anything recorded:": unmatched,
             "Sent by threads that were running before, and should be joined:": self._strangers,
             "Recorded, but not used (allow_unused=True lets that pass):": unused,
             "If what differs does so in every run, recording again does not help. Declare it:": (
-                [self._advice.declare.format(varying)] if varying else []
+                [self._options.declare.format(varying)] if varying else []
             ),
-            "To record what is sent now:": [self._advice.again] if unmatched or unused else [],
+            "To record what is sent now:": [self._options.again] if unmatched or unused else [],
             "Faults that no attempt has met (while the circuit is open, none is made):": faults,
         }
         lines = [line for title, body in sections.items() if body for line in ("", title, *body)]
-        return "\n".join([f"{self._name} and what was sent do not fit.", *lines]) if lines else None
+        return "\n".join([f"{self.name} and what was sent do not fit.", *lines]) if lines else None
 
     def finish(self) -> str | None:
         """End well: see that everything fits, and write the file if it is being made.
@@ -169,15 +155,15 @@ class Recording:
         if self.replays:
             return None
         for request, reason in self._unanswered.items():
-            raise RecordingError(f"{self._name} is not written: {request} got no answer ({reason})")
+            raise RecordingError(f"{self.name} is not written: {request} got no answer ({reason})")
         try:
             write(self.path, self._recorded, self._secrets)
         except RecordingError as error:
-            raise RecordingError(f"{self._name} {error}") from None
+            raise RecordingError(f"{self.name} {error}") from None
         requests = [exchange.request for exchange in self._recorded]
-        if differing := foreseen(requests, self._replay.varying, time.time()):
+        if differing := foreseen(requests, self._options.varying, time.time()):
             hint = "holds what looks as if it differed in every run. If so, declare it:"
-            return f"{self._name} {hint}\n{self._advice.declare.format(differing)}"
+            return f"{self.name} {hint}\n{self._options.declare.format(differing)}"
         return None
 
     def _clock(self) -> float:
@@ -212,8 +198,7 @@ class Recording:
         return attempt
 
     def _answer(self, asked: Request) -> Answer:
-        exchange = self._replay.answer(asked)
-        if exchange is not None:
+        if (exchange := self._replay.answer(asked)) is not None:
             return _answer_of(exchange)
         self._unmatched[asked] += 1
         if current_thread() in self._threads_before:
@@ -227,16 +212,17 @@ class Recording:
                 return read(self.path, self._secrets)
             except RecordingError as error:
                 problem = f"{error}.\nCorrect it, or record it again"
-        raise RecordingError(f"{self._name} {problem}:\n{self._advice.again}")
+        raise RecordingError(f"{self.name} {problem}:\n{self._options.again}")
 
-    def _check_credentials(self) -> None:
+    def _none(self) -> list[Exchange]:
         try:
             Settings(os.environ)
         except SettingsError as error:
             raise RecordingError(
-                f"{self._name} cannot be recorded: {error}. To do without a database, record "
-                f"against the embedded endpoint: {self._advice.without_database}"
+                f"{self.name} cannot be recorded: {error}. To do without a database, record "
+                f"against the embedded endpoint: {self._options.without_database}"
             ) from None
+        return []
 
 
 def _answer_of(exchange: Exchange) -> Answer:
@@ -247,19 +233,3 @@ def _answer_of(exchange: Exchange) -> Answer:
 def records(path: Path, mode: Mode) -> bool:
     """Whether a recording is to be made rather than replayed."""
     return mode == "all" or (mode == "once" and not path.exists())
-
-
-@contextmanager
-def environment(url: str, token: str) -> Iterator[None]:
-    """Let the environment name this endpoint for a while."""
-    names = URL_AND_TOKEN[0]
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(zip(names, (url, token), strict=True))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

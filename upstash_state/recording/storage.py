@@ -24,7 +24,6 @@ _KINDS = (
     ("an Upstash host", r"(?i:[\w-]\.upstash\.io\b)"),
     ("an address with a password", r"\brediss?://[^\s/]*@"),
 )
-_PATTERNS = tuple((what, re.compile(pattern)) for what, pattern in _KINDS)
 # An ASCII character as URLs, JSON and Python escape it; in JSON inside JSON with more backslashes.
 _ESCAPE = re.compile(r"(?:%|\\{1,4}u00|\\{1,4}x)([0-7][0-9a-fA-F])")
 
@@ -80,10 +79,8 @@ def write(path: Path, exchanges: Sequence[Exchange], secrets: Collection[str] = 
     for number, exchange in enumerate(exchanges, 1):
         if secret := _found_in(_texts(exchange), secrets):
             name = exchange.request.commands[0][0]
-            raise RecordingError(
-                f"is not written: exchange {number} ({name}) holds {secret}. "
-                "Use other data in the test"
-            )
+            where = f"exchange {number} ({name}) holds {secret}"
+            raise RecordingError(f"is not written: {where}. Use other data in the test")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whoever reads it at the same time, or interrupts this, finds a whole file.
     unfinished = path.with_name(f".{os.getpid()}.tmp")
@@ -102,18 +99,14 @@ def _refuse(texts: Collection[str] | Iterator[str], secrets: Collection[str]) ->
 
 def _found_in(texts: Collection[str] | Iterator[str], secrets: Collection[str]) -> str | None:
     """What in the texts is a secret, in words that do not repeat it."""
-    known = {
-        form.lower()
-        for secret in secrets
-        if len(secret) >= SHORTEST_SECRET
-        for form in _forms(secret)
-    }
+    long = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    known = {form.lower() for secret in long for form in _forms(secret)}
     for text in (view for given in texts for view in _views(given)):
         lowered = text.lower()
         if any(form in lowered for form in known):
             return "the token or the host of the endpoint"
-        for what, pattern in _PATTERNS:
-            if pattern.search(text):
+        for what, pattern in _KINDS:
+            if re.search(pattern, text):
                 return what
     return None
 
