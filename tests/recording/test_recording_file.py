@@ -27,7 +27,7 @@ SAVED = Exchange(
     b'{"result":"OK"}',
 )
 
-texts = st.text(st.characters(codec=None) | st.sampled_from("\x85\u2028\n"), max_size=20)
+texts = st.text(st.characters(codec=None) | st.sampled_from("\x85\u2028\n\n \t:#-|"), max_size=20)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),

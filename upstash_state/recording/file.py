@@ -54,7 +54,8 @@ def _text_node(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
         return dumper.represent_dict({"json": block + "\n"})
     # More than one newline at the end of a block would not be told from empty lines. Only in double
     # quotes does PyYAML escape YAML's own line breaks, such as U+0085.
-    style = "|" if "\n" in data and not data.endswith("\n\n") else None
+    fits_block = "\n" in data and not data[0].isspace() and not data.endswith("\n\n")
+    style = "|" if fits_block else None
     style = '"' if UNFIT_FOR_YAML.search(data) else style
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
