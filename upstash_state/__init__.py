@@ -1,15 +1,17 @@
 """Orders backed up to Upstash Redis over HTTPS, and restored after a restart.
 
-The eight functions never raise and never block for long; they log and fall back:
+The functions never raise and never block for long; they log and fall back (apart from the two
+serializers, which raise):
 
     from upstash_state import redis_get_all_orders, redis_save_order
 
     STATE = redis_get_all_orders()
     redis_save_order("5866", STATE["5866"])
 
-`OrderStore` and `UpstashRedis` do the same and raise, for callers who want to know what went
-wrong; every exception is an `UpstashError`. Settings come from the environment:
-UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's page shows them.
+`upstash_state.aio` has them as coroutines. `OrderStore` and `UpstashRedis` do the same and raise,
+for callers who want to know what went wrong; every exception is an `UpstashError`. Settings come
+from the environment: UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's page
+shows them.
 """
 
 from .client import UpstashRedis
@@ -53,6 +55,8 @@ from .state import (
 )
 from .store import Health, OrderStore
 from .transport import time_budget
+
+__version__ = "0.2.0"
 
 __all__ = [
     "AnswerError",

@@ -77,12 +77,13 @@ class Requests(Generic[Item]):
                 patience = (
                     PATIENCE.get(error.reason, 0) if isinstance(error, UnavailableError) else 0
                 )
-                if len(part) > 1 and (too_large or failures <= patience):
+                less_may_do = too_large or failures <= patience
+                if less_may_do and len(part) > 1:
                     half = len(part) // 2
                     self.now = min(self.now, half)
                     halves.extend((part[:half], part[half:]))
                     continue
-                ended = None if too_large else error
+                ended = None if less_may_do else error
                 results = [error] * len(part)
             yield from zip(part, results)
 
