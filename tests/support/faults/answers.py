@@ -69,7 +69,8 @@ page("html_with_502", Kind.PASSING, "502", 502)
 page("html_with_503", Kind.PASSING, "503", 503)
 page("html_with_504", Kind.PASSING, "504", 504)
 page("html_with_408", Kind.PASSING, "408", 408)
-page("html_with_429", Kind.PASSING, "429", 429)
+# Waited for until the time budget ends, which may be in the middle of an attempt.
+page("html_with_429", Kind.PASSING, "429|time budget", 429)
 page("empty_with_200", Kind.BROKEN, "not an answer", 200, b"")
 page("empty_with_204", Kind.BROKEN, "not an answer", 204, b"")
 page("empty_with_400", Kind.REFUSAL, "400", 400, b"")
@@ -80,7 +81,8 @@ page("other_json_with_502", Kind.PASSING, "502", 502, b'{"message": "no upstream
 
 
 def retry_after(name: str, kind: Kind, value: str, status: int = 429) -> None:
-    page(name, kind, str(status), status, b"", headers={"Retry-After": value})
+    cause = f"{status}|time budget" if kind is Kind.PASSING else str(status)
+    page(name, kind, cause, status, b"", headers={"Retry-After": value})
 
 
 retry_after("retry_after_0_seconds", Kind.PASSING, "0")

@@ -24,7 +24,9 @@ def refused(connection: Connection) -> None:
     """Nobody listens on the port."""
 
 
-@WIRE.enter(Kind.PASSING, "reset|without an answer|EOF", stage=Stage.ACCEPTING, tls=True)
+@WIRE.enter(
+    Kind.PASSING, "reset|without an answer|EOF|not connected", stage=Stage.ACCEPTING, tls=True
+)
 def reset_when_accepted(connection: Connection) -> None:
     connection.reset()
 
@@ -169,7 +171,8 @@ def never_answers(connection: Connection) -> None:
 
 @WIRE.enter(Kind.SILENT, "time", tls=True)
 def never_reads(connection: Connection) -> None:
-    connection.server.closing.wait(5)
+    # Longer than any client waits, and no longer than the server is there.
+    connection.server.closing.wait(60)
     connection.close()
 
 
