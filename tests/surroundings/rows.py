@@ -64,6 +64,7 @@ ROWS = [
     Row("gevent_late", "newest", ("gevent",)),
     Row("gunicorn_gevent", "newest", ("gunicorn", "gevent")),
     Row("gunicorn_gevent", "older", ("gunicorn", "gevent")),
+    Row("uwsgi_preforked", "newest", ("pyuwsgi",)),
     Row("eventlet_https", "newest", ("eventlet",)),
     Row("eventlet_https", "older", ("eventlet", "urllib3")),
     Row("eventlet_imported", "newest", ("eventlet",)),

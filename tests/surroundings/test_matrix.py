@@ -107,7 +107,7 @@ def test_what_was_run_is_the_table_of_the_readme(capsys: pytest.CaptureFixture[s
     text = (HERE / "README.md").read_text("utf-8")
     assert table(ROWS) in text
     assert len(set(table(ROWS).split("\n"))) == len(ROWS) + 2
-    assert {row.script for row in ROWS} | {"probes", "spans"} == {
+    assert {row.script for row in ROWS} | {"probes", "shop", "spans"} == {
         file.stem for file in (HERE / "scripts").glob("*.py")
     }
     with capsys.disabled():
