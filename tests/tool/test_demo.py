@@ -89,9 +89,9 @@ def test_what_it_counts_is_what_the_endpoint_was_asked(demo: Demo, few: LocalEnd
     _, out = demo(STORED_ORDERS)
     usage = few.usage()
     saving, restoring = costs(out)
-    # Besides, it asks whether the database answers, counts, reads an order alone, and cleans up.
-    assert saving[0] + restoring[0] == usage.requests - 4
-    assert saving[1] + restoring[1] == usage.commands - 4
+    # Besides, it asks whether the database answers, counts, and cleans up.
+    assert saving[0] + restoring[0] == usage.requests - 3
+    assert saving[1] + restoring[1] == usage.commands - 3
     assert saving[2] + restoring[2] < usage.bytes_received
     assert saving[3] + restoring[3] < usage.bytes_sent
     changes = (len(sample.order["status_history"]) for sample in from_file(STORED_ORDERS))

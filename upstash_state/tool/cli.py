@@ -8,8 +8,8 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ..errors import UpstashError
 from ..settings import DOCTOR
@@ -41,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Has the console of Windows 10 understand colours (bugs.python.org/issue30075).
         os.system("")
     try:
-        args = parse(argv)
-        return _run(args)
+        return _run(parse(argv))
     except KeyboardInterrupt as interrupt:
         complain(f"interrupted{interrupt}")
         return INTERRUPTED
@@ -66,10 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: Namespace) -> int:
     run: Callable[[Namespace], int] = args.run
-    with _log_lines() as log:
+    log, shown = logging.getLogger("upstash_state"), _LogLines(logging.WARNING)
+    log.addHandler(shown)
+    try:
         status = run(args)
+    finally:
+        log.removeHandler(shown)
     print(end="", flush=True)
-    return status or int(log.errors)
+    return status or int(shown.errors)
 
 
 class _LogLines(logging.Handler):
@@ -80,14 +83,3 @@ class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.errors |= record.levelno >= logging.ERROR
         complain(record.getMessage())
-
-
-@contextmanager
-def _log_lines() -> Iterator[_LogLines]:
-    log = logging.getLogger("upstash_state")
-    handler = _LogLines(logging.WARNING)
-    log.addHandler(handler)
-    try:
-        yield handler
-    finally:
-        log.removeHandler(handler)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from time import time
@@ -47,10 +47,8 @@ def export(args: Namespace) -> int:
     path: Path = args.file
     count = 0
     with opened() as store, _target(path) as target, progress("exported") as show:
-        compressed = path.name.endswith(".gz")
-        with (
-            gzip.GzipFile(fileobj=target, mode="wb") if compressed else nullcontext(target) as file
-        ):
+        packed = path.suffix == ".gz"
+        with gzip.GzipFile(fileobj=target, mode="wb") if packed else nullcontext(target) as file:
             for page in pages(store):
                 now = time()
                 for stored in page:
@@ -84,23 +82,18 @@ def _is_standard(path: Path) -> bool:
     return False
 
 
-@contextmanager
-def _target(path: Path) -> Iterator[BinaryIO]:
+def _target(path: Path) -> AbstractContextManager[BinaryIO]:
     """The file to write; a regular one appears under its name only when it is complete.
 
     Raises:
         OSError: It cannot be written. The error names the file that was asked for.
     """
     if _is_standard(path):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    elif path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
-        # What a path says of a file that is open already, such as /dev/fd/3: not to be truncated.
-        with path.open("ab") as file:
-            yield file
-    else:
-        with _replacing(path) as file:
-            yield file
+        return nullcontext(sys.stdout.buffer)
+    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+        # Also a file that is open already, such as /dev/fd/3, which is not to be truncated.
+        return path.open("ab")
+    return _replacing(path)
 
 
 @contextmanager

@@ -101,13 +101,7 @@ class Import:
         show: Shows how far it is.
     """
 
-    def __init__(
-        self,
-        store: OrderStore,
-        *,
-        force: bool,
-        show: Callable[[int], None],
-    ) -> None:
+    def __init__(self, store: OrderStore, *, force: bool, show: Callable[[int], None]) -> None:
         self._store = store
         self._force = force
         self._show = show
@@ -157,14 +151,13 @@ class Import:
         if len(raw) > LONGEST_LINE:
             raise ValueError(f"it is longer than {LONGEST_LINE:,} bytes")
         # Editors on Windows begin a file with a mark (U+FEFF).
-        fields = json.loads(raw.decode("utf-8-sig"))
-        if not isinstance(fields, dict):
-            raise ValueError("it is not a JSON object")
-        order_id, text = fields.get("id"), fields.get("stored")
-        if not isinstance(order_id, str) or not isinstance(text, str):
-            raise ValueError("id and stored must be text")
+        match fields := json.loads(raw.decode("utf-8-sig")):
+            case {"id": str(order_id), "stored": str(text)}:
+                key = key_of(self._store, order_id)
+            case _:
+                raise ValueError("it is not a JSON object whose id and stored are text")
         text.encode()  # What UTF-8 cannot carry cannot be sent.
-        if len((key := key_of(self._store, order_id)).encode()) > LONGEST_KEY:
+        if len(key.encode()) > LONGEST_KEY:
             raise ValueError(f"its key is longer than {LONGEST_KEY:,} bytes")
         deserialize_order(text)
         moment = fields.get("expires_at", ...)

@@ -89,11 +89,8 @@ def _introduce(endpoint: LocalEndpoint, args: argparse.Namespace, out: TextIO) -
     if args.read_only_token:
         print(f"The read-only token: {endpoint.read_only_token}\n", file=out)
     if not is_loopback(args.host):
-        print(
-            f"Warning: {args.host} is not a loopback address. This is plain HTTP: whoever can\n"
-            "see the traffic can read the token, and with it all the data.\n",
-            file=out,
-        )
+        warning = "Warning: others can reach this host, and this is plain HTTP: whoever can see the"
+        print(f"{warning}\ntraffic can read the token, and with it all the data.\n", file=out)
     print("Ctrl-C ends it.", file=out, flush=True)
 
 

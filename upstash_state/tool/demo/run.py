@@ -15,6 +15,7 @@ from unittest.mock import patch
 from ...client import UpstashRedis
 from ...errors import UpstashError
 from ...process import reset_client
+from ...settings import URL_AND_TOKEN
 from ...state import get_redis_client, redis_delete_order, redis_save_order
 from ..terminal import orders, printable
 from . import restore
@@ -57,15 +58,10 @@ def _local() -> Iterator[str]:
     # fakeredis may be missing, and who has a database of their own does not need it.
     from ...local import LocalEndpoint
 
-    with (
-        LocalEndpoint() as endpoint,
-        _environment(
-            UPSTASH_REDIS_REST_URL=endpoint.url,
-            UPSTASH_REDIS_REST_TOKEN=endpoint.token,
-            UPSTASH_STATE_PREFIX="order:",
-        ),
-    ):
-        yield f"{endpoint.url}, the embedded endpoint over {endpoint.backend}"
+    with LocalEndpoint() as endpoint:
+        credentials = dict(zip(URL_AND_TOKEN[0], (endpoint.url, endpoint.token)))
+        with _environment(UPSTASH_STATE_PREFIX="order:", **credentials):
+            yield f"{endpoint.url}, the embedded endpoint over {endpoint.backend}"
 
 
 @contextmanager

@@ -41,16 +41,12 @@ def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield ok(f"{pair[0]} and {pair[1]} are set")
     others = [n for n in CREDENTIALS if unquoted(environ.get(n, "")) and n not in pair]
     if others:
-        yield warning(
-            f"{' and '.join(others)} too: not used",
-            f"unset what the app does not need; {pair[0]} and {pair[1]} count",
-        )
+        advice = f"unset what the app does not need; {pair[0]} and {pair[1]} count"
+        yield warning(f"{' and '.join(others)} too: not used", advice)
     for name in pair:
         if environ[name] != unquoted(environ[name]):
-            yield warning(
-                f"{name} has quotes or white space around it, ignored here",
-                "remove them: other programs take them for a part of the value",
-            )
+            advice = "remove them: other programs take them for a part of the value"
+            yield warning(f"{name} has quotes or white space around it, ignored here", advice)
 
 
 def url(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -69,15 +65,11 @@ def url(environ: Mapping[str, str]) -> Iterator[Finding]:
     # Without a path, into which people paste tokens.
     yield ok(f"{address.scheme}://{address.netloc}")
     if address.port in REDIS_PORTS:
-        yield warning(
-            f"port {address.port} is usually Redis's own, which does not speak HTTP",
-            "leave the port out: Upstash's REST API is at https's own, 443",
-        )
+        advice = "leave the port out: Upstash's REST API is at https's own, 443"
+        yield warning(f"port {address.port} is usually Redis's own, without HTTP", advice)
     if address.path:
-        yield warning(
-            "the URL has a path after the host",
-            f"Upstash's has none, so unless your own gateway wants it: {WHERE}",
-        )
+        advice = f"Upstash's has none, so unless your own gateway wants it: {WHERE}"
+        yield warning("the URL has a path after the host", advice)
 
 
 def settings(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -91,10 +83,8 @@ def settings(environ: Mapping[str, str]) -> Iterator[Finding]:
     for name in environ:
         if name.startswith("UPSTASH_STATE_") and name not in OPTIONS:
             near = get_close_matches(name, OPTIONS, 1, ALIKE)
-            yield warning(
-                f"{name} is not a setting: not used",
-                f"did you mean {near[0]}?" if near else f"there are {', '.join(OPTIONS)}",
-            )
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(OPTIONS)}"
+            yield warning(f"{name} is not a setting: not used", advice)
 
 
 def _from_file() -> str:
