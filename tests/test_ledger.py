@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.support.memory import Clock, MemoryEndpoint, written
 from upstash_state import OrderStore, UpstashError, UpstashRedis, reset_client
@@ -189,8 +195,22 @@ class BackgroundBackup(Backup):
     background = 3600.0
 
 
-for machine in (Backup, SkippingBackup, BackgroundBackup):
-    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
-TestBackup = Backup.TestCase
-TestSkippingBackup = SkippingBackup.TestCase
-TestBackgroundBackup = BackgroundBackup.TestCase
+MACHINES = [Backup, SkippingBackup, BackgroundBackup]
+
+
+def run(machine: type[Backup], examples: int, steps: int) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+    )
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_in_the_end_redis_holds_the_newest(machine: type[Backup]) -> None:
+    run(machine, 40, 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
+def test_in_the_end_redis_holds_the_newest_whatever_is_tried(machine: type[Backup]) -> None:
+    run(machine, 500, 60)

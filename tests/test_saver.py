@@ -100,9 +100,10 @@ def failing(store: OrderStore, network: Network, order_id: str, order: dict[str,
         lambda store: store.count(),
         lambda store: store.get_all(),
         lambda store: store.health(),
+        lambda store: store.ping(),
         lambda store: store.flush(),
     ],
-    ids=["save", "save_many", "get", "delete", "count", "get_all", "health", "flush"],
+    ids=["save", "save_many", "get", "delete", "count", "get_all", "health", "ping", "flush"],
 )
 def test_a_failed_save_is_made_up_for_with_the_next_traffic(
     store: OrderStore, network: Network, traffic: Any, caplog: pytest.LogCaptureFixture

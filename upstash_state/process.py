@@ -64,7 +64,7 @@ class Process:
         """
         with self.call() as store:
             if self._tested is not store:
-                store.client.ping()
+                store.ping()
                 self._tested = store
             return store.client
 

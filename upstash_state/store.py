@@ -253,6 +253,15 @@ class OrderStore:
         for page in self._walk().pages():
             yield [(self._order_id(key), text) for key, text in page]
 
+    def ping(self) -> None:
+        """Ask the endpoint whether it works and accepts the token, and send what is owed.
+
+        Raises:
+            UpstashError: It does not.
+        """
+        self.client.ping()
+        self._saver.catch_up()
+
     def count(self) -> int:
         """How many orders Redis holds. Costs a command for each 10,000 keys of the database.
 
@@ -284,8 +293,7 @@ class OrderStore:
             if self._counted is None or not 0 <= now - self._counted[0] < max_age:
                 self.count()
             elif self.unsaved or not book.worked or not 0 <= now - book.worked.at < max_age:
-                self.client.ping()
-                self._saver.catch_up()
+                self.ping()
         except UpstashError as error:
             book.worked = None
             return Health(ok=False, error=error, unsaved=len(self.unsaved))
