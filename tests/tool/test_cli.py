@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ from tests.support.cli import (
     put,
 )
 from tests.support.paths import ROOT
-from upstash_state import UpstashRedis, serialize_order
+from upstash_state import UpstashRedis, __version__, serialize_order
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool import browse, cli
 from upstash_state.tool.durations import duration, seconds
@@ -459,7 +458,7 @@ def test_help_fits_into_a_terminal_and_has_examples(
 
 
 def test_version(tool: Tool) -> None:
-    assert tool("--version") == (0, f"upstash-state {version('upstash-state')}\n", "")
+    assert tool("--version") == (0, f"upstash-state {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -750,3 +749,22 @@ def test_a_closed_pipe_on_windows_is_an_invalid_argument(
         patch.setattr(cli, "WINDOWS", True)
         patch.setattr(os, "dup2", lambda *args: None)
         assert tool("count") == (141, "", "")
+
+
+def test_ids_go_through_a_pipe_on_windows(few: LocalEndpoint) -> None:
+    put(few, "order:Zoë", "{}")
+    code = (
+        "import os, sys; from upstash_state.tool import cli\n"
+        "cli.WINDOWS, os.system = True, lambda command: 0\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    env = environment(few.url, PYTHONUTF8="0", PYTHONIOENCODING="cp1252")
+    command = [sys.executable, "-c", code]
+    listed = subprocess.run(
+        [*command, "list", "--columns", "id"], env=env, capture_output=True, timeout=SECONDS
+    )
+    assert listed.stdout == "Zoë\n".encode()
+    shown = subprocess.run(
+        [*command, "show", "-"], env=env, input=listed.stdout, capture_output=True, timeout=SECONDS
+    )
+    assert shown.stdout.decode().startswith("id          Zoë\n")

@@ -9,11 +9,10 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from .. import tool
+from .. import __version__, tool
 from . import serve
 from .browse import count, delete, show
 from .demo import demo
@@ -42,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argcomplete.autocomplete(parser)
     args, rest = parser.parse_known_args(argv)
     if args.version:
-        print(f"upstash-state {version('upstash-state')}")
+        print(f"upstash-state {__version__}")
         sys.exit()
     if rest:
         args.command.error(f"unrecognized arguments: {' '.join(rest)}")

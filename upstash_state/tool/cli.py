@@ -34,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         nobody reads the output any more, as for other programs in a shell.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Orders hold characters that not every terminal can show.
+        # Orders hold characters that not every terminal can show. In a pipe, Windows's own
+        # encoding would not be that in which ids are read again.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            encoding = "utf-8" if WINDOWS and not stream.isatty() else None
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
     if WINDOWS:
         # Has the console of Windows 10 understand colours (bugs.python.org/issue30075).
         os.system("")
