@@ -504,3 +504,20 @@ def test_background_sends_by_itself_and_keeps_what_fails(
     assert arrived.wait(10)
     assert store.flush(10)
     assert store.get_all() == {"1": {"n": 1}, "2": {"n": 2}}
+
+
+def test_a_fault_in_catching_up_does_not_fail_the_call_that_worked(
+    store: OrderStore,
+    network: Network,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failing(store, network, "1", {"n": 1})
+
+    def explode(*args: Any) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(store._saver._sender, "look", explode)
+    store.save("2", {})
+    assert "Failed to send what is owed" in caplog.text
+    assert "RuntimeError: boom" in caplog.text

@@ -174,7 +174,7 @@ class Saver:
         return failed
 
     def catch_up(self) -> list[str]:
-        """Send what is owed, after the endpoint was seen to work. Raises no `UpstashError`.
+        """Send what is owed, after the endpoint was seen to work. Does not raise.
 
         In background mode the worker does so.
 
@@ -187,7 +187,12 @@ class Saver:
             return []
         if self._worker is not None and self._wake(self._worker):
             return []
-        return self._send_owed()[1]
+        try:
+            return self._send_owed()[1]
+        except Exception:
+            # The call that found the endpoint working has succeeded, whatever is wrong here.
+            log.exception("Failed to send what is owed")
+            return []
 
     def flush(self, timeout: float | None, *, once: bool = False) -> bool:
         """Send what is unsent, now.
@@ -260,7 +265,7 @@ class Saver:
         try:
             errors, _ = self._send_owed()
         except Exception:
-            log.exception("The background saver failed")
+            log.exception("Failed to send in the background")
             return LONGEST_PAUSE
         if not errors:
             return None if self.book.ledger.idle else LATE
