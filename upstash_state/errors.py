@@ -39,7 +39,7 @@ class UpstashError(Exception):
 
 
 class SettingsError(UpstashError, ValueError):
-    """Raised when a setting cannot be used: a URL that is none, a token that no header can hold."""
+    """Raised for an invalid setting: a malformed URL, a token that a header cannot hold."""
 
 
 class MissingCredentialsError(SettingsError):

@@ -200,7 +200,7 @@ class Ledger:
         entry = self._land(flight, late)
         flight.error = error
         if flight.version == entry.version:
-            # A copy, which holds no traceback, and so none of what was sent.
+            # A copy has no traceback, whose frames hold what was sent.
             entry.failed_version, entry.error = entry.version, copy(error)
             if not owed:
                 self._drop(entry)

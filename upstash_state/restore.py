@@ -86,7 +86,7 @@ class Walk:
             if isinstance(value, TOO_LARGE) and not isinstance(value, AnswerTooLargeError):
                 self._on_unreadable(key, value)
             elif isinstance(value, UpstashError):
-                # An answer over this client's own limit is no order: the endpoint has gone wrong.
+                # No order is larger than this client's own limit: the endpoint has gone wrong.
                 raise value
             else:
                 values[key] = value

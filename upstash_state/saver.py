@@ -257,7 +257,7 @@ class Saver:
         try:
             worker.wake()
         except RuntimeError:
-            # At the end of the interpreter no thread starts; the caller sends by itself.
+            # At the end of the interpreter no thread starts, so the caller sends.
             return False
         return True
 
