@@ -5,16 +5,13 @@ from __future__ import annotations
 import secrets
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from types import TracebackType
 
 from ..settings import check_token
 from .api import Api, Usage
 from .http import Server
 from .misbehaviour import Misbehaviour
 from .redis import Backend
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _LOOK_SECONDS = 0.5
 
