@@ -98,8 +98,6 @@ class Guard:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._options = config.known_args_namespace
-        self._allowed = self._options.upstash_allow.split(",")
         self._begun_in = threading.current_thread()
         #: Whether a test is recorded; None until the tests are collected.
         self.recorded_tests: bool | None = None
@@ -107,7 +105,8 @@ class Guard:
     def intercept(self, wire: Wire, send: Send) -> Send:
         def attempt(path: str, body: bytes, deadline: float) -> Answer:
             host = urlsplit(wire.url).hostname or ""
-            allowed = any(fnmatch(host, pattern.strip()) for pattern in self._allowed)
+            patterns = self._option("upstash_allow", "").split(",")
+            allowed = any(fnmatch(host, pattern.strip()) for pattern in patterns)
             if allowed or _under_way() or not self._run_has_recordings():
                 return send(path, body, deadline)
             text = f"refused outside of a recorded test: {self._cause()}, or let it through with "
@@ -118,9 +117,8 @@ class Guard:
         return attempt
 
     def _run_has_recordings(self) -> bool:
-        if self._options.upstash_record != "none" or self._options.upstash_local:
-            return True
-        if "upstash_state.recording" in sys.modules:
+        recording = self._option("upstash_record", "none") != "none"
+        if recording or "upstash_state.recording" in sys.modules:
             return True
         if self.recorded_tests is None:
             # It is too early to know, so look for it: only a run that makes requests at import
@@ -128,9 +126,14 @@ class Guard:
             self.recorded_tests = any(map(_mentions_recordings, self._files()))
         return self.recorded_tests
 
+    def _option(self, name: str, default: Any) -> Any:
+        # The first of them is empty until all of pytest's plugins and conftest.py are known.
+        known = getattr(self._config, "known_args_namespace", None)
+        return getattr(self._config.option, name, getattr(known, name, default))
+
     def _files(self) -> Iterator[Path]:
         ignored = [*self._config.getini("norecursedirs"), "site-packages", "__pycache__"]
-        tops = self._options.file_or_dir or self._config.getini("testpaths") or ["."]
+        tops = self._option("file_or_dir", []) or self._config.getini("testpaths") or ["."]
         for top in tops:
             path = self._config.invocation_params.dir / str(top).split("::")[0]
             if path.is_file():

@@ -10,9 +10,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
 
 from ...client import UpstashRedis
+from ...environment import environment
 from ...errors import UpstashError
 from ...process import reset_client
 from ...settings import URL_AND_TOKEN
@@ -82,7 +82,7 @@ def _named_by_environment(samples: list[Sample]) -> Iterator[str]:
 def _environment(**variables: str) -> Iterator[None]:
     """Set variables for this process's one client, and for the second process."""
     try:
-        with patch.dict(os.environ, variables | SETTINGS):
+        with environment(**variables, **SETTINGS):
             reset_client(flush=False)
             yield
     finally:
