@@ -20,6 +20,7 @@ import responses
 
 import upstash_state
 from upstash_state import (
+    AnswerError,
     AuthenticationError,
     CircuitOpenError,
     EndpointTimeoutError,
@@ -365,6 +366,13 @@ class TestReplaying:
                 UpstashRedis.from_env().get("k")
 
         assert "No GET to / is recorded" in failure(path, use)
+
+    def test_an_empty_answer_is_not_taken_for_one_that_was_cut(self, path: Path) -> None:
+        file(path, Exchange(single("GET", "k"), 200, b""))
+        with recording(path):
+            client = UpstashRedis.from_env()
+            with pytest.raises(AnswerError):
+                client.get("k")
 
     def test_an_exchange_is_used_once(self, path: Path) -> None:
         file(path, said("GET", "k", result="1"), said("GET", "k", result="2"))

@@ -69,6 +69,23 @@ def test_exchanges_load_back_the_same(some: list[Exchange]) -> None:
     assert load(dump(some)) == some
 
 
+SEVERAL_LINES = [
+    *("\n", " \n", "\n\n", "a\n", "a\n\n", "a\n\nb", " a\nb", "a \nb ", "\ta\nb", "- a\n- b"),
+    *("a\r\nb", "\n- path: /", "a\n- path: /\n", "{}\n", '{"a": 1}\n', "é\nü\n", "a\u2028b\n"),
+]
+
+
+@pytest.mark.parametrize("text", SEVERAL_LINES)
+def test_text_of_several_lines_loads_back_the_same(text: str) -> None:
+    answer = json.dumps([{"error": text}, {"result": [text, None, [text]]}]).encode()
+    request = Request("/pipeline", (("SET", "k", text), (text, "k")))
+    some = [
+        Exchange.reduced(request, Answer(200, {}, answer)),
+        Exchange(Request("/", (("PING",),)), 502, text.encode()),
+    ]
+    assert load(dump(some * 2)) == some * 2
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(exchanges, max_size=3))
 def test_exchanges_load_back_the_same_without_libyaml(some: list[Exchange]) -> None:
