@@ -11,9 +11,9 @@ import redis
 import responses
 
 from tests.support.clock import Clock
-from tests.support.environ import Environ
+from tests.support.environ import TIMEOUT, Environ
 from tests.support.servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
-from upstash_state import reset_client
+from upstash_state import OrderStore, UpstashRedis, reset_client
 from upstash_state.local import LocalEndpoint
 
 OWN_REDIS = "UPSTASH_STATE_TEST_REDIS_URL"
@@ -34,9 +34,9 @@ def _clean_environ() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def environ(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environ]:
     """The environment, which names no database, and a process that has no client yet."""
-    reset_client()
+    reset_client(flush=False)
     yield Environ(monkeypatch)
-    reset_client()
+    reset_client(flush=False)
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def mocked() -> Iterator[responses.RequestsMock]:
-    """In place of the network: what a test registers here answers requests."""
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+    """In place of the network: what a test registers here answers requests, all of it is asked."""
+    with responses.RequestsMock() as mock:
         yield mock
 
 
@@ -85,6 +85,12 @@ def endpoint() -> Iterator[LocalEndpoint]:
     """An endpoint over fakeredis."""
     with LocalEndpoint() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def store(endpoint: LocalEndpoint, clock: Clock) -> OrderStore:
+    """The orders of that endpoint, by that clock."""
+    return OrderStore(UpstashRedis(endpoint.url, endpoint.token, timeout=TIMEOUT), clock=clock)
 
 
 @pytest.fixture

@@ -12,15 +12,16 @@ from typing import Any, get_type_hints
 import pytest
 
 import upstash_state
-from tests.support.memory import Clock, MemoryEndpoint
+from tests.support.clock import Clock
+from tests.support.environ import Environ
+from tests.support.memory import MemoryEndpoint
 from upstash_state import aio, reset_client, time_budget
 from upstash_state.transport import intercepting
 
 
 @pytest.fixture(autouse=True)
-def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryEndpoint]:
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", "token")
+def redis(environ: Environ) -> Iterator[MemoryEndpoint]:
+    environ.use("http://127.0.0.1:1", "token")
     reset_client(flush=False)
     redis = MemoryEndpoint(Clock(time.time()))
     with intercepting(redis, simulated=True):

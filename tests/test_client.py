@@ -15,8 +15,8 @@ from unittest.mock import create_autospec
 
 import pytest
 import requests
-import responses
 
+from tests.support.environ import TOKEN, URL, Environ
 from upstash_state import (
     AnswerError,
     AuthenticationError,
@@ -37,23 +37,14 @@ from upstash_state import (
     commands,
 )
 
-URL = "https://test.upstash.io"
-TOKEN = "s3cret-token"
-
-
-@pytest.fixture
-def endpoint() -> Any:
-    with responses.RequestsMock() as mock:
-        yield mock
-
 
 @pytest.fixture
 def redis() -> UpstashRedis:
     return UpstashRedis(URL, TOKEN)
 
 
-def sent(endpoint: Any, number: int = -1) -> Any:
-    return json.loads(endpoint.calls[number].request.body)
+def sent(mocked: Any, number: int = -1) -> Any:
+    return json.loads(mocked.calls[number].request.body)
 
 
 @pytest.mark.parametrize(
@@ -123,19 +114,19 @@ def sent(endpoint: Any, number: int = -1) -> Any:
     ],
 )
 def test_each_command_is_sent_as_text_and_read_as_redis_py_would(
-    endpoint: Any, redis: UpstashRedis, call: Any, command: list[str], answer: Any, result: Any
+    mocked: Any, redis: UpstashRedis, call: Any, command: list[str], answer: Any, result: Any
 ) -> None:
-    endpoint.post(URL, json={"result": answer})
+    mocked.post(URL, json={"result": answer})
     assert call(redis) == result
-    assert sent(endpoint) == command
+    assert sent(mocked) == command
 
 
 def test_commands_travel_in_post_bodies_with_the_token_in_a_header(
-    endpoint: Any, redis: UpstashRedis
+    mocked: Any, redis: UpstashRedis
 ) -> None:
-    endpoint.post(URL, json={"result": None})
+    mocked.post(URL, json={"result": None})
     redis.get("order:/?#% ü\n")
-    request = endpoint.calls[0].request
+    request = mocked.calls[0].request
     assert request.url == URL + "/"
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"
     assert request.headers["Content-Type"] == "application/json"
@@ -143,15 +134,15 @@ def test_commands_travel_in_post_bodies_with_the_token_in_a_header(
     assert request.headers["Content-Length"] == str(len(request.body))
 
 
-def test_the_sync_token_is_sent_back(endpoint: Any, redis: UpstashRedis) -> None:
-    endpoint.post(URL, json={"result": "OK"}, headers={"Upstash-Sync-Token": "one"})
-    endpoint.post(URL, json={"result": "v"})
-    endpoint.post(URL + "/pipeline", json=[{"result": "v"}], headers={"Upstash-Sync-Token": "two"})
+def test_the_sync_token_is_sent_back(mocked: Any, redis: UpstashRedis) -> None:
+    mocked.post(URL, json={"result": "OK"}, headers={"Upstash-Sync-Token": "one"})
+    mocked.post(URL, json={"result": "v"})
+    mocked.post(URL + "/pipeline", json=[{"result": "v"}], headers={"Upstash-Sync-Token": "two"})
     redis.set("k", "v")
     redis.get("k")
     redis.pipeline(transaction=False).get("k").execute()
     redis.get("k")
-    tokens = [call.request.headers.get("Upstash-Sync-Token") for call in endpoint.calls]
+    tokens = [call.request.headers.get("Upstash-Sync-Token") for call in mocked.calls]
     assert tokens == [None, "one", "one", "two"]
 
 
@@ -168,15 +159,14 @@ def test_the_sync_token_is_sent_back(endpoint: Any, redis: UpstashRedis) -> None
     ],
 )
 def test_only_what_may_run_twice_is_sent_twice(
-    endpoint: Any, redis: UpstashRedis, call: Any, tries: int
+    mocked: Any, redis: UpstashRedis, call: Any, tries: int
 ) -> None:
     for url in (URL, URL + "/multi-exec"):
-        endpoint.post(url, body=requests.ReadTimeout())
-    endpoint.assert_all_requests_are_fired = False
-    redis._transport._pause = lambda seconds: None
+        mocked.post(url, body=requests.ReadTimeout())
+    mocked.assert_all_requests_are_fired = False
     with pytest.raises(UnavailableError):
         call(redis)
-    assert min(len(endpoint.calls), 2) == tries
+    assert min(len(mocked.calls), 2) == tries
 
 
 REFUSALS = [
@@ -202,14 +192,14 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("status", "text", "kind"), REFUSALS)
 def test_a_refusal_has_its_own_class_and_is_not_retried(
-    endpoint: Any, redis: UpstashRedis, status: int, text: str, kind: type[ResponseError]
+    mocked: Any, redis: UpstashRedis, status: int, text: str, kind: type[ResponseError]
 ) -> None:
-    endpoint.post(URL, status=status, json={"error": text})
+    mocked.post(URL, status=status, json={"error": text})
     with pytest.raises(ResponseError) as caught:
         redis.get("k")
     assert type(caught.value) is kind
     assert str(caught.value) == text
-    assert len(endpoint.calls) == 1
+    assert len(mocked.calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -231,20 +221,18 @@ def test_a_refusal_has_its_own_class_and_is_not_retried(
     ],
 )
 def test_what_is_no_answer_is_an_error_like_any_other(
-    endpoint: Any, redis: UpstashRedis, status: int, body: str | bytes
+    mocked: Any, redis: UpstashRedis, status: int, body: str | bytes
 ) -> None:
-    endpoint.post(URL, status=status, body=body, headers={"Location": "https://other.example/"})
+    mocked.post(URL, status=status, body=body, headers={"Location": "https://other.example/"})
     with pytest.raises(AnswerError):
         redis.get("k")
-    assert len(endpoint.calls) == 1
+    assert len(mocked.calls) == 1
 
 
-def test_an_empty_answer_without_a_length_is_tried_again(
-    endpoint: Any, redis: UpstashRedis
-) -> None:
+def test_an_empty_answer_without_a_length_is_tried_again(mocked: Any, redis: UpstashRedis) -> None:
     # A connection that broke among the headers looks like that.
-    endpoint.post(URL, body="")
-    endpoint.post(URL, json={"result": "v"})
+    mocked.post(URL, body="")
+    mocked.post(URL, json={"result": "v"})
     assert redis.get("k") == "v"
 
 
@@ -265,9 +253,9 @@ def test_an_empty_answer_without_a_length_is_tried_again(
     ],
 )
 def test_an_answer_of_the_wrong_type_is_an_error(
-    endpoint: Any, redis: UpstashRedis, call: Any, answer: Any
+    mocked: Any, redis: UpstashRedis, call: Any, answer: Any
 ) -> None:
-    endpoint.post(URL, json={"result": answer})
+    mocked.post(URL, json={"result": answer})
     with pytest.raises(AnswerError):
         call(redis)
 
@@ -289,51 +277,51 @@ def test_an_answer_of_the_wrong_type_is_an_error(
     ],
 )
 def test_an_argument_that_cannot_be_sent_is_refused_before_any_request(
-    endpoint: Any, redis: UpstashRedis, call: Any
+    mocked: Any, redis: UpstashRedis, call: Any
 ) -> None:
     with pytest.raises(DataError):
         call(redis)
-    assert len(endpoint.calls) == 0
+    assert len(mocked.calls) == 0
 
 
 @pytest.mark.parametrize(("transaction", "path"), [(False, "/pipeline"), (True, "/multi-exec")])
 def test_a_pipeline_has_a_result_or_an_error_for_each_item(
-    endpoint: Any, redis: UpstashRedis, transaction: bool, path: str
+    mocked: Any, redis: UpstashRedis, transaction: bool, path: str
 ) -> None:
-    endpoint.post(URL + path, json=[{"result": "OK"}, {"error": "ERR no integer"}, {"result": "v"}])
+    mocked.post(URL + path, json=[{"result": "OK"}, {"error": "ERR no integer"}, {"result": "v"}])
     pipeline = redis.pipeline(transaction=transaction)
     pipeline.set("k", "v", ex=60).execute_command("INCR", "k").get("k")
     assert len(pipeline) == 3
     ok, error, value = pipeline.execute(raise_on_error=False)
     assert (ok, value) == (True, "v")
     assert isinstance(error, ResponseError)
-    assert sent(endpoint) == [["SET", "k", "v", "EX", "60"], ["INCR", "k"], ["GET", "k"]]
+    assert sent(mocked) == [["SET", "k", "v", "EX", "60"], ["INCR", "k"], ["GET", "k"]]
     assert len(pipeline) == 0
 
 
 def test_a_pipeline_raises_its_first_error_unless_told_otherwise(
-    endpoint: Any, redis: UpstashRedis
+    mocked: Any, redis: UpstashRedis
 ) -> None:
-    endpoint.post(URL + "/multi-exec", json=[{"result": "OK"}, {"error": "WRONGTYPE no"}])
+    mocked.post(URL + "/multi-exec", json=[{"result": "OK"}, {"error": "WRONGTYPE no"}])
     with pytest.raises(WrongTypeError, match=r"^command 2 \(GET\): WRONGTYPE no$"):
         redis.pipeline().set("k", "v").get("h").execute()
 
 
-def test_an_empty_pipeline_sends_nothing(endpoint: Any, redis: UpstashRedis) -> None:
+def test_an_empty_pipeline_sends_nothing(mocked: Any, redis: UpstashRedis) -> None:
     assert redis.pipeline().execute() == []
     with redis.pipeline() as pipeline:
         pipeline.get("k")
     assert pipeline.execute() == []
 
 
-def test_every_command_can_be_put_into_a_pipeline(endpoint: Any, redis: UpstashRedis) -> None:
+def test_every_command_can_be_put_into_a_pipeline(mocked: Any, redis: UpstashRedis) -> None:
     pipeline = redis.pipeline(transaction=False)
     pipeline.ping().set("k", "v").msetex({"k": 1}).get("k").mget("k", "l").delete("k").exists(
         "k"
     ).expire("k", 1)
     pipeline.ttl("k").pttl("k").keys().scan().dbsize().execute_command("INCR", "n")
     answers = ["PONG", "OK", 1, "v", ["v", None], 1, 0, 1, 60, -1, ["k"], ["0", ["k"]], 1, 2]
-    endpoint.post(URL + "/pipeline", json=[{"result": answer} for answer in answers])
+    mocked.post(URL + "/pipeline", json=[{"result": answer} for answer in answers])
     results = [True, True, True, "v", ["v", None], 1, 0, True, 60, -1, ["k"], (0, ["k"]), 1, 2]
     assert pipeline.execute() == results
 
@@ -343,31 +331,30 @@ def test_every_command_can_be_put_into_a_pipeline(endpoint: Any, redis: UpstashR
     ["{}", "null", "[]", '[{"result": 1}, {"result": 1}, {"result": 1}]', '[{"result": 1}, null]'],
 )
 def test_a_pipeline_answered_with_something_else_is_an_error(
-    endpoint: Any, redis: UpstashRedis, body: str
+    mocked: Any, redis: UpstashRedis, body: str
 ) -> None:
-    endpoint.post(URL + "/pipeline", body=body)
+    mocked.post(URL + "/pipeline", body=body)
     with pytest.raises(AnswerError):
         redis.pipeline(transaction=False).get("a").get("b").execute()
 
 
-def test_a_pipeline_refused_as_a_whole_raises(endpoint: Any, redis: UpstashRedis) -> None:
-    endpoint.post(URL + "/multi-exec", status=400, json={"error": "EXECABORT Transaction"})
+def test_a_pipeline_refused_as_a_whole_raises(mocked: Any, redis: UpstashRedis) -> None:
+    mocked.post(URL + "/multi-exec", status=400, json={"error": "EXECABORT Transaction"})
     with pytest.raises(ResponseError, match="EXECABORT"):
         redis.pipeline().get("a").execute(raise_on_error=False)
 
 
-def test_scan_iter_goes_on_until_the_cursor_is_0(endpoint: Any, redis: UpstashRedis) -> None:
-    endpoint.post(URL, json={"result": ["5", ["a"]]})
-    endpoint.post(URL, json={"result": ["7", []]})
-    endpoint.post(URL, json={"result": ["0", ["b"]]})
+def test_scan_iter_goes_on_until_the_cursor_is_0(mocked: Any, redis: UpstashRedis) -> None:
+    mocked.post(URL, json={"result": ["5", ["a"]]})
+    mocked.post(URL, json={"result": ["7", []]})
+    mocked.post(URL, json={"result": ["0", ["b"]]})
     assert list(redis.scan_iter("*")) == ["a", "b"]
-    assert [sent(endpoint, i)[1] for i in range(3)] == ["0", "5", "7"]
+    assert [sent(mocked, i)[1] for i in range(3)] == ["0", "5", "7"]
 
 
-def test_from_env_takes_the_environment(monkeypatch: pytest.MonkeyPatch, endpoint: Any) -> None:
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", URL)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", TOKEN)
-    endpoint.post(URL, json={"result": "PONG"})
+def test_from_env_takes_the_environment(environ: Environ, mocked: Any) -> None:
+    environ.use(URL, TOKEN)
+    mocked.post(URL, json={"result": "PONG"})
     with UpstashRedis.from_env() as redis:
         assert redis.ping()
 
@@ -380,9 +367,9 @@ def test_a_client_for_a_bad_address_is_refused_without_showing_the_token() -> No
 
 
 def test_an_endpoint_that_repeats_the_token_does_not_put_it_into_the_error(
-    endpoint: Any, redis: UpstashRedis
+    mocked: Any, redis: UpstashRedis
 ) -> None:
-    endpoint.post(URL, status=401, json={"error": f"WRONGPASS {TOKEN} is not known"})
+    mocked.post(URL, status=401, json={"error": f"WRONGPASS {TOKEN} is not known"})
     with pytest.raises(AuthenticationError, match=r"WRONGPASS \*\*\* is not known"):
         redis.ping()
 
@@ -396,9 +383,9 @@ def test_an_endpoint_that_repeats_the_token_does_not_put_it_into_the_error(
     ],
 )
 def test_an_error_text_is_one_readable_line(
-    endpoint: Any, redis: UpstashRedis, text: str, shown: str
+    mocked: Any, redis: UpstashRedis, text: str, shown: str
 ) -> None:
-    endpoint.post(URL, status=400, json={"error": text})
+    mocked.post(URL, status=400, json={"error": text})
     with pytest.raises(ResponseError) as caught:
         redis.ping()
     assert str(caught.value) == shown
@@ -415,7 +402,7 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("owner", [UpstashRedis, Pipeline])
 def test_a_command_is_a_method_with_its_signature_and_docstring(
-    owner: type, name: str, endpoint: Any, redis: UpstashRedis
+    owner: type, name: str, mocked: Any, redis: UpstashRedis
 ) -> None:
     command = inspect.signature(COMMANDS[name])
     method = getattr(owner, name)
@@ -478,14 +465,14 @@ class Rate(float, Enum):
     ids=lambda value: type(value).__name__,
 )
 def test_an_argument_is_sent_as_redis_py_sends_it_an_enum_as_its_value(
-    endpoint: Any, redis: UpstashRedis, argument: Any, text: str
+    mocked: Any, redis: UpstashRedis, argument: Any, text: str
 ) -> None:
-    endpoint.post(URL, json={"result": "OK"})
+    mocked.post(URL, json={"result": "OK"})
     redis.set(argument, argument)
-    assert sent(endpoint) == ["SET", text, text]
-    endpoint.post(URL, json={"result": [None]})
+    assert sent(mocked) == ["SET", text, text]
+    mocked.post(URL, json={"result": [None]})
     redis.mget(argument)
-    assert sent(endpoint) == ["MGET", text]
+    assert sent(mocked) == ["MGET", text]
 
 
 def test_an_int_that_python_does_not_write_is_refused(redis: UpstashRedis) -> None:

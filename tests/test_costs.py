@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from tests.benchmarks.month import (
     commands,
     table,
 )
+from tests.support.environ import Environ
 from tests.support.paths import ROOT, STORED_ORDERS
 from upstash_state import (
     OrderStore,
@@ -36,7 +36,6 @@ from upstash_state import (
     redis_get_order_count,
     redis_save_order,
     redis_save_orders,
-    reset_client,
     serialize_order,
 )
 from upstash_state.local import LocalEndpoint, Usage
@@ -76,27 +75,20 @@ def sdk(endpoint: LocalEndpoint) -> Iterator[upstash_redis.Redis]:
 
 
 @pytest.fixture
-def environment(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Credentials and nothing else, before a client is made."""
-    for name in list(os.environ):
-        if name.startswith(("UPSTASH_", "KV_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", endpoint.url)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", endpoint.token)
-    reset_client()
-    yield
-    reset_client()
+def credentials(endpoint: LocalEndpoint, environ: Environ) -> None:
+    """The environment names the endpoint, and no client is made yet."""
+    environ.use(endpoint.url, endpoint.token)
 
 
 @pytest.fixture
-def client(environment: None) -> UpstashRedis:
+def client(credentials: None) -> UpstashRedis:
     """The process's client, after its first use."""
     client = get_redis_client()
     assert client is not None
     return client
 
 
-@pytest.mark.usefixtures("environment")
+@pytest.mark.usefixtures("credentials")
 def test_the_first_use_costs_a_ping(cost: Cost) -> None:
     assert counted(cost(get_redis_client)) == (1, 1)
     assert counted(cost(get_redis_client)) == (0, 0)
@@ -111,16 +103,16 @@ def test_every_function_costs_one_command_and_a_restore_two(cost: Cost) -> None:
     assert cost(lambda: redis_delete_order("1")) == Usage(1, 1, 262, 117)
 
 
-def test_the_bytes_of_a_save_are_these(client: UpstashRedis, cost: Cost) -> None:
-    token = client._transport._token
-    port = client._transport.url.rpartition(":")[2]
+@pytest.mark.usefixtures("client")
+def test_the_bytes_of_a_save_are_these(endpoint: LocalEndpoint, cost: Cost) -> None:
+    port = endpoint.url.rpartition(":")[2]
     body = json.dumps(["SET", "order:1", TEXT, "EX", str(TTL)], ensure_ascii=False)
     body = body.replace('", "', '","')
     head = [
         "POST / HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         f"Content-Length: {len(body.encode())}",
-        "Authorization: Bearer " + token,
+        "Authorization: Bearer " + endpoint.token,
         "Content-Type: application/json",
         "Accept-Encoding: gzip",
         "User-Agent: upstash-state",

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.support.memory import Clock, MemoryEndpoint, written
+from tests.support.clock import Clock
+from tests.support.memory import MemoryEndpoint, written
 from upstash_state import OrderStore, UpstashError, UpstashRedis, reset_client
 from upstash_state.transport import intercepting
 

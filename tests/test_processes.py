@@ -11,23 +11,20 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import pytest
 
-from upstash_state import UpstashRedis, redis_save_order, reset_client, saver
+from tests.support.environ import Environ
+from upstash_state import UpstashRedis, redis_save_order, saver
 from upstash_state.local import LocalEndpoint
 
-pytestmark = pytest.mark.usefixtures("fresh")
+pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.fixture
-def fresh(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", endpoint.url)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", endpoint.token)
-    reset_client(flush=False)
-    yield
-    reset_client(flush=False)
+def credentials(endpoint: LocalEndpoint, environ: Environ) -> None:
+    """The environment names the endpoint."""
+    environ.use(endpoint.url, endpoint.token)
 
 
 def run(code: str, **environ: str) -> str:

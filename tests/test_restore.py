@@ -10,6 +10,7 @@ import pytest
 import responses
 from responses import matchers
 
+from tests.support.environ import URL
 from upstash_state import (
     AuthenticationError,
     OrderStore,
@@ -18,7 +19,6 @@ from upstash_state import (
     UpstashRedis,
 )
 
-URL = "https://test.upstash.io"
 TOO_LARGE = {"error": "ERR max request size exceeded. Limit: 10485760 bytes"}
 
 
@@ -66,20 +66,20 @@ class Database:
 
 
 @pytest.fixture
-def store() -> OrderStore:
+def mocked_store() -> OrderStore:
     return OrderStore(UpstashRedis(URL, "token"))
 
 
-def restore(store: OrderStore, database: Database) -> dict[str, Any]:
+def restore(mocked_store: OrderStore, database: Database) -> dict[str, Any]:
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         for path in ("/", "/pipeline"):
             mock.add_callback(responses.POST, URL + path, database.answer)
-        return store.get_all()
+        return mocked_store.get_all()
 
 
-def test_each_next_scan_travels_with_the_mget_before(store: OrderStore) -> None:
+def test_each_next_scan_travels_with_the_mget_before(mocked_store: OrderStore) -> None:
     database = Database([["order:1"], ["order:2"], ["order:3"]])
-    assert sorted(restore(store, database)) == ["1", "2", "3"]
+    assert sorted(restore(mocked_store, database)) == ["1", "2", "3"]
     assert database.commands() == ["SCAN", "MGET+SCAN", "MGET+SCAN", "MGET"]
     assert database.requests == [
         _scan("0"),
@@ -89,54 +89,54 @@ def test_each_next_scan_travels_with_the_mget_before(store: OrderStore) -> None:
     ]
 
 
-def test_an_empty_database_costs_one_request(store: OrderStore) -> None:
+def test_an_empty_database_costs_one_request(mocked_store: OrderStore) -> None:
     database = Database([[]])
-    assert restore(store, database) == {}
+    assert restore(mocked_store, database) == {}
     assert database.commands() == ["SCAN"]
 
 
-def test_empty_pages_do_not_end_it(store: OrderStore) -> None:
+def test_empty_pages_do_not_end_it(mocked_store: OrderStore) -> None:
     database = Database([[], ["order:1"], [], [], ["order:2"], []])
-    assert sorted(restore(store, database)) == ["1", "2"]
+    assert sorted(restore(mocked_store, database)) == ["1", "2"]
     assert database.commands() == ["SCAN", "SCAN", "MGET+SCAN", "SCAN", "SCAN", "MGET+SCAN"]
 
 
-def test_a_key_that_comes_twice_is_fetched_once(store: OrderStore) -> None:
+def test_a_key_that_comes_twice_is_fetched_once(mocked_store: OrderStore) -> None:
     database = Database([["order:1", "order:1"], ["order:2", "order:1"]])
-    assert sorted(restore(store, database)) == ["1", "2"]
+    assert sorted(restore(mocked_store, database)) == ["1", "2"]
     assert database.requests[1][0] == ["MGET", "order:1"]
     assert database.requests[2] == ["MGET", "order:2"]
 
 
-def test_keys_that_expire_under_way_are_left_out(store: OrderStore) -> None:
+def test_keys_that_expire_under_way_are_left_out(mocked_store: OrderStore) -> None:
     database = Database([["order:1", "order:gone"]], {"order:1": "{}"})
-    assert restore(store, database) == {"1": {}}
+    assert restore(mocked_store, database) == {"1": {}}
 
 
 @pytest.mark.parametrize(
     "pages", [[["order:1", "order:2"]], [["order:1"], ["order:2"]], [[], ["order:2"]]]
 )
 def test_an_mget_that_finds_nothing_is_no_empty_database(
-    store: OrderStore, pages: list[list[str]]
+    mocked_store: OrderStore, pages: list[list[str]]
 ) -> None:
     """As of a server that looks keys up under another name than SCAN gives them."""
     database = Database(pages)
     database.mget_finds_nothing = True
     with pytest.raises(RestoreError, match="MGET was answered with null for a key that GET finds"):
-        restore(store, database)
+        restore(mocked_store, database)
 
 
-def test_a_page_of_keys_that_are_all_gone_is_left_out(store: OrderStore) -> None:
+def test_a_page_of_keys_that_are_all_gone_is_left_out(mocked_store: OrderStore) -> None:
     database = Database([["order:gone", "order:too"], ["order:1"]], {"order:1": "{}"})
-    assert restore(store, database) == {"1": {}}
+    assert restore(mocked_store, database) == {"1": {}}
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", "null", '{"a": ' + "[" * 100_000])
 def test_an_unreadable_order_is_skipped_and_named(
-    store: OrderStore, caplog: pytest.LogCaptureFixture, text: str
+    mocked_store: OrderStore, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     database = Database([["order:good", "order:bad"]], {"order:good": "{}", "order:bad": text})
-    assert restore(store, database) == {"good": {}}
+    assert restore(mocked_store, database) == {"good": {}}
     (record,) = caplog.records
     assert record.getMessage().startswith("Failed to get order bad from Redis: ")
     assert record.levelno == logging.ERROR
@@ -146,50 +146,50 @@ def test_an_unreadable_order_is_skipped_and_named(
 @pytest.mark.parametrize("whole_request", [False, True])
 @pytest.mark.parametrize("most", [1, 3, 7, 20])
 def test_a_batch_over_the_limit_is_halved_until_it_fits(
-    store: OrderStore, most: int, whole_request: bool
+    mocked_store: OrderStore, most: int, whole_request: bool
 ) -> None:
     pages = [[f"order:{page}-{i}" for i in range(20)] for page in range(3)]
     database = Database(pages)
     database.most = most
     database.whole_request_too_large = whole_request
-    restored = restore(store, database)
+    restored = restore(mocked_store, database)
     assert sorted(restored) == sorted(key.removeprefix("order:") for page in pages for key in page)
 
 
-def test_what_fits_is_remembered_for_the_pages_that_follow(store: OrderStore) -> None:
+def test_what_fits_is_remembered_for_the_pages_that_follow(mocked_store: OrderStore) -> None:
     database = Database([[f"order:{page}-{i}" for i in range(16)] for page in range(5)])
     database.most = 4
-    restore(store, database)
+    restore(mocked_store, database)
     refused = [body for body in database.requests[6:] if len(json.dumps(body)) > 150]
     assert refused == []
 
 
 def test_one_order_over_the_limit_is_skipped_and_named(
-    store: OrderStore, caplog: pytest.LogCaptureFixture
+    mocked_store: OrderStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database([["order:huge"]])
     database.most = 0
-    assert restore(store, database) == {}
+    assert restore(mocked_store, database) == {}
     assert "Failed to get order huge from Redis: ERR max request size" in caplog.text
 
 
 def test_a_prefix_is_taken_literally() -> None:
-    store = OrderStore(UpstashRedis(URL, "token"), prefix=r"shop[1]*?\:")
+    mocked_store = OrderStore(UpstashRedis(URL, "token"), prefix=r"shop[1]*?\:")
     database = Database([["shop[1]*?\\:7"]])
-    assert list(restore(store, database)) == ["7"]
+    assert list(restore(mocked_store, database)) == ["7"]
     assert database.requests[0][3] == r"shop\[1\]\*\?\\:*"
 
 
-def test_only_the_first_prefix_is_taken_off(store: OrderStore) -> None:
-    assert list(restore(store, Database([["order:order:1"]]))) == ["order:1"]
+def test_only_the_first_prefix_is_taken_off(mocked_store: OrderStore) -> None:
+    assert list(restore(mocked_store, Database([["order:order:1"]]))) == ["order:1"]
 
 
-def test_the_generator_holds_one_page_at_a_time(store: OrderStore) -> None:
+def test_the_generator_holds_one_page_at_a_time(mocked_store: OrderStore) -> None:
     database = Database([["order:1"], ["order:2"], ["order:3"]])
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         for path in ("/", "/pipeline"):
             mock.add_callback(responses.POST, URL + path, database.answer)
-        orders = store.iter_all()
+        orders = mocked_store.iter_all()
         next(orders)
         assert len(database.requests) == 2
         next(orders)
@@ -204,34 +204,34 @@ def test_the_generator_holds_one_page_at_a_time(store: OrderStore) -> None:
     ],
 )
 def test_a_restore_that_cannot_be_finished_raises_and_says_why(
-    store: OrderStore, failing: dict[str, Any], cause: type[Exception]
+    mocked_store: OrderStore, failing: dict[str, Any], cause: type[Exception]
 ) -> None:
     with responses.RequestsMock() as mock:
         page = {"result": ["7", ["order:1"]]}
         mock.post(URL, json=page, match=[matchers.json_params_matcher(_scan("0"))])
         mock.post(URL + "/pipeline", **failing)
         with pytest.raises(RestoreError) as caught:
-            store.get_all()
+            mocked_store.get_all()
     assert isinstance(caught.value.__cause__, cause)
 
 
-def test_a_refused_scan_within_the_pipeline_fails_the_restore(store: OrderStore) -> None:
+def test_a_refused_scan_within_the_pipeline_fails_the_restore(mocked_store: OrderStore) -> None:
     with responses.RequestsMock() as mock:
         mock.post(URL, json={"result": ["7", ["order:1"]]})
         mock.post(URL + "/pipeline", json=[{"result": ["{}"]}, {"error": "NOPERM no SCAN"}])
         with pytest.raises(RestoreError, match="NOPERM"):
-            store.get_all()
+            mocked_store.get_all()
 
 
 def _scan(cursor: str) -> list[str]:
     return ["SCAN", cursor, "MATCH", "order:*", "COUNT", "1000", "TYPE", "string"]
 
 
-def test_a_scan_that_goes_in_circles_is_given_up(store: OrderStore) -> None:
+def test_a_scan_that_goes_in_circles_is_given_up(mocked_store: OrderStore) -> None:
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         mock.post(URL, json={"result": ["7", []]})
         with pytest.raises(RestoreError, match="circles"):
-            store.get_all()
+            mocked_store.get_all()
         assert len(mock.calls) == 2
         with pytest.raises(UnavailableError, match="circles"):
-            store.count()
+            mocked_store.count()

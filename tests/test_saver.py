@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.clock import Clock
 from upstash_state import OrderStore, UnavailableError, UpstashRedis, time_budget
 from upstash_state.errors import QuotaExceededError, UpstashError
 from upstash_state.local import LocalEndpoint
@@ -17,13 +18,6 @@ from upstash_state.transport import Answer, Send, Wire, intercepting
 
 DAY = 86_400.0
 TTL = 7 * 86_400
-
-
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Network:
@@ -67,11 +61,6 @@ class Network:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def network() -> Iterator[Network]:
     network = Network()
     with intercepting(network, simulated=True):
@@ -79,8 +68,9 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def store(endpoint: LocalEndpoint, clock: Clock, network: Network) -> OrderStore:
-    return OrderStore(UpstashRedis(endpoint.url, endpoint.token), clock=clock)
+def store(store: OrderStore, network: Network) -> OrderStore:
+    """The same, with that network between."""
+    return store
 
 
 def failing(store: OrderStore, network: Network, order_id: str, order: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.memory import Clock, MemoryEndpoint
+from tests.support.clock import Clock
+from tests.support.memory import MemoryEndpoint
 from upstash_state import OrderStore, UpstashError, UpstashRedis
 from upstash_state.transport import intercepting
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.environ import Environ
 from upstash_state import OrderStore, UpstashRedis
 from upstash_state.errors import MissingCredentialsError, SettingsError
 from upstash_state.settings import OPTIONS, Secret, Settings, check_token, check_url, proxy_of
@@ -94,7 +95,7 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) ->
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("variables", "said"),
     [
         ({}, "URL is not set, UPSTASH_REDIS_REST_TOKEN is not set"),
         (
@@ -119,9 +120,9 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str) ->
         ),
     ],
 )
-def test_what_is_missing_is_named(environ: dict[str, str], said: str) -> None:
+def test_what_is_missing_is_named(variables: dict[str, str], said: str) -> None:
     with pytest.raises(MissingCredentialsError, match=rf"{said}: copy it from .*console") as caught:
-        Settings(environ)
+        Settings(variables)
     assert "s3cret" not in str(caught.value)
 
 
@@ -303,11 +304,8 @@ def test_credentials_that_are_not_text_are_refused_as_such(url: Any, token: Any)
         UpstashRedis(url, token)
 
 
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
 @pytest.mark.parametrize(
-    ("url", "environ", "proxy"),
+    ("url", "variables", "proxy"),
     [
         ("https://eu1-good.upstash.io", {}, None),
         ("https://eu1-good.upstash.io", {"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
@@ -326,11 +324,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
     ],
 )
 def test_the_proxy_is_the_one_that_requests_would_take_but_none_for_loopback(
-    monkeypatch: pytest.MonkeyPatch, url: str, environ: dict[str, str], proxy: str | None
+    environ: Environ, url: str, variables: dict[str, str], proxy: str | None
 ) -> None:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
+    environ.set(**variables)
     assert proxy_of(url) == proxy

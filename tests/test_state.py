@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,6 +14,7 @@ import responses
 import upstash_redis
 
 import upstash_state
+from tests.support.environ import TOKEN, URL, Environ
 from tests.support.paths import STORED_ORDERS
 from upstash_state import (
     get_redis_client,
@@ -29,8 +29,6 @@ from upstash_state import (
 )
 from upstash_state.local import LocalEndpoint
 
-URL = "https://test.upstash.io"
-TOKEN = "s3cret-token"
 ORDER = {
     "name": "dishbee #26",
     "created_at": datetime(2026, 3, 1, 12, 30, tzinfo=timezone.utc),
@@ -40,35 +38,18 @@ ORDER = {
 IDS = ["5866", "a/b", "a?b=c#d", "50%", "*", "[x]", "\\", "🍕", "line\nbreak", "", " ", "order:1"]
 
 
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "UPSTASH_REDIS_REST_URL",
-        "UPSTASH_REDIS_REST_TOKEN",
-        "KV_REST_API_URL",
-        "KV_REST_API_TOKEN",
-        "UPSTASH_STATE_PREFIX",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    reset_client(flush=False)
-
-
-def use(monkeypatch: pytest.MonkeyPatch, url: str, token: str) -> None:
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", url)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", token)
-
-
 @pytest.fixture
-def connected(either_endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> LocalEndpoint:
-    use(monkeypatch, either_endpoint.url, either_endpoint.token)
+def connected(either_endpoint: LocalEndpoint, environ: Environ) -> LocalEndpoint:
+    environ.use(either_endpoint.url, either_endpoint.token)
     return either_endpoint
 
 
 @pytest.fixture
-def mock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    use(monkeypatch, URL, TOKEN)
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        yield mock
+def mocked(mocked: responses.RequestsMock, environ: Environ) -> responses.RequestsMock:
+    """The same, for the database that the environment names, whether all is asked or not."""
+    environ.use(URL, TOKEN)
+    mocked.assert_all_requests_are_fired = False
+    return mocked
 
 
 @pytest.mark.parametrize("order_id", IDS)
@@ -158,9 +139,9 @@ def test_saving_many(connected: LocalEndpoint) -> None:
 
 
 def test_what_one_client_writes_the_others_read(
-    real_endpoint: LocalEndpoint, tcp: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+    real_endpoint: LocalEndpoint, tcp: redis_py.Redis, environ: Environ
 ) -> None:
-    use(monkeypatch, real_endpoint.url, real_endpoint.token)
+    environ.use(real_endpoint.url, real_endpoint.token)
     text = serialize_order(ORDER)
     with upstash_redis.Redis(real_endpoint.url, real_endpoint.token) as sdk:
         redis_save_order("ours", ORDER)
@@ -214,9 +195,9 @@ def test_an_unusable_url_is_one_warning_too(
     call: Any,
     fallback: Any,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    environ: Environ,
 ) -> None:
-    use(monkeypatch, "rediss://default:s3cret@x.upstash.io:6379", TOKEN)
+    environ.use("rediss://default:s3cret@x.upstash.io:6379", TOKEN)
     for _ in range(3):
         assert call() == fallback
     (record,) = caplog.records
@@ -225,29 +206,27 @@ def test_an_unusable_url_is_one_warning_too(
     assert "s3cret" not in caplog.text
 
 
-def test_credentials_that_appear_later_are_used(
-    endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_that_appear_later_are_used(endpoint: LocalEndpoint, environ: Environ) -> None:
     assert redis_save_order("1", {}) is False
-    use(monkeypatch, endpoint.url, endpoint.token)
+    environ.use(endpoint.url, endpoint.token)
     assert redis_save_order("1", {}) is True
 
 
 def test_a_bad_setting_is_complained_about_once(
-    endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    endpoint: LocalEndpoint, environ: Environ, caplog: pytest.LogCaptureFixture
 ) -> None:
-    use(monkeypatch, endpoint.url, endpoint.token)
-    monkeypatch.setenv("UPSTASH_STATE_TTL", "7d")
+    environ.use(endpoint.url, endpoint.token)
+    environ.set(UPSTASH_STATE_TTL="7d")
     assert redis_save_order("1", {})
     assert redis_save_order("2", {})
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.getMessage().startswith("UPSTASH_STATE_TTL is not a whole number of seconds")
 
 
-def test_settings_are_respected(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, endpoint.url, endpoint.token)
-    monkeypatch.setenv("UPSTASH_STATE_TTL", "60")
-    monkeypatch.setenv("UPSTASH_STATE_PREFIX", "shop:")
+def test_settings_are_respected(endpoint: LocalEndpoint, environ: Environ) -> None:
+    environ.use(endpoint.url, endpoint.token)
+    environ.set(UPSTASH_STATE_TTL="60")
+    environ.set(UPSTASH_STATE_PREFIX="shop:")
     assert redis_save_order("1", {})
     client = get_redis_client()
     assert client is not None
@@ -257,10 +236,10 @@ def test_settings_are_respected(endpoint: LocalEndpoint, monkeypatch: pytest.Mon
 
 @each_call
 def test_a_refusal_falls_back_and_is_logged_once(
-    mock: Any, name: str, call: Any, fallback: Any, caplog: pytest.LogCaptureFixture
+    mocked: Any, name: str, call: Any, fallback: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mock.post(URL, status=401, json={"error": "WRONGPASS invalid token"})
-    mock.post(URL + "/pipeline", status=401, json={"error": "WRONGPASS invalid token"})
+    mocked.post(URL, status=401, json={"error": "WRONGPASS invalid token"})
+    mocked.post(URL + "/pipeline", status=401, json={"error": "WRONGPASS invalid token"})
     assert call() == fallback
     (record,) = caplog.records
     assert record.getMessage().startswith(MESSAGES[name] + "WRONGPASS invalid token")
@@ -271,7 +250,7 @@ def test_a_refusal_falls_back_and_is_logged_once(
 
 @each_call
 def test_an_exception_that_nobody_expects_does_not_leave(
-    name: str, call: Any, fallback: Any, mock: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, call: Any, fallback: Any, mocked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("boom")
@@ -283,13 +262,13 @@ def test_an_exception_that_nobody_expects_does_not_leave(
 @each_call
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_does_leave(
-    name: str, call: Any, fallback: Any, mock: Any, interruption: type[BaseException]
+    name: str, call: Any, fallback: Any, mocked: Any, interruption: type[BaseException]
 ) -> None:
     def interrupt(request: Any) -> Any:
         raise interruption
 
-    mock.add_callback(responses.POST, URL, interrupt)
-    mock.add_callback(responses.POST, URL + "/pipeline", interrupt)
+    mocked.add_callback(responses.POST, URL, interrupt)
+    mocked.add_callback(responses.POST, URL + "/pipeline", interrupt)
     with pytest.raises(interruption):
         call()
 
@@ -339,9 +318,9 @@ class Unwritable:
     ids=["lines", "surrogate", "huge", "unwritable", "none"],
 )
 def test_whatever_an_id_is_the_log_names_it_in_one_line(
-    mock: Any, order_id: Any, shown: str, caplog: pytest.LogCaptureFixture
+    mocked: Any, order_id: Any, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mock.post(URL, json={"result": 7})
+    mocked.post(URL, json={"result": 7})
     assert redis_get_order(order_id) is None
     assert redis_save_order(order_id, {}) is False
     assert redis_delete_order(order_id) in (True, False)
@@ -349,9 +328,9 @@ def test_whatever_an_id_is_the_log_names_it_in_one_line(
 
 
 @pytest.mark.parametrize("orders", [None, 7, [{}], {"1": None}, {None: {}}])
-def test_whatever_is_saved_as_many_nothing_leaves(mock: Any, orders: Any) -> None:
-    mock.post(URL, json={"result": "OK"})
-    mock.post(URL + "/pipeline", json=[])
+def test_whatever_is_saved_as_many_nothing_leaves(mocked: Any, orders: Any) -> None:
+    mocked.post(URL, json={"result": "OK"})
+    mocked.post(URL + "/pipeline", json=[])
     assert redis_save_orders(orders) == 0
 
 
@@ -395,20 +374,18 @@ def test_first_use_from_many_threads_makes_one_client(
     assert connected.usage().commands == asked
 
 
-def test_a_reset_reads_the_environment_anew(
-    endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, URL, TOKEN)
+def test_a_reset_reads_the_environment_anew(endpoint: LocalEndpoint, environ: Environ) -> None:
+    environ.use(URL, TOKEN)
     with responses.RequestsMock() as mock:
         mock.post(URL, json={"result": "OK"})
         assert redis_save_order("1", {})
-    use(monkeypatch, endpoint.url, endpoint.token)
+    environ.use(endpoint.url, endpoint.token)
     reset_client()
     assert redis_save_order("1", {})
     assert endpoint.usage().commands == 1
 
 
-def test_the_shortest_possible_mock_is_enough(mock: Any) -> None:
-    mock.post(URL, json={"result": "OK"})
+def test_the_shortest_possible_mock_is_enough(mocked: Any) -> None:
+    mocked.post(URL, json={"result": "OK"})
     assert redis_save_order("5866", ORDER) is True
-    assert [json.loads(call.request.body)[0] for call in mock.calls] == ["SET"]
+    assert [json.loads(call.request.body)[0] for call in mocked.calls] == ["SET"]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import responses
 
+from tests.support.clock import Clock
+from tests.support.environ import URL
 from upstash_state import (
     AuthenticationError,
     CapacityExceededError,
@@ -25,25 +27,11 @@ from upstash_state import (
 )
 from upstash_state.local import LocalEndpoint
 
-URL = "https://test.upstash.io"
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(endpoint: LocalEndpoint, clock: Clock) -> OrderStore:
-    client = UpstashRedis(endpoint.url, endpoint.token)
-    return OrderStore(client, skip_unchanged=60, clock=clock)
+def store(store: OrderStore, clock: Clock) -> OrderStore:
+    """The same, which skips what is unchanged."""
+    return OrderStore(store.client, skip_unchanged=60, clock=clock)
 
 
 def commands(endpoint: LocalEndpoint) -> int:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
-from tests.support.memory import Clock, MemoryEndpoint
+from tests.support.clock import Clock
+from tests.support.memory import MemoryEndpoint
 from upstash_state import OrderStore, UpstashRedis, reset_client
 from upstash_state.transport import intercepting
 

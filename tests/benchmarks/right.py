@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
 
-from tests.support.memory import Clock, MemoryEndpoint
+from tests.support.clock import Clock
+from tests.support.memory import MemoryEndpoint
 from upstash_state import (
     OrderStore,
     UpstashError,

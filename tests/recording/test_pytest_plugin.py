@@ -26,14 +26,6 @@ SAVE = """
 """
 
 
-@pytest.fixture(autouse=True)
-def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("UPSTASH_REDIS_REST", "KV_REST_API"):
-        monkeypatch.delenv(f"{name}_URL", raising=False)
-        monkeypatch.delenv(f"{name}_TOKEN", raising=False)
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
 def recorded_commands(path: Path) -> list[str]:
     return [exchange.request.commands[0][0] for exchange in load(path.read_text(encoding="utf-8"))]
 

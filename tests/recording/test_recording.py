@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +18,6 @@ import pytest
 import requests
 import responses
 
-import upstash_state
 from upstash_state import (
     AnswerError,
     AuthenticationError,
@@ -53,15 +52,6 @@ URL, TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 HOST = "eu1-merry-cat-31415.upstash.example"
 SECRET = "a-token-that-is-of-no-use-anywhere"
 PING = Exchange(Request("/", (("PING",),)), 200, b'{"result":"PONG"}')
-
-
-@pytest.fixture(autouse=True)
-def no_credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in (URL, TOKEN, "KV_REST_API_URL", "KV_REST_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    upstash_state.reset_client()
-    yield
-    upstash_state.reset_client()
 
 
 @pytest.fixture

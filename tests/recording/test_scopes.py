@@ -13,14 +13,6 @@ from .plugin import LOCALLY, outcomes
 pytest_plugins = ["pytester"]
 
 
-@pytest.fixture(autouse=True)
-def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("UPSTASH_REDIS_REST", "KV_REST_API"):
-        monkeypatch.delenv(f"{name}_URL", raising=False)
-        monkeypatch.delenv(f"{name}_TOKEN", raising=False)
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-
-
 def recorded(folder: Path) -> dict[str, list[str]]:
     """The commands in each recording."""
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.environ import Environ
 from upstash_state.local import LocalEndpoint
 
 from .plugin import LOCALLY, outcomes
@@ -20,11 +21,9 @@ RECORDED = """
 
 
 @pytest.fixture(autouse=True)
-def database(endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> LocalEndpoint:
+def database(endpoint: LocalEndpoint, environ: Environ) -> LocalEndpoint:
     """What the developer's environment names, and what no replay may reach."""
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_URL", endpoint.url)
-    monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", endpoint.token)
+    environ.use(endpoint.url, endpoint.token)
     return endpoint
 
 

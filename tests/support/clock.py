@@ -13,7 +13,7 @@ _USUAL = 0.005
 class Clock:
     """A clock to pass in. It stands still until `now` is changed."""
 
-    def __init__(self, now: float = 1_000_000.0) -> None:
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
         #: Seconds.
         self.now = now
 

@@ -14,13 +14,14 @@ TIMEOUT = 30.0
 
 _READ = ("UPSTASH_", "KV_REST_API_")
 _FOR_TESTS = "UPSTASH_STATE_TEST_"
-_READ_BY_REQUESTS = (
+_READ_BY_OTHERS = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
     "NO_PROXY",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
+    "SSLKEYLOGFILE",
 )
 
 
@@ -35,7 +36,7 @@ class Environ:
         for name in list(os.environ):
             if name.startswith(_FOR_TESTS):
                 continue
-            if name.startswith(_READ) or name.upper() in _READ_BY_REQUESTS:
+            if name.startswith(_READ) or name.upper() in _READ_BY_OTHERS:
                 self._monkeypatch.delenv(name)
         self._monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
         self.set(UPSTASH_STATE_TIMEOUT=f"{TIMEOUT:g}")

@@ -8,18 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.clock import Clock
 from upstash_state import UnavailableError
 from upstash_state.transport import PIPELINE, Answer, Send, Wire
-
-
-class Clock:
-    """Seconds that a test moves on."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def written(command: list[str]) -> list[str]:

@@ -58,10 +58,7 @@ CHECKS = [
 
 @pytest.fixture
 def few(few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> LocalEndpoint:
-    """An empty endpoint in memory, which the environment names, and no proxy and no file .env."""
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSLKEYLOGFILE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+    """An empty endpoint in memory, which the environment names, and no file .env."""
     monkeypatch.chdir(tmp_path)
     return few
 

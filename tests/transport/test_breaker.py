@@ -8,24 +8,12 @@ import threading
 
 import pytest
 
+from tests.support.clock import Clock
 from upstash_state.errors import CircuitOpenError
 from upstash_state.transport.breaker import FIRST_PAUSE, LONGEST_PAUSE, Breaker
 
 DOWN = ConnectionError("refused")
 LEASE = 2.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

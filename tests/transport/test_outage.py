@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from tests.support.clock import Stopwatch
+from tests.support.environ import Environ
 from tests.support.faults import FAULTS, FaultServer
 from upstash_state import redis_save_order, reset_client
 from upstash_state.transport import Answer, Send, Wire, intercepting
@@ -19,7 +20,7 @@ FAULT = {fault.name: fault for fault in FAULTS}
     "name", ["refused", "never_answers", "headers_trickled", "body_trickled", "html_with_200"]
 )
 def test_after_three_failures_the_network_is_left_alone(
-    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, environ: Environ, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts = 0
 
@@ -32,9 +33,8 @@ def test_after_three_failures_the_network_is_left_alone(
         return count
 
     with FaultServer() as server:
-        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", server.url)
-        monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", server.token)
-        monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", str(BUDGET))
+        environ.use(server.url, server.token)
+        environ.set(UPSTASH_STATE_TIMEOUT=str(BUDGET))
         reset_client(flush=False)
         assert redis_save_order("5866", {})
         server.plan(FAULT[name], None)

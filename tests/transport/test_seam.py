@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import responses
 
+from tests.support.environ import URL
 from upstash_state import UnavailableError, UpstashRedis
 from upstash_state.errors import CircuitOpenError
 from upstash_state.transport import Answer, Send, Wire, intercepting
 
-URL = "https://test.upstash.io"
 OK = Answer(200, {}, b'{"result": "OK"}')
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 import upstash_state
+from tests.support.environ import Environ
 from tests.support.faults import FAULTS, Fault, FaultServer, Stage
 from upstash_state.transport import breaker
 
@@ -192,6 +193,7 @@ def lines() -> Iterator[Lines]:
 def test_soak(
     background: str,
     monkeypatch: pytest.MonkeyPatch,
+    environ: Environ,
     lines: Lines,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -208,10 +210,9 @@ def test_soak(
         # Some faults make requests of 30 KB, and what the server remembers is not what is measured.
         server.requests = deque(maxlen=1)
         server.choose = breaking = Breaking()
-        monkeypatch.setenv("UPSTASH_REDIS_REST_URL", server.url)
-        monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", server.token)
-        monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "1")
-        monkeypatch.setenv("UPSTASH_STATE_BACKGROUND", background)
+        environ.use(server.url, server.token)
+        environ.set(UPSTASH_STATE_TIMEOUT="1")
+        environ.set(UPSTASH_STATE_BACKGROUND=background)
         begin = monotonic()
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(Owner.work, owners, [begin + SECONDS / 3] * THREADS))

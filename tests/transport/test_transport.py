@@ -18,6 +18,7 @@ import requests
 import responses
 import urllib3
 
+from tests.support.environ import TOKEN, URL
 from upstash_state.errors import (
     AnswerTooLargeError,
     CircuitOpenError,
@@ -29,9 +30,6 @@ from upstash_state.settings import check_token
 from upstash_state.transport import Transport
 from upstash_state.transport.budget import time_budget
 from upstash_state.transport.wire import MAX_ANSWER_BYTES
-
-URL = "https://test.upstash.io"
-TOKEN = "s3cret-token"
 
 
 class Waits:
@@ -58,33 +56,27 @@ def transport(waits: Waits) -> Transport:
     return Transport(URL, check_token(TOKEN), timeout=5, pause=waits.pause, jitter=waits.jitter)
 
 
-@pytest.fixture
-def endpoint() -> Any:
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        yield mock
-
-
 PASSING = [408, 429, 500, 502, 503, 504]
 
 
 @pytest.mark.parametrize("status", PASSING)
 def test_what_passes_by_itself_is_tried_again(
-    endpoint: Any, transport: Transport, waits: Waits, status: int
+    mocked: Any, transport: Transport, waits: Waits, status: int
 ) -> None:
-    endpoint.post(URL, status=status, body="<html>")
-    endpoint.post(URL, json={"result": "v"})
+    mocked.post(URL, status=status, body="<html>")
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
     assert waits.seconds == [0.1]
 
 
 def test_pauses_double_and_end_after_three_retries(
-    endpoint: Any, transport: Transport, waits: Waits
+    mocked: Any, transport: Transport, waits: Waits
 ) -> None:
-    endpoint.post(URL, status=503)
+    mocked.post(URL, status=503)
     with pytest.raises(UnavailableError, match="HTTP status 503"):
         transport.run(["GET", "k"], repeatable=True)
     assert waits.seconds == [0.1, 0.2, 0.4]
-    assert len(endpoint.calls) == 4
+    assert len(mocked.calls) == 4
 
 
 @pytest.mark.parametrize(
@@ -96,10 +88,10 @@ def test_pauses_double_and_end_after_three_retries(
     ],
 )
 def test_a_broken_connection_is_tried_again(
-    endpoint: Any, transport: Transport, error: Exception
+    mocked: Any, transport: Transport, error: Exception
 ) -> None:
-    endpoint.post(URL, body=error)
-    endpoint.post(URL, json={"result": "v"})
+    mocked.post(URL, body=error)
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
 
 
@@ -113,95 +105,96 @@ def test_a_broken_connection_is_tried_again(
     ],
 )
 def test_a_broken_connection_is_explained(
-    endpoint: Any, transport: Transport, cause: Exception, shown: str
+    mocked: Any, transport: Transport, cause: Exception, shown: str
 ) -> None:
     error = urllib3.exceptions.ProtocolError("Connection aborted.", cause)
-    endpoint.post(URL, body=requests.ConnectionError(error))
+    mocked.post(URL, body=requests.ConnectionError(error))
     with pytest.raises(UnavailableError, match=f"connection to the endpoint failed: {shown}$"):
         transport.run(["GET", "k"], repeatable=True)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(500, 1), (502, 1), (503, 1), (504, 1), (429, 2)])
 def test_a_command_that_must_not_run_twice_is_repeated_only_if_it_was_not_run(
-    endpoint: Any, transport: Transport, status: int, tries: int
+    mocked: Any, transport: Transport, status: int, tries: int
 ) -> None:
-    endpoint.post(URL, status=status)
-    endpoint.post(URL, json={"result": 1})
+    mocked.assert_all_requests_are_fired = False
+    mocked.post(URL, status=status)
+    mocked.post(URL, json={"result": 1})
     with contextlib.suppress(UnavailableError):
         transport.run(["INCR", "n"], repeatable=False)
-    assert len(endpoint.calls) == tries
+    assert len(mocked.calls) == tries
 
 
 def test_retry_after_is_honoured_when_it_fits_the_budget(
-    endpoint: Any, transport: Transport, waits: Waits
+    mocked: Any, transport: Transport, waits: Waits
 ) -> None:
-    endpoint.post(URL, status=429, headers={"Retry-After": "3"})
-    endpoint.post(URL, json={"result": "v"})
+    mocked.post(URL, status=429, headers={"Retry-After": "3"})
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
     assert waits.seconds == [3]
 
 
-def test_retry_after_may_be_a_date(endpoint: Any, transport: Transport, waits: Waits) -> None:
+def test_retry_after_may_be_a_date(mocked: Any, transport: Transport, waits: Waits) -> None:
     date = email.utils.formatdate(time.time() + 3, usegmt=True)
-    endpoint.post(URL, status=503, headers={"Retry-After": date})
-    endpoint.post(URL, json={"result": "v"})
+    mocked.post(URL, status=503, headers={"Retry-After": date})
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
     assert waits.seconds == [pytest.approx(3, abs=1.1)]
 
 
 @pytest.mark.parametrize("after", ["5", "3600", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_retry_after_beyond_the_budget_is_given_up_at_once(
-    endpoint: Any, transport: Transport, waits: Waits, after: str
+    mocked: Any, transport: Transport, waits: Waits, after: str
 ) -> None:
-    endpoint.post(URL, status=429, headers={"Retry-After": after})
+    mocked.post(URL, status=429, headers={"Retry-After": after})
     with pytest.raises(UnavailableError, match="429"):
         transport.run(["GET", "k"], repeatable=True)
-    assert (len(endpoint.calls), waits.seconds) == (1, [])
+    assert (len(mocked.calls), waits.seconds) == (1, [])
 
 
 @pytest.mark.parametrize("after", ["soon", "-1", "1.5", "9" * 30, ""])
 def test_a_retry_after_that_says_nothing_is_overlooked(
-    endpoint: Any, transport: Transport, waits: Waits, after: str
+    mocked: Any, transport: Transport, waits: Waits, after: str
 ) -> None:
-    endpoint.post(URL, status=429, headers={"Retry-After": after})
-    endpoint.post(URL, json={"result": "v"})
+    mocked.post(URL, status=429, headers={"Retry-After": after})
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
     assert waits.seconds == [0.1]
 
 
-def test_a_pause_that_does_not_fit_is_not_begun(endpoint: Any, waits: Waits) -> None:
+def test_a_pause_that_does_not_fit_is_not_begun(mocked: Any, waits: Waits) -> None:
     transport = Transport(
         URL, check_token(TOKEN), timeout=0.05, pause=waits.pause, jitter=waits.jitter
     )
-    endpoint.post(URL, status=503)
+    mocked.post(URL, status=503)
     with pytest.raises(UnavailableError):
         transport.run(["GET", "k"], repeatable=True)
     assert waits.seconds == []
 
 
-def test_nothing_is_sent_once_the_budget_is_used_up(endpoint: Any, transport: Transport) -> None:
+def test_nothing_is_sent_once_the_budget_is_used_up(mocked: Any, transport: Transport) -> None:
     with time_budget(0):
         for _ in range(5):
             with pytest.raises(EndpointTimeoutError, match="not asked"):
                 transport.run(["GET", "k"], repeatable=True)
-    assert len(endpoint.calls) == 0
-    endpoint.post(URL, json={"result": "v"})
+    assert len(mocked.calls) == 0
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
 
 
 def test_an_answer_beyond_all_limits_is_given_up(
-    endpoint: Any, transport: Transport, monkeypatch: pytest.MonkeyPatch
+    mocked: Any, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("upstash_state.transport.wire.MAX_ANSWER_BYTES", 1000)
-    endpoint.post(URL, body="x" * 1001)
+    mocked.post(URL, body="x" * 1001)
     with pytest.raises(AnswerTooLargeError):
         transport.run(["GET", "k"], repeatable=True)
 
 
 def test_an_answer_announced_beyond_all_limits_is_not_read(
-    endpoint: Any, transport: Transport
+    mocked: Any, transport: Transport
 ) -> None:
-    endpoint.post(
+    mocked.post(
         URL,
         body="x",
         headers={"Content-Length": str(MAX_ANSWER_BYTES + 1)},
@@ -211,7 +204,7 @@ def test_an_answer_announced_beyond_all_limits_is_not_read(
         transport.run(["GET", "k"], repeatable=True)
 
 
-def test_failures_open_the_circuit_and_refusals_do_not(endpoint: Any, waits: Waits) -> None:
+def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: Waits) -> None:
     now = [0.0]
     transport = Transport(
         URL,
@@ -221,25 +214,25 @@ def test_failures_open_the_circuit_and_refusals_do_not(endpoint: Any, waits: Wai
         pause=waits.pause,
         jitter=waits.jitter,
     )
-    endpoint.post(URL, status=400, json={"error": "ERR syntax error"})
+    mocked.post(URL, status=400, json={"error": "ERR syntax error"})
     for _ in range(5):
         with pytest.raises(ResponseError):
             transport.run(["GET", "k"], repeatable=True)
-    endpoint.replace(responses.POST, URL, status=404)
+    mocked.replace(responses.POST, URL, status=404)
     for _ in range(3):
         with pytest.raises(UnavailableError):
             transport.run(["GET", "k"], repeatable=True)
-    asked = len(endpoint.calls)
+    asked = len(mocked.calls)
     with pytest.raises(CircuitOpenError):
         transport.run(["GET", "k"], repeatable=True)
-    assert len(endpoint.calls) == asked
-    endpoint.replace(responses.POST, URL, json={"result": "v"})
+    assert len(mocked.calls) == asked
+    mocked.replace(responses.POST, URL, json={"result": "v"})
     now[0] = 5
     assert transport.run(["GET", "k"], repeatable=True) == "v"
     assert transport.run(["GET", "k"], repeatable=True) == "v"
 
 
-def test_an_interrupted_probe_makes_way_for_another(endpoint: Any, waits: Waits) -> None:
+def test_an_interrupted_probe_makes_way_for_another(mocked: Any, waits: Waits) -> None:
     now = [0.0]
     transport = Transport(
         URL,
@@ -249,21 +242,21 @@ def test_an_interrupted_probe_makes_way_for_another(endpoint: Any, waits: Waits)
         pause=waits.pause,
         jitter=waits.jitter,
     )
-    endpoint.post(URL, status=404)
+    mocked.post(URL, status=404)
     for _ in range(3):
         with pytest.raises(UnavailableError):
             transport.run(["GET", "k"], repeatable=True)
-    endpoint.reset()
+    mocked.reset()
     now[0] = 5
 
     def interrupt(request: Any) -> Any:
         raise KeyboardInterrupt
 
-    endpoint.add_callback(responses.POST, URL, interrupt)
+    mocked.add_callback(responses.POST, URL, interrupt)
     with pytest.raises(KeyboardInterrupt):
         transport.run(["GET", "k"], repeatable=True)
-    endpoint.reset()
-    endpoint.post(URL, json={"result": "v"})
+    mocked.reset()
+    mocked.post(URL, json={"result": "v"})
     assert transport.run(["GET", "k"], repeatable=True) == "v"
 
 
@@ -277,9 +270,9 @@ def test_an_interrupted_probe_makes_way_for_another(endpoint: Any, waits: Waits)
     ],
 )
 def test_a_traceback_with_local_variables_does_not_show_the_token(
-    endpoint: Any, transport: Transport, outcome: dict[str, Any]
+    mocked: Any, transport: Transport, outcome: dict[str, Any]
 ) -> None:
-    endpoint.post(URL, **outcome)
+    mocked.post(URL, **outcome)
     with pytest.raises((UnavailableError, ResponseError)) as caught:
         transport.run(["GET", "k"], repeatable=True)
     text = "".join(
@@ -291,9 +284,9 @@ def test_a_traceback_with_local_variables_does_not_show_the_token(
     assert chain is None
 
 
-def test_bodies_are_utf_8_and_not_escaped(endpoint: Any, transport: Transport) -> None:
-    endpoint.post(URL, json={"result": "OK"})
+def test_bodies_are_utf_8_and_not_escaped(mocked: Any, transport: Transport) -> None:
+    mocked.post(URL, json={"result": "OK"})
     transport.run(["SET", "k", "Zoë 🍕"], repeatable=True)
-    body = endpoint.calls[0].request.body
+    body = mocked.calls[0].request.body
     assert "Zoë 🍕".encode() in body
     assert json.loads(body) == ["SET", "k", "Zoë 🍕"]
