@@ -189,11 +189,14 @@ class Transport:
     ) -> Any:
         if self._wire is None:
             _assert_sockets_work()
+            from .early import begin_connection
+
+            early = None if seam.intercepts() else begin_connection(self.url, deadline)
             from .wire import Wire
 
             # Without a lock, which a handler that calls in again would wait for. Of two that are
             # made at the same time, one is used once.
-            self._wire = Wire(self.url, self._token)
+            self._wire = Wire(self.url, self._token, early)
         send = seam.intercepted(self._wire, self._wire.sender(repeatable=repeatable))
         retries = 0
         late = False

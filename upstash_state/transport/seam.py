@@ -83,6 +83,11 @@ def intercepted(wire: Wire, send: Send) -> Send:
     return send
 
 
+def intercepts() -> bool:
+    """Whether any interceptor stands between the policy and the wire."""
+    return bool(_interceptions)
+
+
 def simulated_breaker() -> Breaker | None:
     """The circuit of the innermost block whose endpoint is simulated; None without such a block."""
     return next((breaker for _, breaker in reversed(_interceptions) if breaker), None)

@@ -95,6 +95,11 @@ def in_time(deadline: float, work: Callable[[], T]) -> T:
     Raises:
         TimeoutError: It was not done in time.
     """
+    return begin(work)(deadline)
+
+
+def begin(work: Callable[[], T]) -> Callable[[float], T]:
+    """Begin to do something in a thread. Gives what waits for it in time, as `in_time` does."""
     results: list[T] = []
     errors: list[BaseException] = []
     # Not an Event: an interruption in the middle of its Python code would leave it locked.
@@ -114,11 +119,15 @@ def in_time(deadline: float, work: Callable[[], T]) -> T:
     except RuntimeError:
         # At the end of the interpreter, where apps save for the last time, no thread starts.
         run()
-    if not done.acquire(timeout=max(deadline - time.monotonic(), 0)):
-        raise TimeoutError("not done in time")
-    if errors:
-        raise errors.pop()
-    return results.pop()
+
+    def result(deadline: float) -> T:
+        if not done.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            raise TimeoutError("not done in time")
+        if errors:
+            raise errors.pop()
+        return results.pop()
+
+    return result
 
 
 class Limited:

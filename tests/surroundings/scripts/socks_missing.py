@@ -7,7 +7,7 @@ import sys
 import probes  # noqa: F401
 
 sys.modules["socks"] = None  # type: ignore[assignment]
-os.environ["UPSTASH_REDIS_REST_URL"] = os.environ["URL_BEHIND_PROXY"]
+os.environ["UPSTASH_REDIS_REST_URL"] = os.environ["URL_BEHIND_SOCKS"]
 os.environ["HTTPS_PROXY"] = os.environ["SOCKS_PROXY_URL"]
 
 from upstash_state import redis_save_order
