@@ -20,11 +20,11 @@ def example(kind: type[UpstashError]) -> UpstashError:
     """One of each kind, with every attribute set to what is not its default."""
     if kind is SaveManyError:
         return SaveManyError(["1"], {"2": QuotaExceededError("quota")})
-    if kind is CircuitOpenError:
-        return CircuitOpenError(1.5)
-    if issubclass(kind, UnavailableError):
-        return kind("text", reason="dns", transient=True, may_have_executed=False, retry_after=2.5)
-    return kind("text")
+    error = CircuitOpenError(1.5) if kind is CircuitOpenError else kind("text")
+    if isinstance(error, UnavailableError):
+        error.reason, error.retry_after, error.reported = "dns", 2.5, not error.reported
+        error.transient, error.may_have_executed = not error.transient, not error.may_have_executed
+    return error
 
 
 def examples() -> list[UpstashError]:
