@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,7 +22,10 @@ from upstash_state import (
     RestoreError,
     UnavailableError,
     UpstashRedis,
+    time_budget,
 )
+from upstash_state.restore import begun
+from upstash_state.transport import deadline_within
 
 TOO_LARGE = {"error": "ERR max request size exceeded. Limit: 10485760 bytes"}
 
@@ -31,7 +39,6 @@ class Database:
         self.values = dict.fromkeys(keys, "{}") if values is None else values
         self.most = len(keys)
         self.whole_request_too_large = False
-        self.mget_finds_nothing = False
         self.requests: list[Any] = []
 
     def run(self, command: list[str]) -> dict[str, Any]:
@@ -41,10 +48,6 @@ class Database:
             return {"result": [str(following), self.pages[page]]}
         if len(command) - 1 > self.most:
             return TOO_LARGE
-        if command[0] == "GET":
-            return {"result": self.values.get(command[1])}
-        if self.mget_finds_nothing:
-            return {"result": [None] * len(command[1:])}
         return {"result": [self.values.get(key) for key in command[1:]]}
 
     def answer(self, request: Any) -> tuple[int, dict[str, str], str]:
@@ -70,10 +73,19 @@ def mocked_store() -> OrderStore:
     return OrderStore(UpstashRedis(URL, "token"))
 
 
-def restore(mocked_store: OrderStore, database: Database) -> dict[str, Any]:
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@contextmanager
+def mocked(database: Database) -> Iterator[None]:
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         for path in ("/", "/pipeline"):
             mock.add_callback(responses.POST, URL + path, database.answer)
+        yield
+
+
+def restore(mocked_store: OrderStore, database: Database) -> dict[str, Any]:
+    with mocked(database):
         return mocked_store.get_all()
 
 
@@ -110,24 +122,6 @@ def test_a_key_that_comes_twice_is_fetched_once(mocked_store: OrderStore) -> Non
 
 def test_keys_that_expire_under_way_are_left_out(mocked_store: OrderStore) -> None:
     database = Database([["order:1", "order:gone"]], {"order:1": "{}"})
-    assert restore(mocked_store, database) == {"1": {}}
-
-
-@pytest.mark.parametrize(
-    "pages", [[["order:1", "order:2"]], [["order:1"], ["order:2"]], [[], ["order:2"]]]
-)
-def test_an_mget_that_finds_nothing_is_no_empty_database(
-    mocked_store: OrderStore, pages: list[list[str]]
-) -> None:
-    """As of a server that looks keys up under another name than SCAN gives them."""
-    database = Database(pages)
-    database.mget_finds_nothing = True
-    with pytest.raises(RestoreError, match="MGET was answered with null for a key that GET finds"):
-        restore(mocked_store, database)
-
-
-def test_a_page_of_keys_that_are_all_gone_is_left_out(mocked_store: OrderStore) -> None:
-    database = Database([["order:gone", "order:too"], ["order:1"]], {"order:1": "{}"})
     assert restore(mocked_store, database) == {"1": {}}
 
 
@@ -184,16 +178,97 @@ def test_only_the_first_prefix_is_taken_off(mocked_store: OrderStore) -> None:
     assert list(restore(mocked_store, Database([["order:order:1"]]))) == ["order:1"]
 
 
-def test_the_generator_holds_one_page_at_a_time(mocked_store: OrderStore) -> None:
-    database = Database([["order:1"], ["order:2"], ["order:3"]])
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        for path in ("/", "/pipeline"):
-            mock.add_callback(responses.POST, URL + path, database.answer)
+def test_one_page_is_fetched_ahead_and_no_more(mocked_store: OrderStore) -> None:
+    database = Database([["order:1"], ["order:2"], ["order:3"], ["order:4"]])
+    with mocked(database):
+        orders = mocked_store.iter_all()
+        for asked in (3, 4, 5, 5):
+            next(orders)
+            assert in_time(lambda n=asked: len(database.requests) == n)
+        assert list(orders) == []
+    assert threads() == []
+
+
+def test_the_next_page_is_on_its_way_while_one_is_read(mocked_store: OrderStore) -> None:
+    database = Database([["order:1"], ["order:2"]])
+    with mocked(database):
+        orders = mocked_store.iter_all()
+        assert next(orders)[0] == "1"
+        assert in_time(lambda: database.commands() == ["SCAN", "MGET+SCAN", "MGET"])
+
+
+def test_what_goes_wrong_ahead_is_raised_when_its_turn_comes(mocked_store: OrderStore) -> None:
+    with responses.RequestsMock() as mock:
+        mock.post(URL, json={"result": ["7", ["order:1"]]})
+        mock.post(URL + "/pipeline", json=[{"result": ["{}"]}, {"result": ["0", ["order:2"]]}])
+        mock.post(URL, status=401, json={"error": "WRONGPASS"})
+        orders = mocked_store.iter_all()
+        assert next(orders) == ("1", {})
+        with pytest.raises(RestoreError, match="WRONGPASS"):
+            next(orders)
+    assert threads() == []
+
+
+def test_a_time_budget_holds_for_what_is_fetched_ahead(mocked_store: OrderStore) -> None:
+    with mocked(Database([["order:1"], ["order:2"]])):
+        orders = mocked_store.iter_all()
+        walk = mocked_store._walk()
+        with time_budget(0):
+            assert begun(lambda: deadline_within(60))() < monotonic() + 1
+            with pytest.raises(RestoreError):
+                list(orders)
+            with pytest.raises(UnavailableError):
+                list(walk.pages())
+
+
+def test_a_walk_that_is_given_up_leaves_no_thread(mocked_store: OrderStore) -> None:
+    with mocked(Database([["order:1"], ["order:2"], ["order:3"]])):
         orders = mocked_store.iter_all()
         next(orders)
-        assert len(database.requests) == 2
-        next(orders)
-        assert len(database.requests) == 3
+        orders.close()
+        assert in_time(lambda: threads() == [])
+
+
+def test_without_threads_the_next_page_is_fetched_when_it_is_asked_for(
+    mocked_store: OrderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert sorted(restore(mocked_store, Database([["order:1"], ["order:2"], ["order:3"]]))) == list(
+        "123"
+    )
+
+
+@needs_fork
+def test_a_child_of_a_fork_goes_on_reading(mocked_store: OrderStore) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def work() -> int:
+        arrived.set()
+        go_on.wait(30 if os.getpid() == parent else 0)
+        return 7
+
+    parent = os.getpid()
+    result = begun(work)
+    assert arrived.wait(30)
+    if (child := os.fork()) == 0:
+        os._exit(result())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    go_on.set()
+    assert result() == 7
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "restore" in thread.name]
+
+
+def in_time(holds: Callable[[], bool]) -> bool:
+    deadline = monotonic() + 30
+    while not holds() and monotonic() < deadline:
+        threading.Event().wait(0.001)
+    return holds()
 
 
 @pytest.mark.parametrize(

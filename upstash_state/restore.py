@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import partial
+from typing import TypeVar
 
 from .bulk import TOO_LARGE, Requests
 from .client import UpstashRedis
 from .commands import Cursors
 from .errors import AnswerError, AnswerTooLargeError, ResponseError, UpstashError
 
+T = TypeVar("T")
+
 # Redis looks at so many keys for one page. A page of orders of a few KB each stays well below the
 # 10 MB that an answer may have.
 PAGE = 1000
 # How many keys one MGET may have: a page may be larger than asked for (documentation of SCAN).
 MOST = 10 * PAGE
+
+
+def begun(work: Callable[[], T]) -> Callable[[], T]:
+    """Let a thread do some work, within the time budget of this one.
+
+    Returns:
+        What waits for the result, and gives or raises it. It does the work itself where no thread
+        could be started, or where a fork has lost it.
+    """
+    from concurrent.futures import Future
+
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    thread = threading.Thread(
+        target=copy_context().run, args=(run,), name="upstash_state restore", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:
+        return work
+
+    def result() -> T:
+        thread.join()
+        return future.result() if future.done() else work()
+
+    return result
 
 
 class Walk:
@@ -37,26 +75,42 @@ class Walk:
         self._mgets = Requests[str](MOST, grows=False)
 
     def pages(self) -> Iterator[list[tuple[str, str]]]:
-        """Keys and values, a page at a time. Holds no more than one page; no key comes twice.
+        """Keys and values, a page at a time, while a thread fetches the next one.
+
+        Holds no more than two pages; no key comes twice.
 
         Raises:
             UpstashError: The walk could not go on.
         """
         seen: set[str] = set()
         cursors = Cursors()
-        cursor, found = self._scan(0)
+        last = False
+        keys: list[str] = []
+        values, (cursor, found) = self._step([], 0)
         while True:
+            page = self._present(keys, values)
+            if last:
+                yield page
+                return
             # Redis gives a key twice when it rehashes under way (documentation of SCAN).
             keys = [key for key in dict.fromkeys(found) if key not in seen]
             seen.update(keys)
-            if not cursors.lead_on(cursor):
-                yield self._present(keys, self._values(keys))
-                return
-            if keys:
-                values, (cursor, found) = self._values_and_page(keys, cursor)
-                yield self._present(keys, values)
-            else:
-                cursor, found = self._scan(cursor)
+            last = not cursors.lead_on(cursor)
+            step = partial(self._step, keys, None if last else cursor)
+            following = begun(step) if page else step
+            if page:
+                yield page
+            values, (cursor, found) = following()
+
+    def _step(
+        self, keys: list[str], cursor: int | None
+    ) -> tuple[list[str | None], tuple[int, list[str]]]:
+        """The values of a page, and the keys of the page at a cursor; None: there is none."""
+        if cursor is None:
+            return self._values(keys), (0, [])
+        if not keys:
+            return [], self._scan(cursor)
+        return self._values_and_page(keys, cursor)
 
     def _scan(self, cursor: int) -> tuple[int, list[str]]:
         return self._client.scan(cursor, match=self._pattern, count=PAGE, _type="string")
