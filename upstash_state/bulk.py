@@ -88,6 +88,8 @@ class Requests(Generic[Item]):
             yield from zip(part, results)
 
     def _part(self, waiting: deque[Item]) -> list[Item]:
+        if len(waiting) == 1:
+            return [waiting.popleft()]
         part: list[Item] = []
         size = 0
         while waiting and len(part) < self.now:

@@ -1,8 +1,9 @@
-"""What this package costs beside its alternatives, in time, commands and bytes.
+"""What this package costs beside its alternatives: waiting, commands, processor time, memory.
 
     python -m tests.benchmarks                all of it, about a quarter of an hour
-    python -m tests.benchmarks --quick        fewer rounds, no restore of 100,000
-    python -m tests.benchmarks --json FILE    the same figures for a program
+    python -m tests.benchmarks --quick        in less than a minute
+    python -m tests.benchmarks --chart FILE   with the README's chart
+    python -m tests.benchmarks --json FILE    the goals and figures for a program
 
-Needs the extra `test` and a redis-server. Nothing leaves 127.0.0.1.
+Needs the extras `test` and `benchmarks`, and a redis-server. Nothing leaves 127.0.0.1.
 """

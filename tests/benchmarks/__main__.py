@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import sys
+import time
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tests.support.servers import redis_server
+from upstash_state import reset_client
 
 from . import __doc__ as usage
-from . import goals, processes, report, texts, works
+from . import chart, cold_start, goals, held_up, processes, report, restores, texts
 from .goals import Goal
 from .stub import running
-from .timing import Times
 
+_BEGAN = time.perf_counter()
 _PACKAGES = ("requests", "urllib3", "upstash-redis", "httpx", "redis")
 
 
@@ -30,74 +34,85 @@ def main() -> None:
         description=usage,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, and no 100,000 orders")
-    parser.add_argument("--only", default="", metavar="PART", help="works whose name holds PART")
+    parser.add_argument("--quick", action="store_true", help="fewer turns, and no 100,000 orders")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw, as SVG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     options = parser.parse_args()
+    quick: bool = options.quick
+    logging.getLogger("upstash_state").setLevel(logging.CRITICAL)
 
-    figures: dict[str, Any] = {"about": _about(), "quick": options.quick, "works": {}}
+    about = _about()
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
     reached: list[Goal] = []
-    tables: list[str] = []
-    results: list[works.Result] = []
-    with redis_server() as redis_url:
-        redis_port = int(redis_url.rpartition(":")[2].partition("/")[0])
-        with running(redis_port) as stub:
-            servers = works.Servers(stub, redis_port)
-            for result in works.run(servers, quick=options.quick, only=options.only):
-                print(f"done: {result.work}", file=sys.stderr)
-                results.append(result)
-                reached += goals.of_work(result)
-                figures["works"][result.work] = _figures_of_work(result)
-            if options.only in "memory" and not options.quick:
-                peak, left = processes.restore_memory(stub, works.LARGEST)
-                reached += goals.of_memory(peak, left, works.LARGEST)
-                figures["memory"] = {"orders": works.LARGEST, "peak": peak, "result": left}
-    if results:
-        tables += [report.times_of_works(results), report.costs_of_works(results)]
-    rounds = 5 if options.quick else 40
-    if options.only in "import":
-        times = processes.imports(rounds)
-        reached += goals.of_imports(times)
-        figures["import"] = _figures(times)
-        tables.append(report.times_of("import, whole process", times))
-    if options.only in "texts":
-        serialize, deserialize = texts.serialize(rounds), texts.deserialize(rounds)
-        reached += goals.of_texts(serialize, deserialize)
-        figures |= {"serialize": _figures(serialize), "deserialize": _figures(deserialize)}
-        tables.append(report.times_of("order to text", serialize))
-        tables.append(report.times_of("order from text", deserialize))
-    figures["goals"] = [goal._asdict() | {"met": goal.met} for goal in reached]
-    figures["about"]["load at the end"] = _load()
-    about = ", ".join(f"{name} {value}" for name, value in figures["about"].items())
-    print(about, *tables, report.goals(reached), sep="\n\n")
+    try:
+        _measure(quick, options.chart, reached)
+    finally:
+        _show(report.goals(reached))
+        print(f"load at the end {_load()}, after {time.perf_counter() - _BEGAN:.0f} s")
+        reset_client(flush=False)
     if options.json:
+        figures = {"about": about, "goals": [goal._asdict() for goal in reached]}
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def _about() -> dict[str, str]:
+def _measure(quick: bool, picture: Path | None, reached: list[Goal]) -> None:
+    """Print each table once it is there, and note each goal."""
+    rounds = 5 if quick else 20
+    with ExitStack() as stack:
+        redis_url = stack.enter_context(redis_server())
+        redis_port = int(redis_url.rpartition(":")[2].partition("/")[0])
+        stub = stack.enter_context(running(redis_port))
+        changes = []
+        for result in held_up.run(stub, quick=quick):
+            _done(f"backing up {result.work.name}")
+            changes.append(result)
+            reached += goals.of_changes(result)
+        _show(report.held(changes), report.costs(changes))
+        if picture:
+            chart.draw(changes[0].held, picture)
+        _show(report.processor_time(held_up.processor_time(stub, quick=quick)))
+        restored = []
+        for restore in restores.run(stub, quick=quick):
+            _done(f"restoring {restore.size:,}")
+            restored.append(restore)
+            reached += goals.of_restore(restore)
+        _show(report.restored(restored))
+        if not quick:
+            peak, left = processes.restore_memory(stub, restores.LARGEST)
+            reached.append(goals.of_memory(peak, left, restores.LARGEST))
+    imported = processes.imports(rounds)
+    reached += goals.of_imports(imported)
+    started, parts = cold_start.measure(rounds)
+    reached.append(goals.of_cold_start(started["upstash_state"], started["upstash-redis"]))
+    _show(
+        report.times_of("import, whole process", imported),
+        report.times_of("cold start", started),
+        report.times_of("what ours is made of", parts),
+        report.times_of("order to text", texts.serialize(rounds)),
+        report.times_of("order from text", texts.deserialize(rounds)),
+    )
+
+
+def _show(*tables: str) -> None:
+    print("", *tables, sep="\n\n", flush=True)
+
+
+def _done(what: str) -> None:
+    print(f"{time.perf_counter() - _BEGAN:4.0f} s: {what}", file=sys.stderr)
+
+
+def _about() -> dict[str, Any]:
     return {
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(timezone.utc).isoformat(" ", "minutes"),
         "Python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
-        "processors": str(os.cpu_count()),
+        "processors": os.cpu_count(),
         "load": _load(),
     }
 
 
 def _load() -> str:
-    return f"{os.getloadavg()[0]:.2f}"
-
-
-def _figures_of_work(result: works.Result) -> dict[str, Any]:
-    return {
-        "0 ms": _figures(result.fast),
-        "20 ms": _figures(result.slow),
-        "costs": {name: cost._asdict() for name, cost in result.costs.items()},
-    }
-
-
-def _figures(times: dict[str, Times]) -> dict[str, Any]:
-    return {name: {"median": each.median, **each._asdict()} for name, each in times.items()}
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 main()

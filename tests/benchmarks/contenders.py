@@ -6,26 +6,29 @@ differs is the way to the database.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+from unittest import mock
 
 import redis
 import upstash_redis
+import upstash_redis.asyncio
 import urllib3
 
 from upstash_state import (
-    OrderStore,
-    UpstashRedis,
     deserialize_order,
+    redis_flush,
     redis_get_all_orders,
     redis_get_order,
     redis_save_order,
     redis_save_orders,
-    reset_client,
     serialize_order,
+    state,
 )
+from upstash_state.process import Process
 
 Order = dict[str, Any]
 Orders = dict[str, Order]
@@ -34,55 +37,59 @@ PAGE = 1000
 
 
 class Module:
-    """upstash_state: the functions that an app calls."""
+    """upstash_state: the functions that an app calls, as if each contender had the process."""
 
     name = "upstash_state"
+    settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, url: str, token: str) -> None:
-        os.environ["UPSTASH_REDIS_REST_URL"] = url
-        os.environ["UPSTASH_REDIS_REST_TOKEN"] = token
-        reset_client()
+        # What is known of orders belongs to URL and token, so these must not be the same.
+        token = f"{token}-{type(self).__name__}"
+        credentials = {"UPSTASH_REDIS_REST_URL": url, "UPSTASH_REDIS_REST_TOKEN": token}
+        self._process = Process()
+        with mock.patch.dict(os.environ, {**credentials, **self.settings}):
+            self._process.store()
+
+    def _enter(self) -> None:
+        state.process = self._process  # type: ignore[attr-defined]
 
     def save(self, order_id: str, order: Order) -> None:
-        assert redis_save_order(order_id, order)
-
-    def get(self, order_id: str) -> None:
-        assert redis_get_order(order_id)
+        self._enter()
+        redis_save_order(order_id, order)
 
     def save_all(self, orders: Orders) -> None:
-        assert redis_save_orders(orders) == len(orders)
+        self._enter()
+        redis_save_orders(orders)
+
+    def read_one(self) -> None:
+        self._enter()
+        assert redis_get_order("0")
 
     def restore(self) -> Orders:
+        self._enter()
         return redis_get_all_orders()
 
+    def settle(self) -> None:
+        """Send what was gathered."""
+        self._enter()
+        redis_flush(0.5)
+
     def close(self) -> None:
-        reset_client()
+        self._process.store().client.close()
 
 
-class ModuleInLoop(Module):
-    """upstash_state in an app whose import line is all that was changed."""
-
-    name = "one by one"
-
-    def save_all(self, orders: Orders) -> None:
-        for order_id, order in orders.items():
-            self.save(order_id, order)
-
-
-class ModuleSkipping:
-    """upstash_state with UPSTASH_STATE_SKIP_UNCHANGED, beside one without in the same process."""
-
+class ModuleSkipping(Module):
     name = "skip unchanged"
+    settings: ClassVar[Mapping[str, str]] = {"UPSTASH_STATE_SKIP_UNCHANGED": "302400"}
 
-    def __init__(self, url: str, token: str) -> None:
-        self._client = UpstashRedis(url, token)
-        self._store = OrderStore(self._client, skip_unchanged=3600)
 
-    def save_all(self, orders: Orders) -> None:
-        assert len(self._store.save_many(orders)) == len(orders)
-
-    def close(self) -> None:
-        self._client.close()
+class ModuleInBackground(Module):
+    name = "background"
+    # Short, so that the worker sends while the caller goes on saving.
+    settings: ClassVar[Mapping[str, str]] = {
+        "UPSTASH_STATE_BACKGROUND": "0.02",
+        "UPSTASH_STATE_SKIP_UNCHANGED": "302400",
+    }
 
 
 class Sdk:
@@ -96,10 +103,11 @@ class Sdk:
     def save(self, order_id: str, order: Order) -> None:
         self._redis.set(f"order:{order_id}", serialize_order(order), ex=TTL)
 
-    def get(self, order_id: str) -> None:
-        text = self._redis.get(f"order:{order_id}")
-        assert isinstance(text, str)
-        deserialize_order(text)
+    def read_one(self) -> None:
+        assert self._redis.get("order:0")
+
+    def settle(self) -> None:
+        pass
 
     def save_all(self, orders: Orders) -> None:
         pipeline = self._redis.pipeline()
@@ -151,6 +159,38 @@ class SdkAsOriginal(Sdk):
         return self.read(self.keys())
 
 
+class SdkAsyncio:
+    """upstash-redis' asyncio client, used well. What waits is the coroutine, not the loop."""
+
+    name = "upstash-redis, asyncio"
+
+    def __init__(self, url: str, token: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._redis = upstash_redis.asyncio.Redis(url, token)
+
+    def save(self, order_id: str, order: Order) -> None:
+        self._loop.run_until_complete(self._save(order_id, order))
+
+    async def _save(self, order_id: str, order: Order) -> None:
+        await self._redis.set(f"order:{order_id}", serialize_order(order), ex=TTL)
+
+    def save_all(self, orders: Orders) -> None:
+        self._loop.run_until_complete(self._save_all(orders))
+
+    async def _save_all(self, orders: Orders) -> None:
+        pipeline = self._redis.pipeline()
+        for order_id, order in orders.items():
+            pipeline.set(f"order:{order_id}", serialize_order(order), ex=TTL)
+        await pipeline.exec()
+
+    def settle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._redis.close())
+        self._loop.close()
+
+
 class RedisPy:
     """redis-py over TCP to a real Redis, used as the TCP module uses it."""
 
@@ -164,10 +204,11 @@ class RedisPy:
         self._redis.set(key, serialize_order(order))
         self._redis.expire(key, TTL)
 
-    def get(self, order_id: str) -> None:
-        text = self._redis.get(f"order:{order_id}")
-        assert isinstance(text, str)
-        deserialize_order(text)
+    def read_one(self) -> None:
+        assert self._redis.get("order:0")
+
+    def settle(self) -> None:
+        pass
 
     def save_all(self, orders: Orders) -> None:
         for order_id, order in orders.items():
@@ -212,15 +253,18 @@ class Floor:
         answer = self._post("/", ["SET", f"order:{order_id}", text, "EX", str(TTL)])
         assert answer["result"] == "OK"
 
-    def get(self, order_id: str) -> None:
-        deserialize_order(self._post("/", ["GET", f"order:{order_id}"])["result"])
+    def read_one(self) -> None:
+        assert self._post("/", ["GET", "order:0"])["result"]
+
+    def settle(self) -> None:
+        pass
 
     def save_all(self, orders: Orders) -> None:
-        commands = [
-            ["SET", f"order:{order_id}", serialize_order(order), "EX", str(TTL)]
-            for order_id, order in orders.items()
+        pairs = [
+            (f"order:{order_id}", serialize_order(order)) for order_id, order in orders.items()
         ]
-        assert all(answer["result"] == "OK" for answer in self._post("/pipeline", commands))
+        command = ["MSETEX", str(len(pairs)), *(part for pair in pairs for part in pair)]
+        assert self._post("/", [*command, "EX", str(TTL)])["result"] == 1
 
     def restore(self) -> Orders:
         orders: Orders = {}
@@ -239,3 +283,25 @@ class Floor:
 
     def close(self) -> None:
         self._pool.close()
+
+
+class SerializeAlone:
+    """What every backup begins with, and nothing else."""
+
+    name = "serialize_order"
+
+    def __init__(self, url: str, token: str) -> None:
+        pass
+
+    def save(self, order_id: str, order: Order) -> None:
+        serialize_order(order)
+
+    def save_all(self, orders: Orders) -> None:
+        for order_id, order in orders.items():
+            self.save(order_id, order)
+
+    def settle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 
-from .contenders import Floor, Module, ModuleInLoop, ModuleSkipping, RedisPy, Sdk, SdkAsOriginal
+from . import held_up, restores
 from .goals import Goal
-from .stub import DELAY, Usage
+from .held_up import Held
+from .stub import Usage
 from .timing import Times, shown
-from .works import Result
 
-_CONTENDERS = [
-    kind.name for kind in (Module, ModuleInLoop, ModuleSkipping, Sdk, SdkAsOriginal, RedisPy, Floor)
-]
+_CONTENDERS = [kind.name for kind in held_up.CONTENDERS]
+_RESTORING = [kind.name for kind in restores.CONTENDERS]
 
 
-def times_of_works(results: Iterable[Result]) -> str:
-    """The median of each work and contender, without delay and with."""
-    rows = []
-    for result in results:
-        slowly = f"{result.work}, {DELAY * 1000:.0f} ms away"
-        for name, times in ((result.work, result.fast), (slowly, result.slow)):
-            rows.append([name, *(_time(times.get(contender)) for contender in _CONTENDERS)])
-    return _table(["median", *_CONTENDERS], rows)
-
-
-def costs_of_works(results: Iterable[Result]) -> str:
-    """What each work costs each contender."""
+def held(results: Iterable[held_up.Result]) -> str:
+    """For how long a caller is held up: the median and the 99th percentile."""
     rows = [
-        [result.work, *(_cost(result.costs.get(name)) for name in _CONTENDERS)]
+        [f"{result.work.name}, {network}", *(_held(by_name.get(name)) for name in _CONTENDERS)]
+        for result in results
+        for network, by_name in result.held.items()
+    ]
+    return _table(["held up per change: median, p99", *_CONTENDERS], rows)
+
+
+def costs(results: Iterable[held_up.Result]) -> str:
+    """What the backup of a change costs."""
+    rows = [
+        [result.work.name, *(_cost(result.costs[name]) for name in _CONTENDERS)]
         for result in results
     ]
-    return _table(["requests, commands, KB", *_CONTENDERS], rows)
+    return _table(["requests, commands", *_CONTENDERS], rows)
+
+
+def processor_time(samples: Mapping[str, list[float]]) -> str:
+    """Processor seconds of a save."""
+    cells = [shown(median(samples[name])) for name in _CONTENDERS]
+    return _table(["processor time", *_CONTENDERS], [["a save, 0 ms", *cells]])
+
+
+def restored(results: Iterable[restores.Result]) -> str:
+    """How long a restore takes."""
+    rows = [
+        [f"{result.size:,}, {network}", *(_time(times[name]) for name in _RESTORING)]
+        for result in results
+        for network, times in result.times.items()
+    ]
+    return _table(["restore", *_RESTORING], rows)
 
 
 def times_of(title: str, times: Mapping[str, Times]) -> str:
@@ -43,24 +59,26 @@ def goals(reached: Iterable[Goal]) -> str:
     """Each figure beside its goal."""
     rows = []
     for goal in reached:
-        limit = f"{'≥' if goal.at_least else '≤'} {goal.limit:g}"
-        spread = f"{goal.spread[0]:.3g} to {goal.spread[1]:.3g}" if goal.spread else "exact"
+        spread = f"{goal.spread[0]:.3g} to {goal.spread[1]:.3g}" if goal.spread else ""
         verdict = "" if goal.met else "missed"
-        rows.append([goal.what, f"{goal.figure:.3g}", spread, limit, verdict])
+        rows.append([goal.what, f"{goal.figure:.3g}", spread, f"≤ {goal.limit:g}", verdict])
     return _table(["", "figure", "middle half", "goal", ""], rows)
 
 
-def _cost(cost: Usage | None) -> str:
-    if cost is None:
+def _held(found: Held | None) -> str:
+    if found is None:
         return ""
-    kilobytes = (cost.bytes_received + cost.bytes_sent) / 1000
-    size = f"{kilobytes:,.0f}" if kilobytes >= 10 else f"{kilobytes:.1f}"
-    return f"{f'{cost.requests:,}' if cost.requests else '-'}, {cost.commands:,}, {size}"
+    if found.endless:
+        return "no end"
+    mark = "~" if found.reckoned else ""
+    return f"{mark}{shown(found.median)}, {shown(found.p99)}"
 
 
-def _time(times: Times | None) -> str:
-    if times is None:
-        return ""
+def _cost(cost: Usage) -> str:
+    return f"{cost.requests or '-'}, {cost.commands:,}"
+
+
+def _time(times: Times) -> str:
     return f"{'~' if times.extrapolated else ''}{shown(times.median)}"
 
 

@@ -1,8 +1,8 @@
 """An endpoint that costs as little as it can, in a process of its own.
 
 It speaks Upstash's REST API for the commands that the contenders send, from values that are
-encoded once. It listens on two ports, of which one answers each request a round trip later, and
-forwards a third to a real Redis with the same delay. The token chooses the database.
+encoded once, and forwards to a real Redis: on a port for each network, whose answers come that much
+later. What the token begins with, up to a "-", chooses the database.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -22,12 +23,15 @@ from urllib.request import urlopen
 
 from tests.support.paths import STORED_ORDERS
 
-DELAY = 0.020
+#: Seconds of round-trip time by network; on the last two there is no answer.
+DELAYS = {"0 ms": 0.0, "20 ms": 0.020, "150 ms": 0.150}
+HANGING, REFUSING = "hanging", "refusing"
+NETWORKS = (*DELAYS, HANGING, REFUSING)
 #: How many orders the databases hold at the start; a database's token is this number.
-SIZES = (0, 10_000, 100_000)
+SIZES = (0, 105, 10_000, 100_000)
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_TOKEN = re.compile(rb"\r\nauthorization: *Bearer (\S+)", re.IGNORECASE)
+_TOKEN = re.compile(rb"\r\nauthorization: *Bearer (\d+)", re.IGNORECASE)
 _BASE64 = re.compile(rb"\r\nupstash-encoding: *base64", re.IGNORECASE)
 
 
@@ -86,12 +90,12 @@ class Database:
         name, *args = command
         match name.upper():
             case "SET":
-                key = args[0]
-                if key not in self._values:
-                    self._keys[key] = Text(key)
-                    self._listed = None
-                self._values[key] = Text(args[1])
+                self._set(args[0], args[1])
                 return OK.encoded(base64)
+            case "MSETEX":
+                for key, value in zip(args[1:-2:2], args[2:-2:2]):
+                    self._set(key, value)
+                return b"1"
             case "GET":
                 return self._value(args[0], base64)
             case "MGET":
@@ -111,6 +115,12 @@ class Database:
             case "PING":
                 return PONG.encoded(base64)
         raise ValueError(f"the stub has no {name}")
+
+    def _set(self, key: str, value: str) -> None:
+        if key not in self._values:
+            self._keys[key] = Text(key)
+            self._listed = None
+        self._values[key] = Text(value)
 
     def _value(self, key: str, base64: bool) -> bytes:
         value = self._values.get(key)
@@ -206,7 +216,7 @@ class HTTP(asyncio.Protocol):
             self._transport.write(answer)
 
 
-async def _forward(redis_port: int) -> int:
+async def _forward(redis_port: int, delay: float) -> int:
     """Forward a port to Redis, every request a round trip later. Returns the port."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float) -> None:
@@ -225,9 +235,24 @@ async def _forward(redis_port: int) -> int:
         from_redis, to_redis = await asyncio.open_connection("127.0.0.1", redis_port)
         # The end of the process cancels what is still connected.
         with suppress(asyncio.CancelledError):
-            await asyncio.gather(copy(reader, to_redis, DELAY), copy(from_redis, writer, 0))
+            await asyncio.gather(copy(reader, to_redis, delay), copy(from_redis, writer, 0))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    return _port(await asyncio.start_server(accept, "127.0.0.1", 0))
+
+
+async def _hang() -> int:
+    """Accept connections, and never answer. Returns the port."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.CancelledError, ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+            writer.close()
+
+    return _port(await asyncio.start_server(accept, "127.0.0.1", 0))
+
+
+def _port(server: asyncio.Server) -> int:
     port: int = server.sockets[0].getsockname()[1]
     return port
 
@@ -235,33 +260,43 @@ async def _forward(redis_port: int) -> int:
 async def _serve(redis_port: int) -> None:
     databases = {str(size).encode(): Database(size) for size in SIZES}
     loop = asyncio.get_running_loop()
-    ports: list[int] = []
-    for server in (Server(databases, 0), Server(databases, DELAY)):
+    ports: dict[str, tuple[int, int]] = {}
+    for network, delay in DELAYS.items():
+        server = Server(databases, delay)
         listening = await loop.create_server(lambda server=server: HTTP(server), "127.0.0.1", 0)
-        ports.append(listening.sockets[0].getsockname()[1])
-    ports.append(await _forward(redis_port))
-    print(json.dumps(ports), flush=True)
-    # Standard input ends with the process that started this one, however it ends.
-    ended = asyncio.Event()
+        redis = await _forward(redis_port, delay) if delay else redis_port
+        ports[network] = (_port(listening), redis)
+    ports[HANGING] = (await _hang(),) * 2
+    # Bound, so that nobody else gets it, and without a listener.
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        ports[REFUSING] = (bound.getsockname()[1],) * 2
+        print(json.dumps(ports), flush=True)
+        # Standard input ends with the process that started this one, however it ends.
+        ended = asyncio.Event()
 
-    def wait_for_end() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(ended.set)
+        def wait_for_end() -> None:
+            sys.stdin.read()
+            loop.call_soon_threadsafe(ended.set)
 
-    threading.Thread(target=wait_for_end, daemon=True).start()
-    await ended.wait()
+        threading.Thread(target=wait_for_end, daemon=True).start()
+        await ended.wait()
 
 
 class Stub(NamedTuple):
-    """Where a running stub listens: without delay, with it, and with it in front of Redis."""
+    """Where a running stub listens, by network: its own port, and the one that leads to Redis."""
 
-    url: str
-    slow_url: str
-    slow_redis_port: int
+    ports: dict[str, tuple[int, int]]
+
+    def url(self, network: str) -> str:
+        return f"http://127.0.0.1:{self.ports[network][0]}"
+
+    def redis_port(self, network: str) -> int:
+        return self.ports[network][1]
 
     def usage(self) -> Usage:
         """What has been asked without delay so far."""
-        with urlopen(f"{self.url}/usage") as answer:
+        with urlopen(f"{self.url('0 ms')}/usage") as answer:
             return Usage(*json.load(answer))
 
 
@@ -276,8 +311,7 @@ def running(redis_port: int) -> Iterator[Stub]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:
         assert process.stdout is not None
-        port, slow_port, redis = json.loads(process.stdout.readline())
-        yield Stub(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{slow_port}", redis)
+        yield Stub(json.loads(process.stdout.readline()))
 
 
 if __name__ == "__main__":

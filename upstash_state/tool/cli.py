@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        complain(str(error))
         return 1
 
 

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,8 +100,7 @@ class Wire:
         self._kind_of_socket = socket.socket
         self._session = session = requests.Session()
         session.trust_env = False
-        # An interruption can leave a cookie jar locked for good.
-        session.cookies.extract_cookies = lambda *_: None  # type: ignore[method-assign]
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # The token goes to no other address. Nor is the answer of a redirect read to its end.
         session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
         session.mount(f"{urlsplit(self.url).scheme}://", _Adapter(self._early))
