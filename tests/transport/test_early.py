@@ -115,3 +115,19 @@ def test_the_time_limit_holds(server: FaultServer) -> None:
         [answer, imported] = run(server, url=f"https://127.0.0.1:{silent.getsockname()[1]}")
     assert answer.startswith("EndpointTimeoutError")
     assert imported[0] is False
+
+
+def test_many_threads_may_come_first_at_once(server: FaultServer) -> None:
+    prelude = f"""
+def ping():
+    return {PING.format(url=server.url, token=server.token)}
+
+def pings():
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(20) as pool:
+        return [each.result() for each in [pool.submit(ping) for _ in range(20)]]
+"""
+    # In the first process the modules may have to be compiled, which hides what others race for.
+    for _ in range(3):
+        [answers, _] = run(server, prelude=prelude, call="pings()")
+        assert answers == [True] * 20

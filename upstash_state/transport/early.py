@@ -28,19 +28,23 @@ def begin_connection(url: str, deadline: float) -> Callable[[float], Any] | None
         What gives the connected socket, or raises what went wrong, by another such deadline. None:
         nothing was begun.
     """
-    ssl = sys.modules.get("ssl")
     address = urlsplit(url)
     if (
         address.scheme != "https"
         or {"requests", "urllib3"} & sys.modules.keys()
         or socket.socket.__module__ != "socket"
-        or (ssl and ssl.SSLContext.__module__ != "ssl")
+        or ("ssl" in sys.modules and not _is_pythons_own(sys.modules["ssl"]))
         # There, the system may name a proxy.
         or sys.platform in ("darwin", "win32")
         or any(name.lower().endswith("_proxy") for name in os.environ)
     ):
         return None
     return begin(lambda: _connect(str(address.hostname), address.port or 443, deadline))
+
+
+def _is_pythons_own(ssl: Any) -> bool:
+    # Half imported, by another thread, it has none yet.
+    return getattr(getattr(ssl, "SSLContext", None), "__module__", "") == "ssl"
 
 
 def _connect(host: str, port: int, deadline: float) -> Any:

@@ -1,8 +1,8 @@
-"""nothing else: 20 threads save over https, the time limit holds"""
+"""nothing else: 20 threads save first over https, the time limit holds"""
 
 from probes import saves, saves_from_threads, time_limit_holds
 
-saves()
 saves_from_threads()
+saves()
 time_limit_holds()
 saves()
