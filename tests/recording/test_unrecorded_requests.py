@@ -147,13 +147,13 @@ def test_an_app_that_restores_its_state_when_it_is_imported(
     )
 
 
-@pytest.mark.parametrize("elsewhere", [".hidden", "node_modules", "an_environment"])
 def test_without_recordings_nothing_is_refused(
-    pytester: pytest.Pytester, database: LocalEndpoint, elsewhere: str
+    pytester: pytest.Pytester, database: LocalEndpoint
 ) -> None:
-    folder = pytester.mkdir(elsewhere)
+    for elsewhere in (".hidden", "node_modules", "an_environment"):
+        folder = pytester.mkdir(elsewhere)
+        (folder / "plugin.py").write_text("MARKER = 'upstash_recording'")
     (folder / "pyvenv.cfg").touch()
-    (folder / "plugin.py").write_text("MARKER = 'upstash_recording'")
     pytester.makepyfile(
         test_app="""
         import pytest
