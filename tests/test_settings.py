@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,9 +10,18 @@ from typing import Any
 import pytest
 
 from tests.support.environ import Environ
+from tests.support.paths import ROOT
 from upstash_state import OrderStore, UpstashRedis
 from upstash_state.errors import MissingCredentialsError, SettingsError
-from upstash_state.settings import OPTIONS, Secret, Settings, check_token, check_url, proxy_of
+from upstash_state.settings import (
+    OPTIONS,
+    URL_AND_TOKEN,
+    Secret,
+    Settings,
+    check_token,
+    check_url,
+    proxy_of,
+)
 
 GOOD = {
     "UPSTASH_REDIS_REST_URL": "https://eu1-good.upstash.io",
@@ -328,3 +338,11 @@ def test_the_proxy_is_the_one_that_requests_would_take_but_none_for_loopback(
 ) -> None:
     environ.set(**variables)
     assert proxy_of(url) == proxy
+
+
+def test_the_example_has_every_setting_with_its_default() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    there = dict(re.findall(r"^#?(\w+)=(.*)$", text, re.M))
+    assert list(there) == [*URL_AND_TOKEN[0], *OPTIONS]
+    for name, (default, parse) in OPTIONS.items():
+        assert parse(there[name]) == default

@@ -726,3 +726,13 @@ def test_colours_can_be_switched_off(few: LocalEndpoint, plain: dict[str, str]) 
     with Terminal(environment(few.url, **plain), "doctor") as terminal:
         assert terminal.end() == 0
     assert "\x1b" not in terminal.text
+
+
+def test_a_probe_that_could_not_be_saved_is_not_kept_for_later(gate: Gate) -> None:
+    refuse = refusing("", "ERR DB capacity quota exceeded. Limit: 268435456")
+    gate.answer = lambda body: refuse(body) if ["SET"] in map(names, gate.seen) else None
+    status, _, err = piped(environment(gate.url), "doctor")
+    assert (status, err) == (1, "")
+    saved = [names(body) for body in gate.seen].index(["SET"])
+    # The probe is removed in any case. Nothing more comes, also not at exit.
+    assert [names(body) for body in gate.seen[saved:]] == [["SET"], ["DEL"]]
