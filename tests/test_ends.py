@@ -49,7 +49,8 @@ class App:
         begin = "import sys, os, logging\nfrom upstash_state import *\n"
         wait = "\ndef ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", begin + wait + code],
+            # A process of several threads that forks is warned of by Python 3.12 and later.
+            [sys.executable, "-W", "ignore:This process", "-c", begin + wait + code],
             env={**self._environ, **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

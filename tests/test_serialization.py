@@ -622,7 +622,7 @@ class TestIso8601:
         assert {text: self.iso(self.parsed(text)) for text in ISO_CORPUS} == ISO_CORPUS
 
     def test_a_week_beyond_the_calendar(self) -> None:
-        with pytest.raises(ValueError, match="out of range"):
+        with pytest.raises(ValueError, match="year "):
             iso8601._parse_as_311("9999-W52-7T11")
 
     @staticmethod

@@ -21,10 +21,6 @@ class LocalEndpoint:
 
     Use it as a context manager, or call `start` and `close`. After `close` it can be started again,
     on the same port and with the same data, like an endpoint that was down for a while.
-
-    Attributes:
-        token: The token that may do everything.
-        read_only_token: The token that may only read, and not SCAN or KEYS.
     """
 
     def __init__(
@@ -66,9 +62,8 @@ class LocalEndpoint:
             SettingsError: A token is one that a header cannot hold.
             ValueError: One of the last four is out of its range.
         """
-        # As plain text, which is what those who ask for them want.
-        self.token = "" + check_token(secrets.token_urlsafe(32) if token is None else token)
-        self.read_only_token = "" + check_token(
+        self._token = check_token(secrets.token_urlsafe(32) if token is None else token)
+        self._read_only_token = check_token(
             secrets.token_urlsafe(32) if read_only_token is None else read_only_token,
             "read_only_token",
         )
@@ -111,6 +106,16 @@ class LocalEndpoint:
             raise RuntimeError("the endpoint has no address before it is started")
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
+
+    @property
+    def token(self) -> str:
+        """The token that may do everything, as plain text."""
+        return "" + self._token
+
+    @property
+    def read_only_token(self) -> str:
+        """The token that may only read, and not SCAN or KEYS, as plain text."""
+        return "" + self._read_only_token
 
     @property
     def backend(self) -> str:
