@@ -44,9 +44,8 @@ class Row:
     @property
     def line(self) -> str:
         """Its line of the table, in Markdown."""
-        return (
-            f"| {', '.join(self.software)} | {', '.join(self.versions.values())} | {self.tried} |"
-        )
+        versions = ", ".join(self.versions.values()) or "standard library"
+        return f"| {', '.join(self.software)} | {versions} | {self.tried} |"
 
 
 def pinned(environment: str) -> dict[str, str]:
