@@ -1,4 +1,4 @@
-"""`Mocker`, before the first use and after: sees each request; works afterwards"""
+"""`Mocker`, before the first use and after: sees each request, or lets it through"""
 
 import requests_mock
 from probes import ORDER, URL, replied, saves, was_only_mocked
@@ -15,3 +15,5 @@ for used_before in False, True:
         assert mock.last_request.json()[:2] == ["SET", "order:mocked"]
         assert mock.last_request.url == URL + "/"
     was_only_mocked()
+    with requests_mock.Mocker(real_http=True):
+        saves()

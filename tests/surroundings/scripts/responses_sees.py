@@ -1,4 +1,4 @@
-"""`RequestsMock`, before the first use and after: sees each request; works afterwards"""
+"""`RequestsMock`, before the first use and after: sees each request, or lets it through"""
 
 import json
 
@@ -18,3 +18,6 @@ for used_before in False, True:
         assert redis_save_order("mocked", ORDER), "not saved"
         assert json.loads(mock.calls[-1].request.body)[:2] == ["SET", "order:mocked"]
     was_only_mocked()
+    with responses.RequestsMock() as mock:
+        mock.add_passthru(URL)
+        saves()
