@@ -14,7 +14,7 @@ from tests.support.clock import Clock
 from upstash_state import OrderStore, UnavailableError, UpstashRedis, time_budget
 from upstash_state.errors import QuotaExceededError, UpstashError
 from upstash_state.local import LocalEndpoint
-from upstash_state.transport import Answer, Send, Wire, intercepting
+from upstash_state.transport import Answer, Endpoint, Send, intercepting
 
 DAY = 86_400.0
 TTL = 7 * 86_400
@@ -34,7 +34,7 @@ class Network:
         #: Called with each request before it is sent.
         self.before: Any = lambda body: None
 
-    def __call__(self, wire: Wire, send: Send) -> Send:
+    def __call__(self, wire: Endpoint, send: Send) -> Send:
         self.send = send
 
         def passing(path: str, body: bytes, deadline: float) -> Answer:

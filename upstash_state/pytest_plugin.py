@@ -24,7 +24,7 @@ import pytest
 
 from .errors import NotRecordedError
 from .settings import is_loopback
-from .transport import Answer, Send, Wire, intercepting
+from .transport import Answer, Endpoint, Send, intercepting
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -102,7 +102,7 @@ class Guard:
         #: Whether a test is recorded; None until the tests are collected.
         self.recorded_tests: bool | None = None
 
-    def intercept(self, wire: Wire, send: Send) -> Send:
+    def intercept(self, wire: Endpoint, send: Send) -> Send:
         def attempt(path: str, body: bytes, deadline: float) -> Answer:
             host = urlsplit(wire.url).hostname or ""
             patterns = self._option("upstash_allow", "").split(",")

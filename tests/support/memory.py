@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.clock import Clock
 from upstash_state import UnavailableError
-from upstash_state.transport import PIPELINE, Answer, Send, Wire
+from upstash_state.transport import PIPELINE, Answer, Endpoint, Send
 
 
 def written(command: list[str]) -> list[str]:
@@ -43,7 +43,7 @@ class MemoryEndpoint:
         self.down = False
         self.before: Callable[[list[list[str]]], None] = lambda commands: None
 
-    def __call__(self, wire: Wire, send: Send) -> Send:
+    def __call__(self, wire: Endpoint, send: Send) -> Send:
         return self.send
 
     def send(self, path: str, body: bytes, deadline: float) -> Answer:

@@ -20,7 +20,7 @@ from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
 from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis
 from upstash_state.local import LocalEndpoint
-from upstash_state.transport import Answer, Send, Wire, intercepting, sockets, wire
+from upstash_state.transport import Answer, Endpoint, Send, intercepting, sockets, wire
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_when_one_kept_connection_was_forgotten_no_other_is_tried(
     redis = UpstashRedis(server.url, server.token, timeout=0.8)
     both = threading.Barrier(2)
 
-    def together(wire: Wire, send: Send) -> Send:
+    def together(wire: Endpoint, send: Send) -> Send:
         def wait_and_send(path: str, body: bytes, deadline: float) -> Answer:
             both.wait(5)
             return send(path, body, deadline)

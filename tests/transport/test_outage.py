@@ -10,7 +10,7 @@ from tests.support.clock import Stopwatch
 from tests.support.environ import Environ
 from tests.support.faults import FAULTS, FaultServer
 from upstash_state import redis_save_order, reset_client
-from upstash_state.transport import Answer, Send, Wire, intercepting
+from upstash_state.transport import Answer, Endpoint, Send, intercepting
 
 BUDGET = 0.5
 FAULT = {fault.name: fault for fault in FAULTS}
@@ -24,7 +24,7 @@ def test_after_three_failures_the_network_is_left_alone(
 ) -> None:
     attempts = 0
 
-    def counted(wire: Wire, send: Send) -> Send:
+    def counted(wire: Endpoint, send: Send) -> Send:
         def count(path: str, body: bytes, deadline: float) -> Answer:
             nonlocal attempts
             attempts += 1

@@ -12,7 +12,7 @@ import responses
 from tests.support.environ import URL
 from upstash_state import UnavailableError, UpstashRedis
 from upstash_state.errors import CircuitOpenError
-from upstash_state.transport import Answer, Send, Wire, intercepting
+from upstash_state.transport import Answer, Endpoint, Send, intercepting
 
 OK = Answer(200, {}, b'{"result": "OK"}')
 
@@ -27,7 +27,7 @@ def answering(answer: Answer) -> Any:
 
 
 def failing(**facts: Any) -> Any:
-    def interceptor(wire: Wire, send: Send) -> Send:
+    def interceptor(wire: Endpoint, send: Send) -> Send:
         def fail(path: str, body: bytes, deadline: float) -> Answer:
             attempts.append(path)
             raise UnavailableError("simulated", **facts)
@@ -42,7 +42,7 @@ def failing(**facts: Any) -> Any:
 def test_an_interceptor_answers_instead_of_the_endpoint(redis: UpstashRedis) -> None:
     asked = []
 
-    def interceptor(wire: Wire, send: Send) -> Send:
+    def interceptor(wire: Endpoint, send: Send) -> Send:
         def answer(path: str, body: bytes, deadline: float) -> Answer:
             asked.append((wire.url, wire.token, path, json.loads(body)))
             return OK
@@ -58,7 +58,7 @@ def test_the_innermost_is_the_last_before_the_wire(redis: UpstashRedis) -> None:
     order = []
 
     def named(name: str) -> Any:
-        def interceptor(wire: Wire, send: Send) -> Send:
+        def interceptor(wire: Endpoint, send: Send) -> Send:
             def pass_on(path: str, body: bytes, deadline: float) -> Answer:
                 order.append(name)
                 return send(path, body, deadline)

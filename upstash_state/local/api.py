@@ -12,7 +12,7 @@ from hmac import compare_digest
 from http import HTTPStatus
 from typing import NamedTuple
 
-from .http import Request, head, response
+from .http import HttpRequest, head, response
 from .misbehaviour import Misbehaviour
 from .protocol import (
     Command,
@@ -90,7 +90,7 @@ class Api:
         with self._lock:
             return self._usage
 
-    def respond(self, request: Request) -> bytes | Iterator[bytes]:
+    def respond(self, request: HttpRequest) -> bytes | Iterator[bytes]:
         """The whole answer to a request, or what is sent of it by and by.
 
         An empty piece means that there was nothing to send for a moment.
@@ -137,7 +137,7 @@ class Api:
         self._count(Usage(requests=1, bytes_sent=len(answer)))
         return answer
 
-    def _admit(self, request: Request) -> bool:
+    def _admit(self, request: HttpRequest) -> bool:
         """Whether the request may only read."""
         if request.method not in _METHODS.split(", "):
             raise Refusal("ERR method not allowed", HTTPStatus.METHOD_NOT_ALLOWED)
@@ -151,7 +151,7 @@ class Api:
             raise Refusal(too_large(self.max_request_bytes, request.body_bytes))
         return read_only
 
-    def _is_read_only(self, request: Request) -> bool:
+    def _is_read_only(self, request: HttpRequest) -> bool:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         token = given.strip().encode("latin-1") if scheme.lower() == "bearer" else None
         if token is None:
@@ -182,7 +182,7 @@ class Api:
         ]
 
     def _stream(
-        self, request: Request, command: Command, headers: dict[str, str], *, read_only: bool
+        self, request: HttpRequest, command: Command, headers: dict[str, str], *, read_only: bool
     ) -> Iterator[bytes]:
         refused = no_permission(command[0].decode()) if read_only else None
         if refused or (refused := self._misbehaviour.refuse_command()):
@@ -203,7 +203,7 @@ class Api:
                 self._count(Usage(bytes_sent=len(piece)))
                 yield piece
 
-    def _headers(self, request: Request) -> dict[str, str]:
+    def _headers(self, request: HttpRequest) -> dict[str, str]:
         headers = {**_JSON, **self._sync_token()}
         if "Origin" in request.headers:
             # The read-only token is meant for browsers, which ask for these (Fetch, CORS protocol).
@@ -223,7 +223,7 @@ class Api:
 
 
 def _encoded(
-    request: Request, form: Form, replies: list[Reply]
+    request: HttpRequest, form: Form, replies: list[Reply]
 ) -> tuple[HTTPStatus, dict[str, str], bytes]:
     single = form in ("command", "stream")
     failed = single and isinstance(replies[0], Failure)

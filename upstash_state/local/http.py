@@ -28,7 +28,7 @@ _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?\r?\n")
 _ORIGIN = re.compile(rb"https?://[^/?]*", re.I)
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """One request.
 
     Attributes:
@@ -56,7 +56,7 @@ class Application(Protocol):
     #: A longer body is read and dropped, so that the answer gets through.
     max_request_bytes: int
 
-    def respond(self, request: Request) -> bytes | Iterator[bytes]: ...
+    def respond(self, request: HttpRequest) -> bytes | Iterator[bytes]: ...
 
     def respond_to_garbage(self, status: HTTPStatus, text: str) -> bytes: ...
 
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         lines = [self.requestline, *(f"{name}: {text}" for name, text in self.headers.items()), ""]
         received = sum(len(line) + 2 for line in lines) + length + framing
         answer = self.server.application.respond(
-            Request(
+            HttpRequest(
                 method=self.command,
                 # http.server has decoded it as Latin-1.
                 target=_ORIGIN.sub(b"", self.path.encode("latin-1"), 1),

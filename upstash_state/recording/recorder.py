@@ -16,7 +16,7 @@ from ..environment import environment
 from ..errors import NotRecordedError, SettingsError, UnavailableError
 from ..process import reset_client
 from ..settings import URL_AND_TOKEN, Settings
-from ..transport import COMMAND, Answer, Send, Wire, intercepting
+from ..transport import COMMAND, Answer, Endpoint, Send, intercepting
 from .exchange import Exchange, RecordingError, Request
 from .explain import Options, explain_unmatched, explain_unused, foreseen, what_varies
 from .faults import Fault, checked, simulated
@@ -169,7 +169,7 @@ class Recording:
     def _clock(self) -> float:
         return time.monotonic() + self._simulated_seconds
 
-    def _intercept(self, wire: Wire, send: Send) -> Send:
+    def _intercept(self, wire: Endpoint, send: Send) -> Send:
         def attempt(path: str, body: bytes, deadline: float) -> Answer:
             if under_way[-1:] != [self]:
                 # Another recording has begun inside this one, or this one is over.

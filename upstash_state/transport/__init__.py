@@ -10,7 +10,7 @@ from .seam import COMMAND as COMMAND
 from .seam import PIPELINE as PIPELINE
 from .seam import TRANSACTION as TRANSACTION
 from .seam import Answer as Answer
+from .seam import Endpoint as Endpoint
 from .seam import Interceptor as Interceptor
 from .seam import Send as Send
-from .seam import Wire as Wire
 from .seam import intercepting as intercepting

@@ -16,7 +16,7 @@ from .breaker import Breaker
 COMMAND, PIPELINE, TRANSACTION = "/", "/pipeline", "/multi-exec"
 
 
-class Wire(Protocol):
+class Endpoint(Protocol):
     """What attempts are made over.
 
     Attributes:
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 #: `UnavailableError` when the attempt brought no answer.
 Send = Callable[[str, bytes, float], Answer]
 #: Wraps the attempts of a wire.
-Interceptor = Callable[[Wire, Send], Send]
+Interceptor = Callable[[Endpoint, Send], Send]
 
 # Appending to and removing from a list are atomic, so it needs no lock.
 _interceptions: list[tuple[Interceptor, Breaker | None]] = []
@@ -76,7 +76,7 @@ def intercepting(
         del _interceptions[next(i for i, one in enumerate(_interceptions) if one is entry)]
 
 
-def intercepted(wire: Wire, send: Send) -> Send:
+def intercepted(wire: Endpoint, send: Send) -> Send:
     """The attempt with all interceptors around it."""
     for interceptor, _ in reversed(_interceptions):
         send = interceptor(wire, send)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ...transport import Answer, Send, Wire, intercepting
+from ...transport import Answer, Endpoint, Send, intercepting
 
 
 @dataclass
@@ -38,7 +38,7 @@ def metered() -> Iterator[Cost]:
     """Count all requests of this process while the block runs. What is given grows meanwhile."""
     cost = Cost()
 
-    def counting(wire: Wire, send: Send) -> Send:
+    def counting(wire: Endpoint, send: Send) -> Send:
         def counted(path: str, body: bytes, deadline: float) -> Answer:
             command = json.loads(body)
             cost.requests += 1
