@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import responses
 
 from tests.support.clock import Clock
 from tests.support.environ import URL
+from tests.support.memory import MemoryEndpoint
 from upstash_state import (
     AuthenticationError,
     CapacityExceededError,
@@ -19,6 +21,7 @@ from upstash_state import (
     OrderNotSerializableError,
     OrderStore,
     OrderUnreadableError,
+    RestoreError,
     SaveManyError,
     UnavailableError,
     UpstashError,
@@ -26,6 +29,8 @@ from upstash_state import (
     bulk,
 )
 from upstash_state.local import LocalEndpoint
+from upstash_state.store import midnight
+from upstash_state.transport import intercepting
 
 
 @pytest.fixture
@@ -335,3 +340,72 @@ def test_counting_costs_a_command_for_ten_thousand_keys(endpoint: LocalEndpoint)
     before = commands(endpoint)
     assert store.count() == 5000
     assert commands(endpoint) - before == 1
+
+
+class Waiting:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self, redis: MemoryEndpoint, back_after: float) -> None:
+        self.now = 1000.0
+        self._redis = redis
+        self._back = self.now + back_after
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+        self._redis.down = self.now < self._back
+
+
+@pytest.mark.parametrize(("back_after", "comes_back"), [(0.5, True), (29, True), (31, False)])
+def test_a_restore_waits_for_the_endpoint_as_long_as_it_may(
+    back_after: float, comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = MemoryEndpoint(Clock())
+    redis.keys["order:1"] = ("{}", float("inf"))
+    redis.down = True
+    waiting = Waiting(redis, back_after)
+    monkeypatch.setattr(time, "sleep", waiting.sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: waiting.now)
+    client = UpstashRedis("http://127.0.0.1:1", "token")
+    with intercepting(redis, simulated=True):
+        store = OrderStore(client, restore_wait=30)
+        if comes_back:
+            assert store.get_all() == {"1": {}}
+            # Not for the pauses of the circuit.
+            assert waiting.now <= 1000 + back_after + 1
+        else:
+            with pytest.raises(RestoreError):
+                store.get_all()
+            assert waiting.now == 1030
+
+
+def test_a_restore_that_is_refused_does_not_wait() -> None:
+    with responses.RequestsMock() as mock:
+        mock.post(URL, status=401, json={"error": "WRONGPASS"})
+        with pytest.raises(RestoreError, match="WRONGPASS"):
+            OrderStore(UpstashRedis(URL, "token"), restore_wait=30).get_all()
+
+
+def test_old_orders_are_deleted_by_the_day_they_were_created(endpoint: LocalEndpoint) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
+    today = midnight(0)
+    store.save_many(
+        {
+            "just before": {"created_at": today - timedelta(days=2, microseconds=1)},
+            "just then": {"created_at": today - timedelta(days=2)},
+            "elsewhere": {"created_at": (today - timedelta(days=3)).astimezone(timezone.utc)},
+            "without a zone": {"created_at": (today - timedelta(days=3)).replace(tzinfo=None)},
+            "a text": {"created_at": "the day before yesterday"},
+            "none": {},
+        }
+    )
+    old = store.delete_older_than(midnight(2))
+    assert sorted(old) == ["elsewhere", "just before", "without a zone"]
+    assert sorted(store.get_all()) == ["a text", "just then", "none"]
+    assert store.delete_older_than(midnight(2)) == []
+
+
+@pytest.mark.parametrize("days", [-1, 1.5, "2", None, 10**9])
+def test_days_to_keep_are_a_number_of_days(days: Any) -> None:
+    with pytest.raises(DataError, match="days_to_keep"):
+        midnight(days)

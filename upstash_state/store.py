@@ -223,8 +223,9 @@ class OrderStore:
                 left = deadline - time.monotonic()
                 if left <= 0 or not isinstance(error.__cause__, UnavailableError):
                     raise
-                pause = getattr(error.__cause__, "retry_in", RESTORE_PAUSE)
-                time.sleep(min(left, max(pause, RESTORE_PAUSE)))
+                time.sleep(min(left, RESTORE_PAUSE))
+                # Who waits for the endpoint need not wait for the circuit as well.
+                self.client.retry_now()
 
     def iter_all(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """All orders with their ids, like `get_all`, but holding one page of them at a time."""
