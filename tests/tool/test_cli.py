@@ -165,6 +165,7 @@ def test_delete_older_keeps_what_is_younger_or_has_no_date(
 def test_delete_older_without_a_terminal_needs_yes(many: LocalEndpoint, tcp: redis.Redis) -> None:
     refused = piped(environment(many.url), "delete", "--older-than", "2d")
     assert refused.status == 2
+    assert refused.err.startswith("usage: upstash-state delete")
     assert "pass --yes" in refused.err
     assert many.usage().requests == 0
     done = piped(environment(many.url), "delete", "--older-than", "2d", "--yes", "--json")
@@ -471,6 +472,7 @@ def test_version(tool: Tool) -> None:
         (("list", "--sort", "nam"), "upstash-state list [-h]", "did you mean name?"),
         (("show", "1", "--zzz"), "upstash-state show [-h]", "unrecognized arguments: --zzz"),
         (("delete",), "upstash-state delete [-h]", "give IDs or --older-than, one of the two"),
+        (("list", "--watch"), "upstash-state list [-h]", "--watch needs a terminal"),
         (("list", "--limit", "0"), "upstash-state list [-h]", "a number from 1"),
         (("list", "--columns", "id,nam"), "upstash-state list [-h]", "'nam' is not a column: id, "),
     ],

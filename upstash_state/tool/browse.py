@@ -11,7 +11,7 @@ from ..bulk import MOST_COMMANDS
 from ..store import OrderStore
 from .listing import table
 from .stored import NEVER, Row, Stored, key_of, opened, read
-from .terminal import UsageError, complain, confirm, ids_from, orders, print_json, printable
+from .terminal import complain, confirm, ids_from, orders, print_json, printable
 
 # How many of the orders that are going to be deleted are shown, and of the ids that are not there.
 SHOWN = 10
@@ -85,7 +85,7 @@ def delete(args: Namespace) -> int:
     if bool(args.ids) == (args.older_than is not None):
         args.command.error("give IDs or --older-than, one of the two")
     if not args.yes and not sys.stdin.isatty():
-        raise UsageError("stdin is not a terminal, so nobody can confirm: pass --yes")
+        args.command.error("stdin is not a terminal, so nobody can confirm: pass --yes")
     ids = ids_from(args.ids)
     with opened() as store:
         cutoff = datetime.now(timezone.utc) - timedelta(seconds=args.older_than or 0)

@@ -47,12 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         complain(f"interrupted{interrupt}")
         return INTERRUPTED
-    except ToolError as error:
-        complain(str(error))
-        return error.status
     except UpstashError as error:
         complain(str(error))
-        complain(DOCTOR)
+        if not isinstance(error, ToolError):
+            complain(DOCTOR)
         return 1
     except OSError as error:
         # On Windows a closed pipe is an invalid argument (bugs.python.org/issue35754).

@@ -42,7 +42,7 @@ def list_orders(args: Namespace) -> int:
       upstash-state list --watch 30
     """
     if args.watch is not None and (args.json or not sys.stdout.isatty()):
-        raise terminal.UsageError("--watch needs a terminal, and does not go with --json")
+        args.command.error("--watch needs a terminal, and does not go with --json")
     with opened() as store:
         if args.watch is not None:
             return _watch(store, args)

@@ -23,14 +23,6 @@ _EMOJI = "\ufe0f"
 class ToolError(UpstashError):
     """Raised when a command cannot be done. The text says why, and needs no further diagnosis."""
 
-    status = 1
-
-
-class UsageError(ToolError):
-    """Raised when the command line asks for what cannot be done in this way."""
-
-    status = 2
-
 
 def printable(text: str) -> str:
     """Text in one line that cannot do anything to a terminal: the rest is escaped as in JSON.
