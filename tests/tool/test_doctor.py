@@ -736,3 +736,12 @@ def test_a_probe_that_could_not_be_saved_is_not_kept_for_later(gate: Gate) -> No
     saved = [names(body) for body in gate.seen].index(["SET"])
     # The probe is removed in any case. Nothing more comes, also not at exit.
     assert [names(body) for body in gate.seen[saved:]] == [["SET"], ["DEL"]]
+
+
+def test_a_key_log_that_can_be_made_and_certificates_in_a_directory_are_not_blamed(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
+    monkeypatch.setenv(URL, f"https://127.0.0.1:{free_port()}")
+    doctor.finds("endpoint", "Connection refused", "host and port")

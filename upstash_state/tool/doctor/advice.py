@@ -73,8 +73,11 @@ def wrong(error: errors.UpstashError, url: str, environ: Mapping[str, str]) -> W
         return Wrong(found, "pip install 'requests[socks]'")
     for name in _FILES:
         try:
-            if environ.get(name) and url.startswith("https"):
-                os.close(os.open(environ[name], os.O_WRONLY if "LOG" in name else os.O_RDONLY))
+            file = environ.get(name)
+            # A log is made where there is none, and certificates may be a directory.
+            if file and url.startswith("https") and not os.path.isdir(file):
+                flags = os.O_WRONLY | os.O_CREAT if "LOG" in name else os.O_RDONLY
+                os.close(os.open(file, flags, 0o600))
         except OSError as problem:
             found = f"the file that {name} names cannot be opened: {problem.strerror}"
             return Wrong(found, f"correct or unset {name}")
