@@ -22,6 +22,8 @@ READMES = [
     README,
     *sorted(path for top in ("upstash_state", "tests") for path in (ROOT / top).rglob("README.md")),
 ]
+# Of apps, and of other packages.
+ELSEWHERE = {"redis_state.py", "conftest.py", "test_app.py"}
 NAMES = [path.relative_to(ROOT).as_posix() for path in READMES]
 
 
@@ -49,6 +51,14 @@ def test_extras_that_are_installed_exist(name: str) -> None:
     section = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
     extras = re.findall(r"^([\w-]+) = ", section, re.MULTILINE)
     assert {extra for names in named for extra in names.split(",")} <= set(extras)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_are_named_exist(name: str) -> None:
+    folders = [ROOT, ROOT / "upstash_state", ROOT / "tests", (ROOT / name).parent]
+    for file in re.findall(r"`((?:\w+/)*\w+\.py)`", (ROOT / name).read_text(encoding="utf-8")):
+        if file not in ELSEWHERE:
+            assert any((folder / file).is_file() for folder in folders), file
 
 
 def test_each_readme_can_be_reached_from_the_first() -> None:

@@ -22,6 +22,9 @@ from .plugin import LOCALLY, outcomes
 pytest_plugins = ["pytester"]
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
+# Fixed, so that a test has the same name in each run.
+RANDOM, ANOTHER = "d8dcdf13-2412-478a-b728-e67a6e4bcbdc", "2074794c-b415-483b-832c-4099b8c86a1d"
+OF_TIME = "27294a78-e884-11f1-8c3d-02fc00000001"
 
 
 def request(*command: str) -> Request:
@@ -45,8 +48,8 @@ class TestWhatVaries:
             ("2026-03-04T05:06:07+00:00", "2027-01-01T00:00:00.5+00:00"),
             ("2026-03-04", "2027-01-01"),
             ("05:06", "23:59:01"),
-            ("12345678-1234-4234-8234-123456789abc", str(uuid.uuid4())),
-            ("0123456789abcdef", uuid.uuid4().hex),
+            ("12345678-1234-4234-8234-123456789abc", RANDOM),
+            ("0123456789abcdef", RANDOM.replace("-", "")),
             ("17", "18"),
             (1764037527.25, 1764037999.5),
             (17, 18),
@@ -102,7 +105,7 @@ class TestWhatVaries:
         ("recorded", "sent", "pattern"),
         [
             ("order:17", "order:18", "order:*"),
-            (f"order:{uuid.uuid4()}", f"order:{uuid.uuid4()}", "order:*"),
+            (f"order:{RANDOM}", f"order:{ANOTHER}", "order:*"),
             ("cart:17:a:0123456789abcdef", "cart:18:a:fedcba9876543210", "cart:*:a:*"),
             ("order_0123456789abcdef", "order_fedcba9876543210", "order_*"),
         ],
@@ -140,10 +143,10 @@ class TestForeseen:
             NOW.astimezone(timezone(timedelta(hours=13))).isoformat(),
             (NOW + timedelta(minutes=45)).strftime("%Y-%m-%d %H:%M"),
             NOW.date().isoformat(),
-            str(uuid.uuid4()),
-            str(uuid.uuid1()),
-            uuid.uuid4().hex,
-            uuid.uuid4().hex.upper(),
+            RANDOM,
+            OF_TIME,
+            RANDOM.replace("-", ""),
+            RANDOM.replace("-", "").upper(),
             NOW.timestamp() + 0.25,
             int(NOW.timestamp()),
             int(NOW.timestamp() * 1000),
