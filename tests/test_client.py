@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import pydoc
 import re
@@ -36,6 +37,7 @@ from upstash_state import (
     WrongTypeError,
     commands,
 )
+from upstash_state.transport import Answer, Send, Wire, intercepting
 
 
 @pytest.fixture
@@ -484,3 +486,17 @@ def test_errors_have_one_root() -> None:
     assert issubclass(ResponseError, UpstashError)
     assert issubclass(UnavailableError, UpstashError)
     assert not issubclass(ResponseError, UnavailableError)
+
+
+def test_a_walk_of_ever_new_cursors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upstash_state.commands.MOST_PAGES", 100)
+    cursors = itertools.count(1)
+
+    def interceptor(wire: Wire, send: Send) -> Send:
+        return lambda path, body, deadline: Answer(
+            200, {}, json.dumps({"result": [str(next(cursors)), ["k"]]}).encode()
+        )
+
+    with intercepting(interceptor), pytest.raises(AnswerError, match="does not come to an end"):
+        list(UpstashRedis(URL, "token").scan_iter())
+    assert next(cursors) == 102

@@ -83,11 +83,15 @@ class _Signed:
         )
 
 
+# Of one walk by SCAN. With a COUNT of 1,000, so many show a billion keys.
+MOST_PAGES = 1_000_000
+
+
 class Cursors:
     """The cursors of one walk by SCAN.
 
     Redis counts them upwards, their bits in reverse, so none comes twice (`dictScan` in dict.c). A
-    walk that follows one that does would never end.
+    walk that follows one that does would never end; nor would one of ever new cursors.
     """
 
     def __init__(self) -> None:
@@ -97,10 +101,12 @@ class Cursors:
         """Whether the walk goes on with this cursor; 0 ends it.
 
         Raises:
-            AnswerError: The cursor has been followed before.
+            AnswerError: The cursor has been followed before, or too many have.
         """
         if cursor in self._followed:
             raise AnswerError(f"SCAN goes in circles: it gave the cursor {cursor} twice")
+        if len(self._followed) >= MOST_PAGES:
+            raise AnswerError(f"SCAN does not come to an end: {MOST_PAGES} pages have been read")
         self._followed[cursor] = None
         return cursor != 0
 

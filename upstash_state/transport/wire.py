@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_environ_proxies
-from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.util import ssl_
 
 from ..errors import AnswerError, AnswerTooLargeError, UnavailableError, UpstashError
 from ..settings import Secret, is_loopback
@@ -100,7 +100,8 @@ class Wire:
         self._kind_of_socket = socket.socket
         self._session = session = requests.Session()
         session.trust_env = False
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # An interruption can leave a cookie jar locked for good.
+        session.cookies.extract_cookies = lambda *_: None  # type: ignore[method-assign]
         # The token goes to no other address. Nor is the answer of a redirect read to its end.
         session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
         session.mount(f"{urlsplit(self.url).scheme}://", _Adapter(self._early))
@@ -263,10 +264,6 @@ class _Connections:
         return isinstance(connection, self._pool.ConnectionCls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        green = ssl.SSLContext.__module__.startswith(("gevent.", "eventlet."))
-        if green and issubclass(self._pool, HTTPSConnectionPool):
-            # urllib3 goes on with the class that there was when it was imported.
-            kwargs["ssl_context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         connection = _limited(self._pool.ConnectionCls, self._early)(*args, **kwargs)
         # http.client's own debugging prints headers, and with them the token.
         connection.set_debuglevel(0)
@@ -289,6 +286,13 @@ def _limited(kind: Any, early: list[Callable[[float], Any]]) -> Any:
 
             def work() -> None:
                 self.timeout = attempt.time_left() * STEP
+                bundle = getattr(self, "ca_certs", None), getattr(self, "ca_cert_dir", None)
+                secure_proxy = getattr(self.proxy, "scheme", "") == "https"
+                theirs: Any = ssl_.SSLContext
+                # Python's own, of gevent, eventlet or truststore; not of pyOpenSSL or a mock.
+                if any(bundle) and not secure_proxy and issubclass(ssl.SSLContext, theirs):
+                    self.ssl_context = _tls_context(ssl.SSLContext, *bundle)
+                    self.ca_certs = self.ca_cert_dir = None
                 super(Connection, self).connect()
                 if attempt.deadline <= time.monotonic():
                     self.close()
@@ -312,6 +316,13 @@ def _limited(kind: Any, early: list[Callable[[float], Any]]) -> Any:
             return self.sock is not None and not select.select([self.sock], [], [], 0)[0]
 
     return Connection
+
+
+@lru_cache(maxsize=4)
+def _tls_context(kind: type, bundle: str | None, folder: str | None) -> ssl.SSLContext:
+    # Once for each kind, rather than for each connection: reading a bundle takes 10 to 50 ms. And
+    # not by urllib3, which goes on with the kind that there was when it was imported.
+    return ssl.create_default_context(cafile=bundle, capath=folder)
 
 
 class _Kept:

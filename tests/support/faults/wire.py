@@ -244,6 +244,7 @@ def continue_100_first(connection: Connection) -> None:
 @WIRE.enter(Kind.BROKEN, "103")
 def early_hints_103_first(connection: Connection) -> None:
     """If the hints are taken for the answer, the answer is taken for that of the next request."""
+    connection.read()
     connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
     # Time for the next request, if the client thinks that this one is done with.
     connection.server.closing.wait(0.05)
