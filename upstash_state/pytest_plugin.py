@@ -154,13 +154,17 @@ class Guard:
             f"{'import of ' if name == '<module>' else name + ' in '}{file}, line {line}"
             for file, name, line in frames[:1] + frames[1:][-1:]
         ]
-        where = ", called from ".join(places) or "unknown"
+        test = os.environ.get("PYTEST_CURRENT_TEST", "")
+        where = ", called from ".join(places) or test or "unknown"
         thread = threading.current_thread()
         if thread is not self._begun_in:
-            return f"thread {thread.name!r} ({where}). End it before its test ends"
+            return (
+                f"thread {thread.name!r} ({where}). Mark the test that uses it with "
+                f"@pytest.mark.{MARKER}, and end it before that test ends"
+            )
         if any(name == "<module>" for _, name, _ in frames):
             return f"{where}. Call it in a function that a recorded test or its fixture calls"
-        if os.environ.get("PYTEST_CURRENT_TEST", "").endswith("(call)"):
+        if test.endswith("(call)"):
             return f"{where}. Mark the test with @pytest.mark.{MARKER}"
         return (
             f"{where}. Let the fixture have the scope of a recorded test, or record it with "

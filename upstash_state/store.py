@@ -172,11 +172,11 @@ class OrderStore:
         Raises:
             OrderNotSerializableError: JSON cannot hold it.
         """
-        return self._saver.give(self._key(order_id), serialize_order(order))
+        return self._saver.give(self.key(order_id), serialize_order(order))
 
     def note_delete(self, order_id: str | int) -> Ticket | None:
         """Note that an order is to be deleted: the first half of `delete`."""
-        return self._saver.give(self._key(order_id), None)
+        return self._saver.give(self.key(order_id), None)
 
     def deliver(self, ticket: Ticket | None) -> None:
         """Send what was noted: the second half of `save` and `delete`."""
@@ -191,7 +191,7 @@ class OrderStore:
             OrderUnreadableError: What is stored under the id is not an order.
             UpstashError: Redis could not be asked, or refused.
         """
-        key = self._key(order_id)
+        key = self.key(order_id)
         owed = self._saver.book.ledger.newest(key)
         try:
             text = self.client.get(key)
@@ -380,6 +380,14 @@ class OrderStore:
             raise error
         return old
 
+    def key(self, order_id: str | int) -> str:
+        """The key that an order is kept under.
+
+        Raises:
+            DataError: The id cannot be sent.
+        """
+        return self.prefix + order_id_text(order_id)
+
     def flush(self, timeout: float | None = None) -> bool:
         """Send what is owed, or was noted in background mode, now.
 
@@ -401,9 +409,6 @@ class OrderStore:
 
     def _walk(self) -> Walk:
         return Walk(self.client, self._pattern(), self._log_unreadable)
-
-    def _key(self, order_id: str | int) -> str:
-        return self.prefix + order_id_text(order_id)
 
     def _order_id(self, key: str) -> str:
         return key.removeprefix(self.prefix)

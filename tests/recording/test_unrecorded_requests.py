@@ -76,6 +76,17 @@ CASES = {
         """,
         "import of test_app.py, line 4. Call it in a function that a recorded test or its *",
     ),
+    "a coroutine in a fixture": (
+        """
+    import asyncio
+    from upstash_state import aio
+
+    @pytest.fixture(scope="module", autouse=True)
+    def stored():
+        asyncio.run(aio.redis_save_order("1", {}))
+        """,
+        "thread * (test_app.py::test_recorded (setup)). Mark the test that uses it with *",
+    ),
     "a test without a recording": (
         """
     def test():
@@ -205,7 +216,7 @@ def test_a_thread_that_outlives_its_test(
     assert outcomes(result) == {"passed": 2}
     assert database.usage().requests == 0
     result.stdout.fnmatch_lines(
-        ["*: thread 'left over' (work in test_app.py, line 9). End it before its test ends, or *"]
+        ["*: thread 'left over' (work in test_app.py, line 9). Mark the test that uses it with *"]
     )
     # In another recorded test it is that one's, which names it.
     test = pytester.path / "test_app.py"

@@ -254,7 +254,7 @@ def test_a_file_of_another_form_is_refused(
 def test_ctrl_c_cleans_up(few: LocalEndpoint, held: str) -> None:
     with Gate(few.url).open() as gate:
         gate.holds = lambda body: names(body) == [held] and len(gate.seen) > 5
-        # Longer than the test waits: what is held does not end by itself.
+        # Longer than the test waits: what is held does not end before.
         env = environment(gate.url, UPSTASH_STATE_TIMEOUT="600")
         with Terminal(env, "demo", "--endpoint", "env") as terminal:
             assert gate.holding.wait(SECONDS)
@@ -266,7 +266,7 @@ def test_ctrl_c_cleans_up(few: LocalEndpoint, held: str) -> None:
     assert keys(few) == []
 
 
-def test_what_is_left_behind_all_the_same_expires_within_an_hour(few: LocalEndpoint) -> None:
+def test_what_is_left_behind_expires_within_an_hour(few: LocalEndpoint) -> None:
     with Gate(few.url).open() as gate:
         demo_sets: list[Any] = gate.seen
         assert piped(environment(gate.url), "demo", "--endpoint", "env").status == 0

@@ -225,7 +225,7 @@ def test_a_second_pair_is_a_warning(
         ("http://sunny-fox-12345.upstash.io", "token in clear", "use https://"),
     ],
 )
-def test_urls_that_are_none(
+def test_invalid_urls(
     few: LocalEndpoint,
     doctor: Doctor,
     monkeypatch: pytest.MonkeyPatch,
@@ -410,10 +410,10 @@ def test_a_token_that_may_write_but_not_scan(gate: Gate, doctor: Doctor) -> None
     doctor.finds("SCAN", "NOPERM", "this is the read-only token")
 
 
-@pytest.mark.parametrize("of_what", ["requests limit", "daily request limit"])
-def test_a_quota_that_is_used_up(gate: Gate, doctor: Doctor, of_what: str) -> None:
-    gate.answer = refusing("", f"ERR max {of_what} exceeded. Limit: 500000, Usage: 500000")
-    doctor.finds("token", f"max {of_what} exceeded", "wait for the new day or month")
+@pytest.mark.parametrize("limit", ["requests limit", "daily request limit"])
+def test_a_quota_that_is_used_up(gate: Gate, doctor: Doctor, limit: str) -> None:
+    gate.answer = refusing("", f"ERR max {limit} exceeded. Limit: 500000, Usage: 500000")
+    doctor.finds("token", f"max {limit} exceeded", "wait for the new day or month")
 
 
 def test_a_full_database(gate: Gate, doctor: Doctor) -> None:
@@ -553,7 +553,7 @@ def test_a_proxy_that_refuses(
     doctor.finds("endpoint", "the proxy answered with HTTP status 501", "HTTPS_PROXY, HTTP_PROXY")
 
 
-def test_a_proxys_address_that_is_none(
+def test_an_invalid_proxy_address(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL, ELSEWHERE)

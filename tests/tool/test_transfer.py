@@ -519,9 +519,7 @@ def test_a_directory_that_cannot_be_written_to_is_not_blamed_on_another_file(
 ) -> None:
     tmp_path.chmod(0o500)
     file = tmp_path / "orders.jsonl"
-    assert tool("export", str(file)).err == (
-        f"upstash-state: [Errno 13] Permission denied: '{file}'\n"
-    )
+    assert tool("export", str(file)).err == (f"upstash-state: {file}: Permission denied\n")
 
 
 def test_a_full_disk_names_the_file_that_was_asked_for(
@@ -535,7 +533,7 @@ def test_a_full_disk_names_the_file_that_was_asked_for(
         patch.setattr(os, "fsync", full)
         status, out, err = tool("export", str(file))
     assert (status, out) == (1, "")
-    assert err == f"upstash-state: [Errno 28] No space left on device: '{file}'\n"
+    assert err == f"upstash-state: {file}: No space left on device\n"
     assert list(tmp_path.iterdir()) == []
 
 

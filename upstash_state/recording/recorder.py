@@ -103,6 +103,7 @@ class Recording:
                 stack.enter_context(environment(**PLACEHOLDERS))
             reset_client(flush=False)
             stack.callback(reset_client, flush=False)
+            # Simulated also while recording, so that a replay meets the same circuit and retries.
             stack.enter_context(intercepting(self._intercept, simulated=True, clock=self._clock))
             under_way.append(self)
             stack.callback(under_way.remove, self)

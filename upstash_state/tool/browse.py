@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from ..bulk import MOST_COMMANDS
 from ..store import OrderStore
 from .listing import table
-from .stored import NEVER, Row, Stored, key_of, opened, read
+from .stored import NEVER, Row, Stored, opened, read
 from .terminal import complain, confirm, ids_from, orders, print_json, printable
 
 # How many of the orders that are going to be deleted are shown, and of the ids that are not there.
@@ -152,6 +152,6 @@ def _delete(store: OrderStore, ids: list[str]) -> list[str]:
         batch = ids[begin : begin + MOST_COMMANDS]
         pipeline = store.client.pipeline(transaction=False)
         for order_id in batch:
-            pipeline.delete(key_of(store, order_id))
+            pipeline.delete(store.key(order_id))
         there += (order_id for order_id, count in zip(batch, pipeline.execute()) if count)
     return there

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
-        complain(str(error))
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1
 
 

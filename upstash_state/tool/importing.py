@@ -21,7 +21,7 @@ from ..errors import KeyTooLargeError, RecordTooLargeError, UpstashError
 from ..serialization import deserialize_order
 from ..store import OrderStore
 from .exporting import STANDARD
-from .stored import NEVER, key_of, opened
+from .stored import NEVER, opened
 from .terminal import ToolError, complain, orders, progress
 
 _SAID = {"already_there": "already there", "newer": "newer in Redis"}
@@ -138,7 +138,7 @@ class Import:
                 continue
             try:
                 line = self._parse(number, raw)
-            except (ValueError, RecursionError) as error:
+            except (ValueError, RecursionError, UpstashError) as error:
                 self._broken(number, str(error))
                 continue
             if line.expires_at <= self._seen.get(line.key, -inf) + ROUNDING:
@@ -153,7 +153,7 @@ class Import:
         # Editors on Windows begin a file with a mark (U+FEFF).
         match fields := json.loads(raw.decode("utf-8-sig")):
             case {"id": str(order_id), "stored": str(text)}:
-                key = key_of(self._store, order_id)
+                key = self._store.key(order_id)
             case _:
                 raise ValueError("it is not a JSON object whose id and stored are text")
         text.encode()  # What UTF-8 cannot carry cannot be sent.

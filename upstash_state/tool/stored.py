@@ -106,11 +106,6 @@ def opened() -> Iterator[OrderStore]:
         yield store
 
 
-def key_of(store: OrderStore, order_id: str) -> str:
-    """The key that a store keeps an order under."""
-    return f"{store.prefix}{order_id}"
-
-
 def pages(store: OrderStore) -> Iterator[list[Stored]]:
     """All orders, a page at a time. Costs a command for each, and about two for each 1,000.
 
@@ -120,7 +115,7 @@ def pages(store: OrderStore) -> Iterator[list[Stored]]:
     for page in store.iter_texts():
         pipeline = store.client.pipeline(transaction=False)
         for order_id, _ in page:
-            pipeline.ttl(key_of(store, order_id))
+            pipeline.ttl(store.key(order_id))
         stored = (Stored(*pair, ttl) for pair, ttl in zip(page, pipeline.execute()))
         yield [one for one in stored if one.ttl != GONE]
 
@@ -139,7 +134,7 @@ def read(store: OrderStore, order_ids: Sequence[str]) -> dict[str, Stored | Upst
         batch = order_ids[begin : begin + BATCH]
         pipeline = store.client.pipeline(transaction=False)
         for order_id in batch:
-            pipeline.get(key_of(store, order_id)).ttl(key_of(store, order_id))
+            pipeline.get(store.key(order_id)).ttl(store.key(order_id))
         results = pipeline.execute(raise_on_error=False)
         for order_id, text, ttl in zip(batch, results[::2], results[1::2]):
             if isinstance(text, UpstashError):

@@ -1,0 +1,454 @@
+"""What tries to hold a call beyond its time, or to leave something wrong behind."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import pickle
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import pytest
+import requests
+import responses
+
+from tests.support.faults import Fault, FaultServer
+from tests.support.faults import wire as faults
+from tests.support.faults.connection import Connection
+from upstash_state import AnswerError, EndpointTimeoutError, UnavailableError, UpstashRedis
+from upstash_state import errors as all_errors
+from upstash_state import time_budget as budget_of
+from upstash_state.settings import check_token
+from upstash_state.transport import Transport, deadline_within, sockets
+
+URL, TOKEN = "https://test.upstash.io", "s3cret-token"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as server:
+        yield server
+
+
+def acting(act: Callable[[Connection], None]) -> Fault:
+    return replace(faults.never_answers, act=act)
+
+
+def within(seconds: float, call: Callable[[], object]) -> BaseException | None:
+    """What a call raised, in a thread that must have ended by then."""
+    raised: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert raised, f"not done in {seconds} s"
+    return raised[0]
+
+
+class TestCircuit:
+    def test_a_budget_that_is_too_short_is_no_news_of_the_endpoint(
+        self, server: FaultServer
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token)
+        redis.ping()
+        server.plan(acting(lambda connection: _late(connection, 0.1)), 3)
+        for _ in range(3):
+            with budget_of(0.03), pytest.raises(EndpointTimeoutError):
+                redis.ping()
+        server.clear()
+        assert redis.ping()
+
+    def test_a_fault_of_the_surroundings_is_no_news_of_the_endpoint(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                requests.Session, "send", _raise(TypeError("wrong number of arguments"))
+            )
+            for _ in range(5):
+                with pytest.raises(UnavailableError, match=r"TypeError: wrong number of arguments"):
+                    redis.ping()
+        assert redis.ping()
+
+    def test_429_is_waited_out_within_the_budget_and_does_not_open_the_circuit(self) -> None:
+        waits: list[float] = []
+        transport = Transport(
+            URL, check_token(TOKEN), timeout=5, pause=waits.append, jitter=lambda low, high: high
+        )
+        with responses.RequestsMock() as mock:
+            for _ in range(8):
+                mock.post(URL, status=429)
+            mock.post(URL, json={"result": 1})
+            assert transport.run(["INCR", "n"], repeatable=False) == 1
+            assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0]
+            for _ in range(5):
+                mock.post(URL, status=429, headers={"Retry-After": "60"})
+                with pytest.raises(all_errors.SlowDownError):
+                    transport.run(["GET", "k"], repeatable=True)
+            mock.post(URL, json={"result": "v"})
+            assert transport.run(["GET", "k"], repeatable=True) == "v"
+
+
+def _late(connection: Connection, seconds: float) -> None:
+    connection.read()
+    connection.server.closing.wait(seconds)
+    connection.reply()
+
+
+def _raise(error: BaseException) -> Callable[..., Any]:
+    def function(*args: object, **kwargs: object) -> Any:
+        raise error
+
+    return function
+
+
+class TestLocalFaults:
+    def test_one_has_its_own_text_and_traceback_without_the_token(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token)
+
+        def broken(session: requests.Session, request: requests.PreparedRequest, **_: Any) -> Any:
+            held = request.headers["Authorization"]
+            raise TypeError(f"cannot send {held}\nat all //user:password@proxy")
+
+        monkeypatch.setattr(requests.Session, "send", broken)
+        with pytest.raises(UnavailableError) as caught:
+            redis.ping()
+        assert caught.value.reason == "local"
+        text = "TypeError: cannot send Bearer *** at all //***@proxy"
+        assert str(caught.value) == text
+        cause = caught.value.__cause__
+        assert cause is not None
+        assert "broken" in "".join(traceback.format_tb(cause.__traceback__))
+        frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        assert not any(server.token in repr(frame.f_locals) for frame in frames)
+
+    def test_what_a_mock_says_reaches_the_error(self) -> None:
+        with responses.RequestsMock(), pytest.raises(UnavailableError) as caught:
+            UpstashRedis(URL, TOKEN).ping()
+        assert "doesn't match any registered mock" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_an_interruption_takes_the_token_out_of_the_frames(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token)
+        monkeypatch.setattr(sockets.Limited, "_send", _raise(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt) as caught:
+            redis.ping()
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+        assert any(frame.f_code.co_name == "getresponse" for frame in frames)
+        inner = [frame for frame in frames if "upstash_state/tests" not in frame.f_code.co_filename]
+        assert not any(server.token in repr(frame.f_locals) for frame in inner)
+
+
+class TestHandlers:
+    def test_one_on_urllib3_that_saves_ends_and_the_call_succeeds(
+        self, server: FaultServer
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token)
+        inner: list[object] = []
+
+        class Saving(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                try:
+                    inner.append(redis.set("log", record.getMessage()))
+                except UnavailableError as error:
+                    inner.append(error)
+
+        logger = logging.getLogger("urllib3")
+        handler = Saving(logging.DEBUG)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            assert within(10, lambda: redis.set("k", "v")) is None
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        assert True in inner
+        assert any("a handler calls" in str(error) for error in inner)
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a POSIX timer")
+    def test_one_of_signals_that_saves_leaves_the_call_its_time_limit(
+        self, server: FaultServer
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token, timeout=1.0)
+        other = UpstashRedis(server.url, server.token, timeout=20.0)
+        other.ping()
+        redis.ping()
+        saved: list[object] = []
+
+        def save(number: int, frame: FrameType | None) -> None:
+            saved.append(other.set("signal", "v"))
+
+        server.plan(faults.body_trickled)
+        before = signal.signal(signal.SIGALRM, save)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        begin = time.monotonic()
+        try:
+            with pytest.raises(EndpointTimeoutError):
+                redis.execute_command("INCR", "n")
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert saved == [True]
+        # The whole trickle takes a minute.
+        assert time.monotonic() - begin < 10
+
+
+class TestAnswers:
+    def test_gzip_around_gzip_is_not_unpacked(self, server: FaultServer) -> None:
+        body = b"0" * 10_000_000
+        for _ in range(4):
+            body = gzip.compress(body)
+        headers = {"Content-Encoding": ", ".join(["gzip"] * 4)}
+
+        def act(connection: Connection) -> None:
+            connection.read()
+            connection.reply(body, headers=headers)
+
+        server.plan(acting(act))
+        redis = UpstashRedis(server.url, server.token, timeout=5)
+        assert isinstance(within(10, redis.ping), AnswerError)
+        assert redis.ping()
+
+    def test_a_text_of_brackets_is_not_read(self) -> None:
+        body = b'{"result":[' + b"[]," * 20_000_000 + b"[]]}"
+        redis = UpstashRedis(URL, TOKEN, timeout=30)
+        with responses.RequestsMock() as mock:
+            mock.post(URL, body=body)
+            begin = time.process_time()
+            with pytest.raises(AnswerError):
+                redis.get("k")
+        # It takes 11 s to be read.
+        assert time.process_time() - begin < 5
+
+    def test_an_order_of_brackets_is_read(self) -> None:
+        order = json.dumps([[]] * 600_000)
+        with responses.RequestsMock() as mock:
+            mock.post(URL, json={"result": order})
+            assert UpstashRedis(URL, TOKEN).get("k") == order
+
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize("name", ["error", "message", "detail"])
+    def test_the_endpoints_own_words_are_told_but_not_what_it_was_sent(
+        self, status: int, name: str
+    ) -> None:
+        transport = Transport(URL, check_token(TOKEN), timeout=5, pause=lambda seconds: None)
+        body = {name: f'busy with {TOKEN}, try later: ["SET","order:1","{{}}"]'}
+        with responses.RequestsMock() as mock:
+            mock.post(URL, status=status, json=body, headers={"Retry-After": "9"})
+            with pytest.raises(UnavailableError) as caught:
+                transport.run(["GET", "k"], repeatable=True)
+        assert str(caught.value) == (
+            f"the endpoint answered with HTTP status {status}: busy with ***, try later:"
+        )
+
+    @pytest.mark.parametrize(
+        ("status", "text"),
+        [(400, "http: request body too large"), (413, "anything"), (200, "request body too large")],
+    )
+    def test_a_body_that_is_too_large_for_a_server_is_told_apart(
+        self, status: int, text: str
+    ) -> None:
+        with responses.RequestsMock() as mock:
+            mock.post(URL, status=status, json={"error": text})
+            with pytest.raises(all_errors.RequestTooLargeError):
+                UpstashRedis(URL, TOKEN).get("k")
+
+
+class TestNames:
+    def test_an_address_of_a_family_that_is_not_supported_is_passed_over(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port = int(server.url.rpartition(":")[2])
+        addresses = [
+            (socket.AF_PACKET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: addresses)
+        assert UpstashRedis(server.url, server.token).ping()
+
+    def test_an_error_in_a_look_up_is_the_end_of_that_one_only(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token)
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "getaddrinfo", _raise(MemoryError()))
+            with pytest.raises(UnavailableError, match="MemoryError"):
+                redis.ping()
+        assert redis.ping()
+
+
+class TestProxies:
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
+    def test_one_that_stalls_or_drips_in_connect_does_not_hold_the_call(
+        self, answer: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        over = threading.Event()
+
+        def serve(listener: socket.socket) -> None:
+            while not over.is_set():
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                with sock:
+                    try:
+                        sock.recv(10_000)
+                        sock.sendall(answer)
+                        while answer and not over.wait(0.1):
+                            sock.sendall(b"x")
+                        over.wait(30)
+                    except OSError:
+                        pass
+
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            thread = threading.Thread(target=serve, args=[listener], daemon=True)
+            thread.start()
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            redis = UpstashRedis(URL, TOKEN, timeout=0.5)
+            assert isinstance(within(10, redis.ping), EndpointTimeoutError)
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+    def test_a_look_up_of_the_systems_proxies_that_blocks_does_not_hold_the_call(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        over = threading.Event()
+        monkeypatch.setattr(
+            "upstash_state.transport.wire.get_environ_proxies", lambda url: over.wait(30) and {}
+        )
+        redis = UpstashRedis(URL, TOKEN, timeout=0.3)
+        assert isinstance(within(10, redis.ping), EndpointTimeoutError)
+        over.set()
+
+    def test_a_socks_proxy_without_pysocks_is_explained(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            requests.adapters,
+            "SOCKSProxyManager",
+            _raise(requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")),
+        )
+        monkeypatch.setenv("HTTPS_PROXY", "socks5h://127.0.0.1:1080")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with pytest.raises(UnavailableError, match=r"HTTPS_PROXY .*PySocks") as caught:
+            UpstashRedis(URL, TOKEN).ping()
+        assert caught.value.reason == "proxy"
+
+
+class TestBudgets:
+    def test_a_block_that_ends_in_another_context_ends_nothing_there(self) -> None:
+        import contextvars
+
+        budget = budget_of(1)
+        contextvars.copy_context().run(budget.__enter__)
+        with budget_of(2):
+            contextvars.copy_context().run(budget.__exit__, None, None, None)
+            budget.__exit__(None, None, None)
+            assert 1.5 < deadline_within(60) - time.monotonic() < 2.5
+
+    def test_a_generator_gives_back_its_own_and_only_that(self) -> None:
+        def orders() -> Iterator[int]:
+            with budget_of(1):
+                yield 1
+                yield 2
+
+        generator = orders()
+        next(generator)
+        with budget_of(2):
+            generator.close()
+            assert 1.5 < deadline_within(60) - time.monotonic() < 2.5
+        assert deadline_within(60) - time.monotonic() > 50
+
+    def test_one_that_an_interruption_kept_from_being_left_ends_by_itself(self) -> None:
+        budget_of(0).__enter__()
+        assert deadline_within(60) - time.monotonic() > 50
+
+    def test_as_a_decorator_each_call_has_its_own(self) -> None:
+        @budget_of(1)
+        def left(then: Callable[[], float] | None = None) -> float:
+            time.sleep(0.01)
+            return then() if then else deadline_within(60) - time.monotonic()
+
+        assert left() == pytest.approx(1, abs=0.5)
+        assert left(lambda: left()) == pytest.approx(1, abs=0.5)
+        assert deadline_within(60) - time.monotonic() > 50
+
+    def test_it_is_told_once_that_one_is_used_up(self) -> None:
+        redis = UpstashRedis(URL, TOKEN)
+        for _ in range(2):
+            reported = []
+            with budget_of(0), budget_of(5):
+                for _ in range(3):
+                    with pytest.raises(all_errors.BudgetError) as caught:
+                        redis.ping()
+                    assert caught.value.reason == "budget"
+                    assert (
+                        pickle.loads(pickle.dumps(caught.value)).reported == caught.value.reported
+                    )
+                    reported.append(caught.value.reported)
+            assert reported == [False, True, True]
+
+
+def test_the_last_success_is_remembered_and_the_first_is_told(
+    server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "upstash_state")
+    redis = UpstashRedis(server.url, server.token)
+    assert redis.last_success is None
+    begin = time.time()
+    redis.ping()
+    redis.ping()
+    assert redis.last_success is not None
+    assert begin <= redis.last_success.at <= time.time()
+    assert 0 < redis.last_success.latency < 5
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts.count("Redis connection established") == 1
+    server.plan(faults.never_answers)
+    with budget_of(0.1), pytest.raises(EndpointTimeoutError):
+        redis.ping()
+    assert redis.last_success is None
+
+
+def test_it_is_told_for_how_long_the_circuit_was_open() -> None:
+    now = [0.0]
+    told: list[float] = []
+    transport = Transport(URL, check_token(TOKEN), timeout=5, clock=lambda: now[0])
+    transport.on_circuit_close = told.append
+    with responses.RequestsMock() as mock:
+        mock.post(URL, status=404)
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                transport.run(["GET", "k"], repeatable=True)
+        now[0] = 7
+        mock.replace(responses.POST, URL, json={"result": "v"})
+        transport.run(["GET", "k"], repeatable=True)
+    assert told == [7]
+
+
+def test_no_thread_is_left_behind(server: FaultServer) -> None:
+    UpstashRedis(server.url, server.token).ping()
+    assert not [thread for thread in threading.enumerate() if "connecting" in thread.name]
