@@ -37,7 +37,7 @@ from upstash_state import (
     WrongTypeError,
     commands,
 )
-from upstash_state.transport import Answer, Send, Wire, intercepting
+from upstash_state.transport import Answer, Endpoint, Send, intercepting
 
 
 @pytest.fixture
@@ -492,7 +492,7 @@ def test_a_walk_of_ever_new_cursors_ends(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("upstash_state.commands.MOST_PAGES", 100)
     cursors = itertools.count(1)
 
-    def interceptor(wire: Wire, send: Send) -> Send:
+    def interceptor(endpoint: Endpoint, send: Send) -> Send:
         return lambda path, body, deadline: Answer(
             200, {}, json.dumps({"result": [str(next(cursors)), ["k"]]}).encode()
         )
