@@ -6,7 +6,7 @@ import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 
-import upstash_state
+import upstash_state.recording
 from upstash_state import (
     CircuitOpenError,
     QuotaExceededError,
@@ -28,7 +28,8 @@ def example(kind: type[UpstashError]) -> UpstashError:
 
 
 def examples() -> list[UpstashError]:
-    kinds = [getattr(upstash_state, name) for name in upstash_state.__all__]
+    modules = [upstash_state, upstash_state.recording]
+    kinds = [getattr(module, name) for module in modules for name in module.__all__]
     return [example(k) for k in kinds if inspect.isclass(k) and issubclass(k, UpstashError)]
 
 

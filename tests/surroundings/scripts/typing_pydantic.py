@@ -6,10 +6,13 @@ import typing
 from probes import ORDER
 from pydantic import validate_call
 
-import upstash_state
+import upstash_state.aio
+import upstash_state.local
+import upstash_state.recording
 from upstash_state import redis_delete_order, redis_get_order, redis_save_order
 
-public = [getattr(upstash_state, name) for name in upstash_state.__all__]
+MODULES = [upstash_state, upstash_state.aio, upstash_state.local, upstash_state.recording]
+public = [getattr(module, name) for module in MODULES for name in module.__all__]
 functions = [each for each in public if inspect.isfunction(each)]
 methods = [
     method
