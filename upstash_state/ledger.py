@@ -129,9 +129,10 @@ class Ledger:
             if entry is None or self.sender(entry) is not None:
                 continue
             if entry.unsent or (keys is None and self._all_arrived(key, now)):
-                entry.flight = Flight(entry, owner)
-                self.renew(entry.flight, lease)
-                flights.append(entry.flight)
+                flight = entry.flight = Flight(entry, owner)
+                # Unless a signal handler that saves has sent it in between.
+                if self.renew(flight, lease):
+                    flights.append(flight)
         return flights
 
     def renew(self, flight: Flight, lease: float) -> bool:
@@ -224,8 +225,9 @@ class Ledger:
 
     def _drop(self, entry: Entry) -> None:
         if self._entries.get(entry.key) is entry:
-            del self._entries[entry.key]
+            self._entries.pop(entry.key, None)
             self._bytes -= entry.size
+            entry.size = 0
 
     def _remember(self, key: str, digest: bytes, since: float, lasts: float) -> None:
         self._held.pop(key, None)

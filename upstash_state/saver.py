@@ -277,6 +277,10 @@ class Saver:
     def _send_owed(self) -> tuple[list[UpstashError], list[str]]:
         """Send all that is unsent, and look at what is uncertain: what failed, what is dropped."""
         book = self.book
+        if book.lock._is_owned():  # type: ignore[attr-defined]
+            # By a signal handler that saves while what it interrupted changes the ledger: an order
+            # may have its new version already, and its old text still.
+            return [], []
         with book.lock:
             flights = self._take(None)
         if not flights:
