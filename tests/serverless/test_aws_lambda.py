@@ -139,6 +139,6 @@ def test_an_endpoint_that_is_down_at_the_cold_start_is_used_when_it_is_back(
     put_into(tcp, 7)
     real_endpoint.close()
     with instance(real_endpoint) as function:
-        function.process.wait_for("Failed to connect to Redis")
+        function.process.wait_for("Failed to get all orders from Redis")
         real_endpoint.start()
         assert function.invoke(1) == (200, 1)
