@@ -396,11 +396,12 @@ def test_old_orders_are_deleted_by_the_day_they_were_created(endpoint: LocalEndp
             "elsewhere": {"created_at": (today - timedelta(days=3)).astimezone(timezone.utc)},
             "without a zone": {"created_at": (today - timedelta(days=3)).replace(tzinfo=None)},
             "a text": {"created_at": "the day before yesterday"},
+            "before all time": {"created_at": datetime.min},
             "none": {},
         }
     )
     old = store.delete_older_than(midnight(2))
-    assert sorted(old) == ["elsewhere", "just before", "without a zone"]
+    assert sorted(old) == ["before all time", "elsewhere", "just before", "without a zone"]
     assert sorted(store.get_all()) == ["a text", "just then", "none"]
     assert store.delete_older_than(midnight(2)) == []
 
