@@ -1,12 +1,15 @@
 """The wire: one attempt is one POST by `requests`, and what came back or why nothing did.
 
 All of this goes through what requests and urllib3 document, but for two attributes of urllib3's
-`HTTPConnectionPool`, both used as they stand at that moment (tests/transport/test_undocumented.py
-fails when one of them changes):
+`HTTPConnectionPool`, both used as they stand at that moment, and two of its connections
+(tests/transport/test_undocumented.py, test_early.py and tests/surroundings/ fail when one of them
+changes):
 
 - `ConnectionCls` makes the pool's connections. Others replace it on the class (vcrpy, urllib3's own
   HTTP/2), so ours is put on the one pool, and asks the class.
 - `pool` holds the kept connections, with the methods of a `queue.LifoQueue`.
+- `is_verified` says that a certificate was checked; without it urllib3 warns.
+- `is_connected` looks for what has come meanwhile, with what eventlet may have taken away since.
 """
 
 from __future__ import annotations
