@@ -75,7 +75,7 @@ def _held(found: Held | None) -> str:
 
 
 def _cost(cost: Usage) -> str:
-    return f"{cost.requests or '-'}, {cost.commands:,}"
+    return f"{f'{cost.requests:,}' if cost.requests else '-'}, {cost.commands:,}"
 
 
 def _time(times: Times) -> str:
