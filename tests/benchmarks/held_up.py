@@ -125,6 +125,7 @@ def _in_turns(stub: Stub, work: Work, network: str, *, quick: bool) -> dict[str,
     }[network, work.size == 1]
     if quick:
         turns = max(turns // 4, 2)
+        row = max(row // 5, 1) if DELAYS[network] else row
     part = PART_AWAY if DELAYS[network] else PART
     kinds = (*CONTENDERS, SerializeAlone)
     samples: dict[str, list[float]] = {kind.name: [] for kind in kinds}
