@@ -114,6 +114,7 @@ class Saver:
     ) -> None:
         self._client = client
         self._prefix = prefix
+        self._database = (*client.database, prefix)
         self._ttl = ttl
         self._skip = skip
         self._catch_up = catch_up
@@ -126,9 +127,8 @@ class Saver:
 
     @property
     def book(self) -> Book:
-        database = (*self._client.database, self._prefix)
-        book = _books.get(database)
-        return book or _books.setdefault(database, Book(database, self._clock))
+        book = _books.get(self._database)
+        return book or _books.setdefault(self._database, Book(self._database, self._clock))
 
     def give(self, key: str, text: str | None) -> Ticket | None:
         """Note the newest text of a key, None for a delete.
@@ -166,9 +166,10 @@ class Saver:
         mine = {flight.entry.key: flight for flight in flights}
         for ticket in tickets:
             key = ticket.entry.key
-            error = self._outcome(ticket, mine.get(key))
-            if error is not None:
-                failed[key] = error
+            if ticket.entry.held_version < ticket.version:
+                error = self._outcome(ticket, mine.get(key))
+                if error is not None:
+                    failed[key] = error
         if len(failed) < len(tickets):
             self.catch_up()
         return failed
@@ -181,9 +182,9 @@ class Saver:
         Returns:
             The keys of which another writer has saved something newer.
         """
-        last = self._client.last_success
-        self.book.worked = Success(self._clock(), last.latency) if last else None
-        if self.book.ledger.idle or time.monotonic() < self.book.not_before:
+        book, last = self.book, self._client.last_success
+        book.worked = Success(self._clock(), last.latency) if last else None
+        if book.ledger.idle or time.monotonic() < book.not_before:
             return []
         if self._worker is not None and self._wake(self._worker):
             return []
@@ -396,10 +397,12 @@ class Saver:
         return event
 
     def _notify(self) -> None:
-        with self.book.lock:
-            waiters, self.book.waiters = self.book.waiters, []
-        for event in waiters:
-            event.set()
+        book = self.book
+        if book.waiters:
+            with book.lock:
+                waiters, book.waiters = book.waiters, []
+            for event in waiters:
+                event.set()
 
     def _named(self, keys: Sequence[str]) -> str:
         ids = [shown_order_id(key.removeprefix(self._prefix)) for key in keys[:NAMED]]
