@@ -152,7 +152,7 @@ def test_retry_after_beyond_the_budget_is_given_up_at_once(
     assert (len(mocked.calls), waits.seconds) == (1, [])
 
 
-@pytest.mark.parametrize("after", ["soon", "-1", "1.5", "9" * 30, ""])
+@pytest.mark.parametrize("after", ["soon", "-1", "1.5", "9" * 30, "", "0"])
 def test_a_retry_after_that_says_nothing_is_overlooked(
     mocked: Any, transport: Transport, waits: Waits, after: str
 ) -> None:

@@ -210,9 +210,12 @@ class Transport:
                 error.may_have_executed = late
                 if not error.transient or (error.may_have_executed and not repeatable):
                     raise
-                wait = self._wait(retries) if error.retry_after is None else error.retry_after
-                retries += 1
                 patient = isinstance(error, errors.SlowDownError)
+                wait = error.retry_after
+                # An endpoint that is asked too often is not asked again at once, whatever it says.
+                if wait is None or (patient and not wait):
+                    wait = self._wait(retries)
+                retries += 1
                 if (retries > RETRIES and not patient) or time.monotonic() + wait >= deadline:
                     raise
             if wait and seam.simulated_breaker() is None:
