@@ -257,4 +257,5 @@ def test_soak(
     assert lines.leaks == 0
     assert lines.counts["dropped"] == 0
     assert threading.enumerate() == threads
-    assert len(os.listdir("/proc/self/fd")) == sockets
+    # Fewer where an earlier test left some that were closed since.
+    assert len(os.listdir("/proc/self/fd")) <= sockets

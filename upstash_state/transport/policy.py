@@ -226,7 +226,7 @@ class Transport:
             from random import uniform
 
             self._jitter = uniform
-        return self._jitter(0, min(FIRST_PAUSE * 2**retries, LONGEST_PAUSE))
+        return self._jitter(0, min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
 
 
 def _assert_sockets_work() -> None:
