@@ -33,6 +33,8 @@ class Network:
         self.send: Send | None = None
         #: Called with each request before it is sent.
         self.before: Any = lambda body: None
+        #: Called with each request after it was answered.
+        self.after: Any = lambda body: None
 
     def __call__(self, wire: Endpoint, send: Send) -> Send:
         self.send = send
@@ -48,7 +50,9 @@ class Network:
                 self.held_up.append((path, body))
                 raise UnavailableError("no answer", reason="timeout", transient=self.transient)
             self.sent.append((path, body))
-            return send(path, body, deadline)
+            answer = send(path, body, deadline)
+            self.after(body)
+            return answer
 
         return passing
 
@@ -295,7 +299,7 @@ def test_what_would_have_expired_by_now_is_not_sent(
     failing(store, network, "1", {"n": 1})
     clock.now += TTL
     assert store.flush()
-    assert store.client.get("order:1") is None
+    assert not [body for _, body in network.sent if b'"SET"' in body]
 
 
 def test_an_attempt_that_was_given_up_before_one_succeeded_is_uncertain_too(
@@ -511,3 +515,56 @@ def test_a_fault_in_catching_up_does_not_fail_the_call_that_worked(
     store.save("2", {})
     assert "Failed to send what is owed" in caplog.text
     assert "RuntimeError: boom" in caplog.text
+
+
+def test_ones_own_text_is_not_taken_for_anothers_because_a_look_takes_time(
+    store: OrderStore, network: Network, clock: Clock
+) -> None:
+    store.save("1", {"n": 1})
+    failing(store, network, "1", {"n": 2})
+
+    def late(body: bytes) -> None:
+        clock.now += 0.5 if b"PTTL" in body else 0
+
+    network.after = late
+    assert store.flush()
+    assert store.client.get("order:1") == '{"n": 2}'
+
+
+def test_a_restore_gives_what_another_writer_has_saved_later(
+    store: OrderStore, network: Network, clock: Clock
+) -> None:
+    failing(store, network, "1", {"n": 1})
+    clock.now += 10
+    store.client.set("order:1", '{"n": "theirs"}', ex=TTL)
+    assert store.get_all() == {"1": {"n": "theirs"}}
+
+
+def test_what_was_held_is_forgotten_after_a_minute_where_nobody_asks(
+    store: OrderStore, network: Network, clock: Clock
+) -> None:
+    for n in range(200):
+        clock.now += 1
+        store.save(str(n), {})
+    assert len(store._saver.book.ledger._held) <= 61
+
+
+def test_a_flush_does_not_wait_for_the_circuit(store: OrderStore, network: Network) -> None:
+    network.down = True
+    for n in range(3):
+        with pytest.raises(UpstashError):
+            store.save(str(n), {})
+    network.down = False
+    assert store.flush(5)
+
+
+def test_at_the_end_what_is_owed_is_tried_once(
+    store: OrderStore, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing(store, network, "17", {})
+    network.down = True
+    asked: list[bytes] = []
+    network.before = asked.append
+    store._saver.close("at exit")
+    assert len(asked) == 1
+    assert "Not saved to Redis at exit: 17" in caplog.text
