@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -221,6 +222,22 @@ def test_a_bad_setting_is_complained_about_once(
     assert redis_save_order("2", {})
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.getMessage().startswith("UPSTASH_STATE_TTL is not a whole number of seconds")
+
+
+def test_a_bad_setting_is_complained_about_once_by_all_threads(
+    endpoint: LocalEndpoint, environ: Environ, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ.use(endpoint.url, endpoint.token)
+    environ.set(UPSTASH_STATE_TTL="7d")
+    start = threading.Barrier(8)
+
+    def first_use(number: int) -> bool:
+        start.wait(timeout=10)
+        return redis_save_order(str(number), {})
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(first_use, range(8)))
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
 
 
 def test_settings_are_respected(endpoint: LocalEndpoint, environ: Environ) -> None:

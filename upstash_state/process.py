@@ -15,7 +15,7 @@ from .errors import (
     UnavailableError,
 )
 from .saver import forget_all
-from .settings import DOCTOR, TOKEN_ADVICE
+from .settings import DOCTOR, TOKEN_ADVICE, Settings, own_variables
 from .store import OrderStore
 from .transport import time_budget
 
@@ -91,13 +91,16 @@ class Process:
 
     def _make(self) -> OrderStore:
         try:
-            return OrderStore.from_env()
+            settings = Settings(own_variables(None))
         except MissingCredentialsError as error:
             self._complain(f"Redis credentials not found - {DISABLED}. {error}. {DOCTOR}")
             raise
         except SettingsError as error:
             self._complain(f"{error} - {DISABLED}. {DOCTOR}")
             raise
+        for complaint in settings.complaints:
+            self._complain(complaint)
+        return OrderStore.from_settings(settings)
 
     def _complain(self, complaint: str) -> None:
         if self._is_first(complaint):

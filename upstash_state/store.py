@@ -124,6 +124,11 @@ class OrderStore:
         settings = Settings(environ)
         for complaint in settings.complaints:
             log.warning(complaint)
+        return cls.from_settings(settings)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> OrderStore:
+        """A store as settings say that have been read and checked."""
         return cls(
             UpstashRedis.from_settings(settings),
             prefix=settings.prefix,
