@@ -50,6 +50,7 @@ pkg/http.test.ts:
 """
 
 
+@pytest.mark.slow
 def test_each_failure_is_put_into_a_class(
     redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -251,6 +251,7 @@ def test_pools_of_threads_that_live_on_are_no_strangers(pytester: pytest.Pyteste
     assert outcomes(pytester.runpytest()) == {"passed": 2}
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_said_by_xdist_too(
     pytester: pytest.Pytester, database: LocalEndpoint
 ) -> None:
