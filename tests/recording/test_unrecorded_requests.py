@@ -158,6 +158,7 @@ def test_an_app_that_restores_its_state_when_it_is_imported(
     )
 
 
+@pytest.mark.slow
 def test_without_recordings_nothing_is_refused(
     pytester: pytest.Pytester, database: LocalEndpoint
 ) -> None:

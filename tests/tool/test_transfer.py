@@ -488,6 +488,7 @@ def test_a_file_in_utf_16_is_named_as_such(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_very_long_line_is_not_held_in_memory(few: LocalEndpoint, tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     good = json.dumps(line("1", {}, 100)).encode()
