@@ -88,7 +88,7 @@ def server() -> Iterator[FaultServer]:
 @pytest.fixture
 def forgetful(server: FaultServer, wall: WallClock) -> UpstashRedis:
     """A client of a server that swallows what comes over a kept connection; it has one."""
-    redis = UpstashRedis(server.url, server.token, timeout=0.8)
+    redis = UpstashRedis(server.url, server.token, timeout=2)
     redis.ping()
     server.plan(faults.kept_connection_swallowed, None)
     return redis
@@ -105,7 +105,7 @@ def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
 def test_when_one_kept_connection_was_forgotten_no_other_is_tried(
     server: FaultServer, wall: WallClock
 ) -> None:
-    redis = UpstashRedis(server.url, server.token, timeout=0.8)
+    redis = UpstashRedis(server.url, server.token, timeout=2)
     both = threading.Barrier(2)
 
     def together(wire: Endpoint, send: Send) -> Send:
@@ -149,18 +149,18 @@ def answers_after(seconds: float) -> Fault:
 def test_a_slow_endpoint_is_waited_for_on_a_kept_connection_too(
     server: FaultServer, wall: WallClock
 ) -> None:
-    server.plan(answers_after(0.6), None)
-    redis = UpstashRedis(server.url, server.token, timeout=1.0)
-    for idle in (0, 0, 10, 10):
+    server.plan(answers_after(1.1), None)
+    redis = UpstashRedis(server.url, server.token, timeout=2)
+    for idle in (0, 0, 10):
         wall.now += idle
         assert redis.set("k", "v")
-    assert len(server.requests) == 4
+    assert len(server.requests) == 3
 
 
 def test_a_connection_in_use_is_waited_for_to_the_end(server: FaultServer) -> None:
-    redis = UpstashRedis(server.url, server.token, timeout=1.0)
+    redis = UpstashRedis(server.url, server.token, timeout=2)
     redis.ping()
-    server.plan(answers_after(0.6), None)
+    server.plan(answers_after(1.1), None)
     assert redis.set("k", "v")
     assert len(server.requests) == 2
 
@@ -171,10 +171,10 @@ def test_how_long_a_request_takes_to_be_sent_does_not_count_as_silence(
     send = sockets.Limited._send
 
     def slow(sock: sockets.Limited, attempt: sockets.Attempt) -> None:
-        server.closing.wait(0.6)
+        server.closing.wait(1.1)
         send(sock, attempt)
 
-    redis = UpstashRedis(server.url, server.token, timeout=1.0)
+    redis = UpstashRedis(server.url, server.token, timeout=2)
     redis.ping()
     wall.now += 10
     monkeypatch.setattr(sockets.Limited, "_send", slow)
@@ -234,10 +234,9 @@ def test_a_name_that_resolves_slowly_does_not_hold_the_call(
     names = SlowNames(monkeypatch)
     redis = UpstashRedis("http://slow.test:1", "token", timeout=0.2, allow_http=True)
     try:
-        begin = time.monotonic()
         with pytest.raises(EndpointTimeoutError):
             redis.ping()
-        assert time.monotonic() - begin < 1
+        assert not names.answer.is_set()
         assert len(connecting()) == 1
     finally:
         names.answer.set()
@@ -291,7 +290,7 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: addresses)
-    redis = UpstashRedis(endpoint.url, endpoint.token, timeout=1)
+    redis = UpstashRedis(endpoint.url, endpoint.token, timeout=2)
     assert redis.ping()
     for sock in (*queued, full):
         sock.close()

@@ -34,7 +34,7 @@ except Exception as error:
     answer = f"{{type(error).__name__}}: {{error}}"
 print(json.dumps([answer, imported]))
 """
-PING = "UpstashRedis({url!r}, {token!r}, timeout=2).ping()"
+PING = "UpstashRedis({url!r}, {token!r}, timeout=30).ping()"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,8 @@ def test_a_certificate_is_checked(server: FaultServer, tmp_path: Path) -> None:
 
 def test_the_time_limit_holds(server: FaultServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        [answer, imported] = run(server, url=f"https://127.0.0.1:{silent.getsockname()[1]}")
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        [answer, imported] = run(server, url=url, call=PING.replace("30", "2"))
     assert answer.startswith("EndpointTimeoutError")
     assert imported[0] is False
 

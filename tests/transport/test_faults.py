@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import os
@@ -356,7 +357,9 @@ def test_handshakes_fail_as_told(
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.kind is Kind.SILENT], ids=repr)
 def test_close_ends_what_hangs(certificates: Certificates, fault: Fault) -> None:
-    threads, files = threading.enumerate(), os.listdir("/proc/self/fd")
+    # What tests before this one left open may be closed while it runs.
+    gc.collect()
+    threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     with FaultServer(certificates if not fault.plain else None) as server:
         server.plan(fault, times=None)
         with Client(server) as client:
@@ -364,8 +367,8 @@ def test_close_ends_what_hangs(certificates: Certificates, fault: Fault) -> None
             client.send("/", ["PING"])
             client.receive(limit=10_000)
             server.close()
-    assert threading.enumerate() == threads
-    assert os.listdir("/proc/self/fd") == files
+    assert set(threading.enumerate()) <= threads
+    assert len(os.listdir("/proc/self/fd")) <= files
 
 
 def test_a_mistake_of_its_own_is_not_kept_quiet() -> None:

@@ -362,43 +362,47 @@ class TestProxies:
         assert caught.value.reason == "proxy"
 
 
+def time_left() -> float:
+    return deadline_within(60) - time.monotonic()
+
+
 class TestBudgets:
     def test_a_block_that_ends_in_another_context_ends_nothing_there(self) -> None:
         import contextvars
 
-        budget = budget_of(1)
+        budget = budget_of(10)
         contextvars.copy_context().run(budget.__enter__)
-        with budget_of(2):
+        with budget_of(20):
             contextvars.copy_context().run(budget.__exit__, None, None, None)
             budget.__exit__(None, None, None)
-            assert 1.5 < deadline_within(60) - time.monotonic() < 2.5
+            assert 10 < time_left() <= 20
 
     def test_a_generator_gives_back_its_own_and_only_that(self) -> None:
         def orders() -> Iterator[int]:
-            with budget_of(1):
+            with budget_of(10):
                 yield 1
                 yield 2
 
         generator = orders()
         next(generator)
-        with budget_of(2):
+        with budget_of(20):
             generator.close()
-            assert 1.5 < deadline_within(60) - time.monotonic() < 2.5
-        assert deadline_within(60) - time.monotonic() > 50
+            assert 10 < time_left() <= 20
+        assert time_left() > 20
 
     def test_one_that_an_interruption_kept_from_being_left_ends_by_itself(self) -> None:
         budget_of(0).__enter__()
-        assert deadline_within(60) - time.monotonic() > 50
+        assert time_left() > 20
 
     def test_as_a_decorator_each_call_has_its_own(self) -> None:
-        @budget_of(1)
+        @budget_of(20)
         def left(then: Callable[[], float] | None = None) -> float:
             time.sleep(0.01)
-            return then() if then else deadline_within(60) - time.monotonic()
+            return then() if then else time_left()
 
-        assert left() == pytest.approx(1, abs=0.5)
-        assert left(lambda: left()) == pytest.approx(1, abs=0.5)
-        assert deadline_within(60) - time.monotonic() > 50
+        assert 10 < left() <= 20
+        assert 10 < left(lambda: left()) <= 20
+        assert time_left() > 20
 
     def test_it_is_told_once_that_one_is_used_up(self) -> None:
         redis = UpstashRedis(URL, TOKEN)
