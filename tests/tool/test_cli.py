@@ -612,13 +612,26 @@ def test_watch_draws_anew_and_shows_what_has_changed(three: LocalEndpoint) -> No
 def test_watch_goes_on_after_an_outage(few: LocalEndpoint) -> None:
     with Gate(few.url).open() as gate:
         gate.answer = lambda body: (503, "") if len(gate.seen) < 20 else None
-        env = environment(gate.url, UPSTASH_STATE_TIMEOUT="0.2")
+        env = environment(gate.url, UPSTASH_STATE_TIMEOUT="2")
         with Terminal(env, "list", "--watch", "1") as terminal:
             terminal.expect("  not read: ")
             gate.answer = lambda body: None
             terminal.expect("  0 orders, 0 bytes")
             terminal.type("\x03")
             assert terminal.end() == 0
+
+
+def test_watch_draws_no_log_lines_over_the_table(few: LocalEndpoint) -> None:
+    with Gate(few.url).open() as gate:
+        gate.answer = lambda body: (503, "")
+        env = environment(gate.url, UPSTASH_STATE_TIMEOUT="0.2")
+        with Terminal(env, "list", "--watch", "1") as terminal:
+            # The third failure opens the circuit, which is logged as an error.
+            terminal.expect("kept failing")
+            terminal.type("\x03")
+            assert terminal.end() == 0
+    for screen in terminal.text.split("\x1b[H\x1b[J"):
+        assert screen.count("\n") <= 3
 
 
 def test_watch_shows_no_more_than_the_terminal_has_lines(few: LocalEndpoint) -> None:

@@ -6,7 +6,9 @@ import sys
 import time
 from argparse import ArgumentTypeError, Namespace
 from datetime import datetime, timezone
+from logging import getLogger
 from shutil import get_terminal_size
+from typing import NoReturn
 
 from ..errors import UpstashError
 from ..store import OrderStore
@@ -123,30 +125,39 @@ def _rows(store: OrderStore, args: Namespace) -> list[Row]:
 
 
 def _watch(store: OrderStore, args: Namespace) -> int:
-    before: dict[str, Row] | None = None
-    lines: list[str] = []
+    # What goes wrong stands in the last line; log lines would be drawn over the table.
+    log = getLogger("upstash_state")
+    log.disabled = True
     try:
-        while True:
-            try:
-                rows = {row.id: row for row in _rows(store, args)}
-                marks, said = _changes(rows if before is None else before, rows)
-                before = rows
-                shown = list(rows.values())[: args.limit]
-                *lines, total = table(shown, args.columns or USUAL, terminal.columns() - 2)
-                for index, row in enumerate(shown, 1):
-                    mark, colour = marks.get(row.id, (" ", ""))
-                    lines[index] = terminal.coloured(f"{mark} {lines[index]}", colour)
-                lines[0] = f"  {lines[0]}"
-                last = f"{total}{said}"
-            except UpstashError as error:
-                last = f"not read: {printable(str(error))}"
-            screen = "\n".join(lines[: max(get_terminal_size().lines - 2, 1)])
-            last = fit(f"{datetime.now():%H:%M:%S}  {last}", terminal.columns())
-            print(f"\x1b[H\x1b[J{screen}\n\n{last}", end="", flush=True)
-            time.sleep(args.watch)
+        return _redraw(store, args)
     except KeyboardInterrupt:
         print()
         return 0
+    finally:
+        log.disabled = False
+
+
+def _redraw(store: OrderStore, args: Namespace) -> NoReturn:
+    before: dict[str, Row] | None = None
+    lines: list[str] = []
+    while True:
+        try:
+            rows = {row.id: row for row in _rows(store, args)}
+            marks, said = _changes(rows if before is None else before, rows)
+            before = rows
+            shown = list(rows.values())[: args.limit]
+            *lines, total = table(shown, args.columns or USUAL, terminal.columns() - 2)
+            for index, row in enumerate(shown, 1):
+                mark, colour = marks.get(row.id, (" ", ""))
+                lines[index] = terminal.coloured(f"{mark} {lines[index]}", colour)
+            lines[0] = f"  {lines[0]}"
+            last = f"{total}{said}"
+        except UpstashError as error:
+            last = f"not read: {printable(str(error))}"
+        screen = "\n".join(lines[: max(get_terminal_size().lines - 2, 1)])
+        last = fit(f"{datetime.now():%H:%M:%S}  {last}", terminal.columns())
+        print(f"\x1b[H\x1b[J{screen}\n\n{last}", end="", flush=True)
+        time.sleep(args.watch)
 
 
 def _changes(
