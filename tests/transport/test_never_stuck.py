@@ -68,7 +68,7 @@ class TestCircuit:
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
         redis.ping()
-        server.plan(acting(lambda connection: _late(connection, 0.1)), 3)
+        server.plan(acting(lambda connection: _late(connection, 5)), 3)
         for _ in range(3):
             with budget_of(0.03), pytest.raises(EndpointTimeoutError):
                 redis.ping()
