@@ -1,7 +1,7 @@
 """What this package costs beside its alternatives: waiting, commands, processor time, memory.
 
     python -m tests.benchmarks                all of it, about a quarter of an hour
-    python -m tests.benchmarks --quick        the small ones, in one to three minutes
+    python -m tests.benchmarks --quick        the small ones, in about a minute
     python -m tests.benchmarks --chart FILE   with the README's chart
     python -m tests.benchmarks --json FILE    the goals and figures for a program
 
