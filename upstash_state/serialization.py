@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
-from decimal import Decimal
 from json import JSONDecoder, JSONEncoder
 from os import urandom
 from typing import Any, TypeGuard
@@ -208,13 +207,15 @@ def _with_iso_dates(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tag(value: object) -> dict[str, str]:
-    from uuid import UUID
-
     if _is_moment(value):
         # Not pandas' isoformat(), which has nanoseconds, of which no datetime can be made again.
         return {"$date": datetime.isoformat(value)}
     if isinstance(value, date) and not isinstance(value, datetime):
         return {"$date": date.isoformat(value)}
+
+    from decimal import Decimal
+    from uuid import UUID
+
     if isinstance(value, Decimal):
         # Whatever the context says, which may ask for a small e.
         return {"$numberDecimal": Decimal.__str__(value).replace("e", "E")}
@@ -244,13 +245,23 @@ def _read_date(text: str) -> date:
     return date.fromisoformat(text) if len(text) == 10 else parse(text)
 
 
+def _read_decimal(text: str) -> Any:
+    from decimal import Decimal
+
+    return Decimal(text)
+
+
 def _read_uuid(text: str) -> Any:
     from uuid import UUID
 
     return UUID(text)
 
 
-_READERS: dict[str, Any] = {"$date": _read_date, "$numberDecimal": Decimal, "$uuid": _read_uuid}
+_READERS: dict[str, Any] = {
+    "$date": _read_date,
+    "$numberDecimal": _read_decimal,
+    "$uuid": _read_uuid,
+}
 _encoder = JSONEncoder(ensure_ascii=False, default=_tag)
 _decoder = JSONDecoder()
 _tag_decoder = JSONDecoder(object_hook=_read_tag)
