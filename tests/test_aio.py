@@ -118,3 +118,15 @@ def test_nothing_is_raised_at_the_call_either(redis: MemoryEndpoint) -> None:
         assert await aio.redis_delete_order(odd) is False
 
     asyncio.run(work())
+
+
+def test_where_no_thread_is_left_the_loop_waits(redis: MemoryEndpoint) -> None:
+    before = aio.redis_save_order("1", {"n": 1})
+
+    async def work() -> None:
+        await asyncio.get_running_loop().shutdown_default_executor()
+        assert await before is True
+        assert await aio.redis_save_order("2", {"n": 2}) is True
+        assert await aio.redis_get_all_orders() == {"1": {"n": 1}, "2": {"n": 2}}
+
+    asyncio.run(work())

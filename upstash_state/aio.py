@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 from . import state
@@ -84,13 +85,28 @@ def redis_flush(timeout: float | None = None) -> Result[bool]:
 
 
 def _in_thread(call: Callable[[], T]) -> Result[T]:
+    run = partial(copy_context().run, call)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         # As in `asyncio.run(redis_save_order(…))`: the loop begins after the call.
-        return asyncio.to_thread(call)
+        return _begun_later(run)
     # Begun now, so that it is done even if nobody awaits it.
-    return _awaited(loop.run_in_executor(None, copy_context().run, call))
+    return _awaited(_begun(loop, run))
+
+
+def _begun(loop: asyncio.AbstractEventLoop, run: Callable[[], T]) -> asyncio.Future[T]:
+    try:
+        return loop.run_in_executor(None, run)
+    except RuntimeError:
+        # The loop's executor is shut down, as at the end of the program, so the loop waits.
+        future: asyncio.Future[T] = loop.create_future()
+        future.set_result(run())
+        return future
+
+
+async def _begun_later(run: Callable[[], T]) -> T:
+    return await _begun(asyncio.get_running_loop(), run)
 
 
 async def _awaited(future: asyncio.Future[T]) -> T:
