@@ -351,6 +351,17 @@ def test_whatever_is_saved_as_many_nothing_leaves(mocked: Any, orders: Any) -> N
     assert redis_save_orders(orders) == 0
 
 
+@pytest.mark.parametrize("orders", [None, [{"id": "1"}]])
+def test_orders_in_anything_but_a_dict_are_refused_in_one_line(
+    mocked: Any, caplog: pytest.LogCaptureFixture, orders: Any
+) -> None:
+    assert redis_save_orders(orders) == 0
+    [record] = caplog.records
+    assert record.exc_info is None
+    what = f"orders must be a dict of orders by id, not {type(orders).__name__}"
+    assert record.getMessage() == f"Failed to save orders to Redis: {what}"
+
+
 def test_an_unreadable_order_is_none(connected: LocalEndpoint) -> None:
     client = get_redis_client()
     assert client is not None

@@ -462,6 +462,8 @@ def midnight(days_ago: int) -> datetime:
 
 
 def _items(orders: Mapping[Any, Mapping[str, Any]]) -> list[tuple[Any, Mapping[str, Any]]]:
+    if not hasattr(orders, "items"):
+        raise DataError(f"orders must be a dict of orders by id, not {type(orders).__name__}")
     # list() of a dict's items is one step for other threads; of other mappings it may not be.
     for _ in range(COPIES):
         try:
