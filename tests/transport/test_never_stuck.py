@@ -278,6 +278,19 @@ class TestAnswers:
             with pytest.raises(all_errors.RequestTooLargeError):
                 UpstashRedis(URL, TOKEN).get("k")
 
+    @pytest.mark.parametrize("header", ["Content-Length: \u00b2", "Content-Encoding: "])
+    def test_a_header_that_says_nothing_is_passed_over(
+        self, server: FaultServer, header: str
+    ) -> None:
+        def act(connection: Connection) -> None:
+            connection.read()
+            head = f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode("latin-1")
+            connection.send(head + b'{"result":"v"}')
+            connection.close()
+
+        server.plan(replace(faults.never_answers, act=act))
+        assert UpstashRedis(server.url, server.token, timeout=20).get("k") == "v"
+
 
 class TestNames:
     def test_an_address_of_a_family_that_is_not_supported_is_passed_over(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -87,6 +88,25 @@ def test_of_a_proxy(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason(UpstashRedis("https://no.such.test", "token", timeout=20).ping) == "proxy"
 
 
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "proxy",
+    # No host, no port, no scheme that anybody knows.
+    ["foo://h:1", "://x", "http:///", "http:h:1", "http://[::1", "   ", "http://h:99999"],
+)
+def test_of_a_variable_that_names_no_proxy(
+    variable: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(UnavailableError, match="HTTPS_PROXY or ALL_PROXY") as caught:
+        UpstashRedis("https://no.such.test", "token", timeout=20).ping()
+    assert caught.value.reason == "proxy"
+    assert not caught.value.transient
+    assert not caught.value.may_have_executed
+
+
 def test_of_what_is_not_sent(refused: str) -> None:
     redis = UpstashRedis(f"http://{refused}", "token", timeout=20)
     with time_budget(0):
@@ -99,3 +119,22 @@ def test_of_what_is_not_sent(refused: str) -> None:
 def test_of_what_is_not_of_the_network(refused: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle")
     assert reason(UpstashRedis(f"https://{refused}", "token").ping) == "local"
+
+
+def test_of_a_bundle_without_certificates(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with pytest.raises(UnavailableError, match=r"CA bundle .*bundle\.pem") as caught:
+        UpstashRedis(f"https://{refused}", "token", timeout=20).ping()
+    assert caught.value.reason == "local"
+    assert not caught.value.transient
+    assert not caught.value.may_have_executed
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
+def test_of_a_host_that_cannot_be_a_name(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: pytest.fail("looked up"))
+    assert reason(UpstashRedis(f"https://{host}", "token", timeout=20).ping) == "dns"

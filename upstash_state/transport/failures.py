@@ -60,9 +60,13 @@ def failure_of(error: Exception, may_have_executed: bool, secret: str) -> Unavai
         failure = UnavailableError(f"{type(error).__name__}: {shown(str(error), secret)}", **facts)
         failure.__cause__ = error
         return failure
-    if "SOCKS" in str(error) and isinstance(error, exceptions.InvalidSchema):
-        text = "HTTPS_PROXY or ALL_PROXY names a SOCKS proxy, which needs PySocks: install it"
-        return UnavailableError(f"{text} with `pip install 'requests[socks]'`", reason="proxy")
+    # The endpoint's own URL was checked with the settings.
+    if isinstance(error, (exceptions.InvalidURL, exceptions.InvalidSchema)):
+        why = "is not the URL of an HTTP or SOCKS proxy"
+        if "SOCKS" in str(error):
+            why = "names a SOCKS proxy, which needs PySocks: `pip install 'requests[socks]'`"
+        text = f"HTTPS_PROXY or ALL_PROXY {why}"
+        return UnavailableError(text, reason="proxy", may_have_executed=False)
     reason, text = _reason(chain, secret)
     if found(SSLError):
         reason, text = "tls", f"TLS: {text}"
@@ -111,10 +115,14 @@ def _reason(chain: list[BaseException], secret: str) -> tuple[Reason, str]:
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected
     from socket import gaierror
 
+    from urllib3.exceptions import LocationParseError
+
     for link in reversed(chain):
         if isinstance(link, OSError) and link.strerror:
             named = f"{link.strerror}: {link.filename}" if link.filename else link.strerror
             return "dns" if isinstance(link, gaierror) else "closed", named
+        if isinstance(link, LocationParseError):
+            return "dns", str(link)
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"

@@ -199,11 +199,11 @@ def _read(response: requests.Response, attempt: Attempt) -> bytes:
         return response.content
     headers = response.headers
     length = headers.get("Content-Length", "")
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = headers.get("Content-Encoding", "").strip().lower() or "identity"
     if encoding not in ENCODINGS:
         # Several, one around the other, make a thousand from a byte each time.
         raise AnswerError("the answer is compressed in a way that was not asked for")
-    if length.isdigit() and encoding == "identity" and "Transfer-Encoding" not in headers:
+    if length.isdecimal() and encoding == "identity" and "Transfer-Encoding" not in headers:
         if len(length) > 15 or int(length) > MAX_ANSWER_BYTES:
             raise _too_large()
         # No more than that is read, so nothing needs to be counted.
@@ -325,7 +325,11 @@ def _limited(kind: Any, early: list[Callable[[float], Any]]) -> Any:
 def _tls_context(kind: type, bundle: str | None, folder: str | None) -> ssl.SSLContext:
     # Once for each kind, rather than for each connection: reading a bundle takes 10 to 50 ms. And
     # not by urllib3, which goes on with the kind that there was when it was imported.
-    return ssl.create_default_context(cafile=bundle, capath=folder)
+    try:
+        return ssl.create_default_context(cafile=bundle, capath=folder)
+    except OSError as error:
+        text = f"the CA bundle {bundle or folder} cannot be used: {error.strerror}"
+        raise UnavailableError(text, may_have_executed=False) from None
 
 
 class _Kept:
