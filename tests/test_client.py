@@ -205,6 +205,24 @@ def test_a_refusal_has_its_own_class_and_is_not_retried(
 
 
 @pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (401, "the token was not accepted", AuthenticationError),
+        (413, "the request is too large", RequestTooLargeError),
+    ],
+)
+def test_a_status_that_refuses_has_a_text_of_its_own(
+    mocked: Any, redis: UpstashRedis, status: int, text: str, kind: type[ResponseError]
+) -> None:
+    mocked.post(URL, status=status, body="<html>")
+    with pytest.raises(ResponseError) as caught:
+        redis.get("k")
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"{text} (HTTP status {status})"
+    assert len(mocked.calls) == 1
+
+
+@pytest.mark.parametrize(
     ("status", "body"),
     [
         (200, "<html>"),
