@@ -210,6 +210,24 @@ def test_a_second_answer_that_has_not_come_whole_is_not_either(
     assert redis.execute_command("GET", "k") == "v"
 
 
+def test_the_answer_that_follows_an_interim_one_is_not_taken_for_the_next_requests(
+    server: FaultServer,
+) -> None:
+    def twice(connection: Connection) -> None:
+        connection.read()
+        connection.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        # Later than when the next request has come, if it comes on this connection.
+        if connection.wait():
+            connection.send(response(b'{"result": "of another request"}'))
+        connection.close()
+
+    server.plan(replace(faults.never_answers, act=twice))
+    redis = UpstashRedis(server.url, server.token, timeout=20)
+    with pytest.raises(UnavailableError, match="103"):
+        redis.set("k", "v")
+    assert redis.get("k") is None
+
+
 class SlowNames:
     """A resolver that does not answer until it is told to."""
 

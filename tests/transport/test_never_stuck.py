@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import logging
@@ -23,7 +24,7 @@ import responses
 
 from tests.support.faults import Fault, FaultServer
 from tests.support.faults import wire as faults
-from tests.support.faults.connection import Connection
+from tests.support.faults.connection import Connection, response
 from upstash_state import AnswerError, EndpointTimeoutError, UnavailableError, UpstashRedis
 from upstash_state import errors as all_errors
 from upstash_state import time_budget as budget_of
@@ -288,8 +289,36 @@ class TestAnswers:
             connection.send(head + b'{"result":"v"}')
             connection.close()
 
-        server.plan(replace(faults.never_answers, act=act))
+        server.plan(acting(act))
         assert UpstashRedis(server.url, server.token, timeout=20).get("k") == "v"
+
+    @pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])
+    def test_the_answer_counts_that_came_before_all_was_sent(
+        self, server: FaultServer, error: type[OSError], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def act(connection: Connection) -> None:
+            connection.send(response(b"too large", status=413))
+            connection.hang()
+
+        send, order = socket.socket.send, "v" * 1_000_000
+
+        def cut(sock: socket.socket, data: Any, *args: Any) -> int:
+            if len(data) < len(order):
+                raise error(errno.EPIPE, "Broken pipe")
+            return send(sock, data[:1000], *args)
+
+        monkeypatch.setattr(socket.socket, "send", cut)
+        server.plan(acting(act))
+        with pytest.raises(all_errors.RequestTooLargeError):
+            UpstashRedis(server.url, server.token, timeout=20).set("k", order)
+
+    def test_an_order_that_an_error_repeats_is_not_taken_for_the_error(self) -> None:
+        text = "ERR unknown command 'SET', with args beginning with: 'request body too large'"
+        with responses.RequestsMock() as mock:
+            mock.post(URL, status=400, json={"error": text})
+            with pytest.raises(all_errors.ResponseError) as caught:
+                UpstashRedis(URL, TOKEN).get("k")
+        assert type(caught.value) is all_errors.ResponseError
 
 
 class TestNames:

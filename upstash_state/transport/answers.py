@@ -136,7 +136,7 @@ def _refusal(text: str, status: int, secret: str) -> ResponseError:
     for beginning, kind in _REFUSALS:
         if text.startswith(beginning):
             return kind(said)
-    if _BODY_TOO_LARGE in text:
+    if text.endswith(_BODY_TOO_LARGE):
         return RequestTooLargeError(said)
     kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
     return kind(said)

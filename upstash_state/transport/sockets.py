@@ -18,6 +18,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -199,11 +200,13 @@ class Limited:
         attempt.may_have_executed = True
         # pyOpenSSL's, as urllib3 wraps it, has no `send`.
         send = getattr(self._sock, "send", None)
-        while data:
-            self._sock.settimeout(attempt.time_left())
-            count = send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE
-            # Not before, since mocket decodes what it is given.
-            data = memoryview(data)[count:]
+        # As urllib3 does: what refuses a large request may answer and close before all is sent.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            while data:
+                self._sock.settimeout(attempt.time_left())
+                count = send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE
+                # Not before, since mocket decodes what it is given.
+                data = memoryview(data)[count:]
         self._sent_at = now = time.monotonic()
         half = (attempt.deadline - now) / 2
         idle = attempt.kept and time.time() - self.last_used >= SUSPECT_AFTER
