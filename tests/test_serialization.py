@@ -762,3 +762,12 @@ def test_an_invalid_order_id_is_refused_and_can_still_be_shown(
 def test_an_order_id_is_shown_on_one_line(order_id: str, shown: str) -> None:
     assert order_id_text(order_id) == order_id
     assert shown_order_id(order_id) == shown
+
+
+def test_a_type_that_is_called_like_a_builtin_is_told_from_it() -> None:
+    # As numpy.bool is: "bool - convert it to bool" helps nobody.
+    other = type("bool", (), {"__module__": "numpy"})()
+    orders: tuple[dict[Any, Any], ...] = ({"paid": other}, {other: 1})
+    for order in orders:
+        with pytest.raises(OrderNotSerializableError, match=r"numpy\.bool - convert it to text"):
+            serialize_order(order)

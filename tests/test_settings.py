@@ -346,3 +346,18 @@ def test_the_example_has_every_setting_with_its_default() -> None:
     assert list(there) == [*URL_AND_TOKEN[0], *OPTIONS]
     for name, (default, parse) in OPTIONS.items():
         assert parse(there[name]) == default
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "limit"),
+    [
+        ("UPSTASH_STATE_TIMEOUT", "99999999", "31536000"),
+        ("UPSTASH_STATE_TTL", "99999999999", "9999999999"),
+        ("UPSTASH_STATE_SKIP_UNCHANGED", "99999999", "31536000"),
+        ("UPSTASH_STATE_BACKGROUND", "-1", "0 (off)"),
+        ("UPSTASH_STATE_RESTORE_WAIT", "99999999", "31536000"),
+    ],
+)
+def test_a_number_out_of_range_is_told_the_range(name: str, text: str, limit: str) -> None:
+    (complaint,) = Settings(GOOD | {name: text}).complaints
+    assert limit in complaint.split(" - ")[0]

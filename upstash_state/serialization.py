@@ -8,6 +8,7 @@ a Decimal as `{"$numberDecimal": "..."}`, a UUID as `{"$uuid": "..."}`.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -318,7 +319,7 @@ def _culprit(order: Mapping[Any, Any]) -> str | None:
             try:
                 text = _key_text(step) if is_dict else None
             except (TypeError, ValueError):
-                return f"{_path(place)}: key of type {type(step).__name__} - convert it to text"
+                return f"{_path(place)}: key of type {_kind(step)} - convert it to text"
             if is_dict and text in texts:
                 return f"{_path(here)}: two keys of one dict become this text"
             texts.add(text)
@@ -332,8 +333,14 @@ def _culprit(order: Mapping[Any, Any]) -> str | None:
                 try:
                     _encoder.encode(member)
                 except (TypeError, ValueError) as error:
-                    return f"{_path(here)}: {type(member).__name__} - {error}"
+                    return f"{_path(here)}: {_kind(member)} - {error}"
     return None
+
+
+def _kind(value: Any) -> str:
+    # With its module where the name alone is that of another type: numpy has a bool.
+    name, module = type(value).__name__, type(value).__module__
+    return f"{module}.{name}" if module != "builtins" and hasattr(builtins, name) else name
 
 
 def _path(place: Any) -> str:

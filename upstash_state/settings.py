@@ -265,20 +265,20 @@ def _seconds_or_zero(text: str) -> float:
         # More than a year is a slip, and sockets refuse what does not fit their clock.
         if 0 <= (seconds := float(text)) <= 31_536_000:
             return seconds
-    raise ValueError("a number of seconds, such as 60, or 0 for never")
+    raise ValueError("a number of seconds from 0 (off) to 31536000, such as 60")
 
 
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         if seconds := _seconds_or_zero(text):
             return seconds
-    raise ValueError("a number of seconds above 0, such as 5 or 2.5")
+    raise ValueError("a number of seconds above 0, at most 31536000, such as 5 or 2.5")
 
 
 def _ttl(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 11 and int(text) > 0:
         return int(text)
-    raise ValueError("a whole number of seconds above 0, such as 604800")
+    raise ValueError("a whole number of seconds from 1 to 9999999999, such as 604800")
 
 
 def _prefix(text: str) -> str:
