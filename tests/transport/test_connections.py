@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import logging
 import socket
@@ -208,6 +209,17 @@ def test_a_second_answer_that_has_not_come_whole_is_not_either(
     assert redis.set("k", "v")
     # It would be sent again if it were a `get`.
     assert redis.execute_command("GET", "k") == "v"
+
+
+def test_closing_a_client_closes_its_kept_connections(server: FaultServer) -> None:
+    redis = UpstashRedis(server.url, server.token, timeout=20)
+    redis.ping()
+    adapter = redis._transport._wire._session.get_adapter(server.url)  # type: ignore[union-attr]
+    [connection] = adapter._pool.pool._stack  # type: ignore[attr-defined]
+    del adapter
+    redis.close()
+    gc.collect()
+    assert connection.sock is None
 
 
 def test_the_answer_that_follows_an_interim_one_is_not_taken_for_the_next_requests(

@@ -82,9 +82,6 @@ class Transport:
         self._jitter = jitter
         self._start()
 
-    def __repr__(self) -> str:
-        return f"Transport({self.url!r})"
-
     def _start(self) -> None:
         #: The last exchange, if it was answered.
         self.last_success: Success | None = None
@@ -133,8 +130,7 @@ class Transport:
             For each command its result, or the `ResponseError` that it was refused with.
 
         Raises:
-            ResponseError: The endpoint refused the request as a whole.
-            UnavailableError: It could not be reached or did not work.
+            As `run`, when the request as a whole failed.
         """
         return list(self._exchange(path, commands, len(commands), repeatable))
 

@@ -78,10 +78,7 @@ class Wire:
         self, url: str, token: Secret, early: Callable[[float], Any] | None = None
     ) -> None:
         self._early = [early] if early else []
-        #: The endpoint's address.
-        self.url = url
-        #: The REST token.
-        self.token = token
+        self.url, self.token = url, token
         #: The last Upstash-Sync-Token. Sent back, it makes a replicated database show this client
         #: all that it wrote (docs: redis/howto/readyourwrites).
         self._sync_token = ""
@@ -108,9 +105,6 @@ class Wire:
         # The token goes to no other address. Nor is the answer of a redirect read to its end.
         session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
         session.mount(f"{urlsplit(self.url).scheme}://", _Adapter(self._early))
-
-    def __repr__(self) -> str:
-        return f"Wire({self.url!r})"
 
     def close(self) -> None:
         """Close the kept connections. The next attempt opens a new one."""
