@@ -203,7 +203,7 @@ class Saver:
             once: Whether to give up after the first failure.
 
         Returns:
-            Whether Redis holds all that this process was given.
+            Whether nothing is left to send. What failed and is not owed does not count.
         """
         ledger = self.book.ledger
         if ledger.idle:

@@ -150,7 +150,8 @@ def redis_flush(timeout: float | None = None) -> bool:
         timeout: Seconds that it may take; None for UPSTASH_STATE_TIMEOUT. 0 sends nothing.
 
     Returns:
-        True when Redis holds all that this process was given.
+        True when nothing is left to send. What failed and is not owed, such as an order that
+        JSON cannot hold, does not count.
     """
     return _guarded(
         lambda: process.store().flush(timeout), False, "redis_flush", "Failed to flush to Redis"

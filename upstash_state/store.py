@@ -400,7 +400,7 @@ class OrderStore:
             timeout: Seconds that it may take; None for those of one call.
 
         Returns:
-            Whether Redis holds all that this process was given.
+            Whether nothing is left to send. What failed and is not owed does not count.
         """
         return self._saver.flush(timeout)
 
