@@ -50,7 +50,7 @@ class App:
         wait = "\ndef ready():\n    print('ready', flush=True)\n    sys.stdin.readline()\n"
         self.process = subprocess.Popen(
             # A process of several threads that forks is warned of by Python 3.12 and later.
-            [sys.executable, "-W", "ignore:This process", "-c", begin + wait + code],
+            [sys.executable, "-W", "error", "-W", "ignore:This process", "-c", begin + wait + code],
             env={**self._environ, **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -83,8 +83,9 @@ def test_what_is_owed_at_exit_is_sent(app: App, port: int, background: str) -> N
     # Nobody listens at first, so the save fails, or is noted only.
     app.start("redis_save_order('1', {'n': 1})\nready()\n", UPSTASH_STATE_BACKGROUND=background)
     with LocalEndpoint(port=port, token=TOKEN) as endpoint:
-        status, _ = app.go_on()
+        status, log = app.go_on()
         assert status == 0
+        assert "ResourceWarning" not in log
         assert held(endpoint) == {"order:1": '{"n": 1}'}
 
 

@@ -224,10 +224,11 @@ class Saver:
         return not ledger.unsent()
 
     def close(self, when: str) -> None:
-        """Send what is unsent, once, and name in the log what is left."""
+        """Send what is unsent, once, name in the log what is left, and close the connections."""
         if not self.flush(None, once=True):
             left = [entry.key for entry in self.book.ledger.unsent()]
             log.error("Not saved to Redis %s: %s", when, self._named(left))
+        self._client.close()
 
     def stop(self) -> None:
         """End the worker thread."""

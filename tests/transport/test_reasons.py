@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from tests.support.faults import FAULTS, Certificates, FaultServer
+from tests.support.faults.connection import Connection, response
+from tests.support.faults.wire import CHUNKED
 from upstash_state import UnavailableError, UpstashRedis, time_budget
 from upstash_state.errors import Reason
 
@@ -55,6 +58,18 @@ def test_of_a_fault(fault: str, expected: str) -> None:
         server.plan(FAULT[fault], None)
         redis = UpstashRedis(server.url, server.token, timeout=1 if expected == "timeout" else 20)
         assert reason(redis.ping) == expected
+
+
+def test_of_an_end_where_another_chunk_should_begin() -> None:
+    def act(connection: Connection) -> None:
+        connection.run()
+        connection.send(response(b"1\r\n \r\n", headers=CHUNKED))
+        connection.close()
+
+    with FaultServer() as server:
+        server.plan(replace(FAULT["never_answers"], act=act), None)
+        redis = UpstashRedis(server.url, server.token, timeout=20)
+        assert reason(lambda: redis.execute_command("INCR", "n")) == "closed"
 
 
 @pytest.mark.parametrize(

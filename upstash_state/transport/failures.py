@@ -126,7 +126,8 @@ def _reason(chain: list[BaseException], secret: str) -> tuple[Reason, str]:
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"
-    if isinstance(last, IncompleteRead):
+    # The latter is what urllib3 says of an end where another chunk should begin.
+    if isinstance(last, IncompleteRead) or "Response ended prematurely" in map(str, chain):
         return "closed", "closed in the middle of the answer"
     if isinstance(last, (HTTPException, ValueError)) and len(chain) > 1:
         return "not-http", f"what came back is not HTTP ({type(last).__name__})"

@@ -247,8 +247,11 @@ class _Adapter(HTTPAdapter):
         return pool
 
     def close(self) -> None:
-        self._pool = None
+        pool, self._pool = self._pool, None
         super().close()
+        if pool is not None:
+            # urllib3's manager leaves it to finalizers, which have run when `atexit` saves.
+            pool.close()
 
 
 class _Connections:
