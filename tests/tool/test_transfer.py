@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -399,7 +400,9 @@ def test_export_as_json_says_how_many(few: LocalEndpoint, tool: Tool, tmp_path: 
     assert json.loads(tool("export", file, "--json").out) == {"exported": 1, "file": file}
 
 
-@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/dev/fd/3", "link"])
+@pytest.mark.parametrize(
+    "path", ["/dev/stdout", "/dev/fd/1", "/dev/fd/3", "/proc/self/fd/3", "link"]
+)
 def test_an_export_into_a_file_that_is_open_already_is_added_to_it(
     few: LocalEndpoint, tmp_path: Path, path: str
 ) -> None:
@@ -409,7 +412,7 @@ def test_an_export_into_a_file_that_is_open_already_is_added_to_it(
     if path == "link":
         path = str(tmp_path / "link")
         os.symlink("/dev/stdout", path)
-    number = "3" if path == "/dev/fd/3" else ""
+    number = "3" if path.endswith("3") else ""
     opening = f'exec {number}>> "$1"; exec {sys.executable} -m upstash_state export {path}'
     done = subprocess.run(
         ["sh", "-c", opening, "sh", str(file)],
@@ -421,7 +424,29 @@ def test_an_export_into_a_file_that_is_open_already_is_added_to_it(
     first, exported = file.read_text().splitlines()
     assert first == "what was there"
     assert json.loads(exported)["id"] == "1"
-    assert done.stdout == (b"1 order exported to /dev/fd/3\n" if number else b"")
+    assert done.stdout.decode() == (f"1 order exported to {path}\n" if number else "")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="it is Linux's directory in memory")
+def test_an_export_into_shared_memory_is_a_file_as_elsewhere(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path
+) -> None:
+    put(few, "order:1", "{}")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        for file in (Path(directory, "orders.jsonl"), Path(f"{directory}.jsonl")):
+            try:
+                assert tool("export", str(file)).status == 0
+                assert tool("export", str(file)).status == 0
+                assert len(file.read_text().splitlines()) == 1
+                assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            finally:
+                file.unlink(missing_ok=True)
+
+
+def test_a_device_that_is_full_is_named(few: LocalEndpoint, tool: Tool) -> None:
+    put(few, "order:1", "{}")
+    said = "upstash-state: /dev/full: No space left on device\n"
+    assert tool("export", "/dev/full") == (1, "", said)
 
 
 def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from time import time
@@ -29,6 +29,8 @@ if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
 
 STANDARD = Path("-")
+# Where the system has a process's open files.
+_OPENED = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 # 9999-12-31T23:59:59Z: a datetime goes no further, a time to live does.
 LAST_MOMENT = 253_402_300_799
 
@@ -75,25 +77,28 @@ def _line(stored: Stored, now: float) -> bytes:
 
 def _is_standard(path: Path) -> bool:
     """Whether a path is standard output, be it as the file that a shell has opened for that."""
-    if path == STANDARD:
-        return True
     with suppress(OSError, ValueError):
-        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+        return path == STANDARD or os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     return False
 
 
-def _target(path: Path) -> AbstractContextManager[BinaryIO]:
+@contextmanager
+def _target(path: Path) -> Iterator[BinaryIO]:
     """The file to write; a regular one appears under its name only when it is complete.
 
     Raises:
         OSError: It cannot be written. The error names the file that was asked for.
     """
     if _is_standard(path):
-        return nullcontext(sys.stdout.buffer)
-    if path.is_relative_to("/dev") or (path.exists() and not path.is_file()):
-        # Also a file that is open already, such as /dev/fd/3, which is not to be truncated.
-        return path.open("ab")
-    return _replacing(path)
+        yield sys.stdout.buffer
+        return
+    # What is open already, such as /dev/fd/3, is not to be truncated.
+    opened = path.parent in _OPENED or (path.exists() and not path.is_file())
+    try:
+        with path.open("ab") if opened else _replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager
@@ -106,11 +111,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             with left.open("rb") as file:
                 _lock(file)
             left.unlink()
-    try:
-        # Readable by its owner only: orders hold names and addresses.
-        descriptor, name = tempfile.mkstemp(suffix, prefix, final.parent)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None
+    # Readable by its owner only: orders hold names and addresses.
+    descriptor, name = tempfile.mkstemp(suffix, prefix, final.parent)
     try:
         with open(descriptor, "wb") as file:
             with suppress(OSError):  # Some network file systems have no locks.
@@ -120,11 +122,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         # Windows replaces no open file.
         os.replace(name, final)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             os.unlink(name)
-        if isinstance(error, OSError) and error.filename in (name, None) and error.strerror:
-            raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 
 
