@@ -75,6 +75,9 @@ class TestConnections:
             (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
             (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n", b"400"),
             (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"431"),
+            # RFC 9112, section 5.1. What follows such a line would count as the next request.
+            (b'POST / HTTP/1.1\r\nHost : x\r\nContent-Length: 8\r\n\r\n["PING"]', b"400"),
+            (b'POST / HTTP/1.1\r\nnonsense\r\nContent-Length: 8\r\n\r\n["PING"]', b"400"),
         ],
     )
     def test_an_invalid_request_is_answered_too(
@@ -84,6 +87,12 @@ class TestConnections:
         assert answer.startswith(b"HTTP/1.1 " + status)
         assert b'\r\n\r\n{"error":"ERR ' in answer
         assert ask(endpoint, "PING") == {"result": "PONG"}
+
+    def test_empty_lines_before_a_request_are_overlooked(self, endpoint: LocalEndpoint) -> None:
+        """RFC 9112, section 2.2: some clients send them after a body."""
+        request = raw("POST", b'["PING"]', f"Authorization: Bearer {endpoint.token}\r\n")
+        answers = converse(endpoint, b"\r\n" + request + b"\r\n" + request)
+        assert answers.count(b'{"result":"PONG"}') == 2
 
     def test_half_a_request_is_not_run(self, endpoint: LocalEndpoint) -> None:
         auth = f"Authorization: Bearer {endpoint.token}\r\n"

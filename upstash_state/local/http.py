@@ -172,6 +172,13 @@ class _Handler(BaseHTTPRequestHandler):
     # A kept connection that says nothing for so long is closed; so is one that stops mid-request.
     timeout = 120.0
     server: Server
+    raw_requestline: bytes
+
+    def parse_request(self) -> bool:
+        # Some clients send an empty line after a body (RFC 9112, section 2.2).
+        while not self.raw_requestline.strip(b"\r\n") and self.raw_requestline:
+            self.raw_requestline = self.rfile.readline(65_537)
+        return super().parse_request()
 
     def _respond(self) -> None:
         try:
@@ -217,6 +224,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> tuple[bytes | None, int, int]:
         """A request's body, None for one over the limit, its length, and what framed it."""
+        if self.headers.defects:  # What follows is not among the headers: RFC 9112, section 5.1.
+            raise _Unreadable("a header line is not a name, a colon and a value")
         lengths = {
             length.strip()
             for header in self.headers.get_all("Content-Length", ["0"])
