@@ -354,6 +354,15 @@ def test_certificates_to_trust_that_are_not_there(
     )
 
 
+def test_certificates_to_trust_that_are_none(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bundle.pem").write_text("no certificate\n")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "bundle.pem"))
+    monkeypatch.setenv(URL, few.url.replace("http:", "https:"))
+    doctor.finds("endpoint", "the CA bundle .*bundle.pem cannot be used", "REQUESTS_CA_BUNDLE")
+
+
 def test_https_to_a_port_that_speaks_http(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,6 +552,14 @@ def test_a_proxy_is_examined_in_place_of_the_endpoint(
     monkeypatch.setenv(URL, ELSEWHERE)
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@127.0.0.1:{port}")
     doctor.finds("endpoint", "connection to the proxy failed: Connection refused", "HTTPS_PROXY")
+
+
+def test_a_proxy_that_does_not_speak_tls(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(URL, ELSEWHERE)
+    monkeypatch.setenv("HTTPS_PROXY", few.url.replace("http:", "https:"))
+    doctor.finds("endpoint", "connection to the proxy failed: TLS", "check HTTPS_PROXY")
 
 
 def test_a_proxy_that_refuses(

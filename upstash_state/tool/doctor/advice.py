@@ -41,6 +41,7 @@ _BY_REASON: dict[errors.Reason, str] = {
     "not-http": _URL,
     "answer": _OTHER,
     "too-large": _OTHER,
+    "local": "correct it on this machine (certificates to trust: REQUESTS_CA_BUNDLE)",
 }
 # What OpenSSL says of a certificate, and what it means.
 _CERTIFICATES = {
@@ -84,7 +85,7 @@ def wrong(error: errors.UpstashError, url: str, environ: Mapping[str, str]) -> W
     if reason == "certificate":
         known = (advice for words, advice in _CERTIFICATES.items() if words in found)
         return Wrong(found, next(known, _BY_REASON[reason]))
-    if proxy and reason in ("connect", "closed", "not-http", "timeout", "local"):
+    if proxy and (reason in ("connect", "closed", "not-http", "timeout") or "proxy" in found):
         reason = "proxy"
     if reason == "status" and not error.transient:
         reason = "answer"
