@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,6 +146,10 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} is not in {self.text!r}")
         return self.text
 
+    def resize(self, columns: int, lines: int) -> None:
+        """Give it another size, as somebody does who pulls at its window: with COLUMNS empty."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
     def type(self, text: str) -> None:
         """Type something, such as Ctrl-C: `\\x03`."""
         os.write(self._master, text.encode())
@@ -171,9 +178,6 @@ class Terminal:
 
 
 def _take_terminal() -> None:
-    import fcntl
-    import termios
-
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     # Where the tests themselves run in the background, Ctrl-C may be ignored.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -382,6 +382,95 @@ def test_ctrl_c_at_the_question_deletes_nothing(few: LocalEndpoint, tool: Tool) 
     assert tool("count").out == "1\n"
 
 
+def test_ctrl_c_while_it_is_being_imported_ends_it_without_a_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *args):\n"
+        "        if name == 'upstash_state.tool.listing': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from upstash_state.tool.cli import main; sys.exit(main(['count']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment("", ""), capture_output=True, timeout=SECONDS
+    )
+    assert (done.returncode, done.stderr) == (130, b"upstash-state: interrupted\n")
+
+
+def closed(env: Environment, stream: str, *args: str) -> tuple[int, str, str]:
+    """Run the tool as a shell does for `2>&-`."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {stream}&-', "sh", sys.executable, "-m", "upstash_state", *args],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (("show", "-"), 0, ""),
+        (("import", "-"), 0, "0 orders: nothing to do"),
+        (("delete", "1"), 2, "stdin is not a terminal, so nobody can confirm: pass --yes"),
+    ],
+)
+def test_a_closed_standard_input_is_an_empty_one(
+    few: LocalEndpoint, args: tuple[str, ...], status: int, said: str
+) -> None:
+    ended, out, err = closed(environment(few.url), "<", *args)
+    assert ended == status, err
+    assert said in out + err
+    assert "Traceback" not in err
+
+
+def test_a_closed_standard_error_stops_nothing(few: LocalEndpoint, tmp_path: Path) -> None:
+    put(few, "order:1", "{}")
+    file = str(tmp_path / "orders.jsonl")
+    env = environment(few.url)
+    assert closed(env, "2>", "export", file)[:2] == (0, f"1 order exported to {file}\n")
+    assert closed(env, "2>", "delete", "1", "2", "--yes")[:2] == (0, "1 order deleted\n")
+    assert closed(env, "2>", "import", file)[:2] == (0, "1 order: 1 written\n")
+    assert closed(env, "2>", "list", "--columns", "id")[:2] == (0, "1\n")
+
+
+@pytest.mark.parametrize(
+    "args", [("doctor",), ("list",), ("export", "-"), ("delete", "1", "--yes")]
+)
+def test_with_a_closed_standard_output_nothing_is_done(
+    few: LocalEndpoint, args: tuple[str, ...]
+) -> None:
+    put(few, "order:1", "{}")
+    said = "upstash-state: standard output is closed\n"
+    assert closed(environment(few.url), ">", *args) == (1, "", said)
+    assert piped(environment(few.url), "count").out == "1\n"
+
+
+def test_arguments_are_utf_8_whatever_the_locale(few: LocalEndpoint) -> None:
+    put(few, "order:Zoë", serialize_order({"status": "🍕"}))
+    env = environment(few.url, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
+    assert piped(env, "show", "Zoë").out.startswith("id          Zo\\xeb\n")
+    assert piped(env, "list", "--columns", "id", "--status", "🍕").out == "Zo\\xeb\n"
+    assert piped(env, "delete", "Zoë", "--yes").out == "1 order deleted\n"
+
+
+def test_an_empty_id_is_one_like_others(few: LocalEndpoint, tool: Tool) -> None:
+    """What a variable that is not set leaves in a script, too."""
+    assert tool("show", "") == (1, "", "upstash-state: there is no order \n")
+    put(few, "order:", "{}")
+    assert tool("show", "").status == 0
+    assert tool("delete", "", "--yes").out == "1 order deleted\n"
+
+
+def test_an_age_that_no_calendar_holds_is_refused(few: LocalEndpoint, tool: Tool) -> None:
+    assert tool("delete", "--older-than", "9999w", "--yes").status == 0
+    status, _, err = tool("delete", "--older-than", "999999w", "--yes")
+    assert status == 2
+    assert "'999999w' is not a time such as 150ms, 45s, 12h or 2d" in err
+
+
 def test_serve_says_how_to_use_it_and_ends_with_ctrl_c() -> None:
     env = environment("", "")
     with Terminal(env, "serve", "--port", "0", "--token", "abc") as terminal:
@@ -619,6 +708,24 @@ def test_watch_goes_on_after_an_outage(few: LocalEndpoint) -> None:
             terminal.expect("  0 orders, 0 bytes")
             terminal.type("\x03")
             assert terminal.end() == 0
+
+
+def test_watch_fits_a_terminal_that_gets_narrower_also_in_an_outage(few: LocalEndpoint) -> None:
+    put(few, "order:" + "k" * 60, "{}")
+    with Gate(few.url).open() as gate:
+        env = environment(gate.url, COLUMNS="", UPSTASH_STATE_TIMEOUT="0.5")
+        with Terminal(env, "list", "--watch", "1") as terminal:
+            terminal.resize(100, 24)
+            terminal.expect("k{60}")
+            gate.answer = lambda body: (503, "")
+            terminal.resize(40, 10)
+            # What was drawn between the two is of either width.
+            terminal.expect("(?s)not read: .*not read: .*not read: ")
+            terminal.type("\x03")
+            assert terminal.end() == 0
+    screen = terminal.text.split("\x1b[H\x1b[J")[-2]
+    assert "…" in screen.splitlines()[1]
+    assert max(map(len, re.split(r"\n|\r", screen))) <= 40
 
 
 def test_watch_draws_no_log_lines_over_the_table(few: LocalEndpoint) -> None:

@@ -6,7 +6,6 @@ import argparse
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -40,9 +39,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
         argcomplete.autocomplete(parser)
     args, rest = parser.parse_known_args(argv)
-    if args.version:
-        print(f"upstash-state {__version__}")
-        sys.exit()
     if rest:
         args.command.error(f"unrecognized arguments: {' '.join(rest)}")
     return args
@@ -63,8 +59,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser("upstash-state", description=tool.__doc__, formatter_class=raw)
-    parser.add_argument("--version", action="store_true", help="print the version")
-    parser.set_defaults(run=_help, command=parser)
+    parser.add_argument("--version", action="version", version=f"upstash-state {__version__}")
+    parser.set_defaults(run=lambda args: parser.print_help(), command=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, run: Run, *, as_json: bool = True) -> argparse.ArgumentParser:
@@ -82,18 +78,18 @@ def _parser() -> argparse.ArgumentParser:
 
     option = add("list", list_orders).add_argument
     option("--limit", type=_number, metavar="N", help="so many at most")
-    option("--status", action="append", metavar="S", help="with this status; may be repeated")
+    option("--status", type=_utf8, action="append", metavar="S", help="only this; may be repeated")
     option("--sort", choices=HEADINGS, default="age", metavar="COLUMN", help="default: age")
     option("--reverse", action="store_true", help="the other way round")
     option("--columns", type=columns_named, metavar="A,B", help=f"of {', '.join(HEADINGS)}")
     option("--header", action="store_true", help="in a pipe, begin with the columns' names")
     option("--watch", nargs="?", type=_number, const=10, metavar="S", help="look each S seconds")
 
-    add("show", show).add_argument("ids", nargs="+", metavar="ID", help="- for standard input")
+    add("show", show).add_argument("ids", type=_utf8, nargs="+", metavar="ID", help="- for stdin")
     add("count", count)
 
     option = add("delete", delete).add_argument
-    option("ids", nargs="*", metavar="ID", help="- for standard input, a line each")
+    option("ids", type=_utf8, nargs="*", metavar="ID", help="- for standard input, a line each")
     option("--older-than", type=seconds, metavar="AGE", help="such as 45s, 30m, 12h, 2d or 1w")
     option("--yes", action="store_true", help="do not ask")
 
@@ -110,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _help(args: argparse.Namespace) -> int:
-    args.command.print_help()
-    return 0
+def _utf8(text: str) -> str:
+    # As in Redis and on standard input; Python has read it in the locale's encoding (PEP 383).
+    return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
 
 
 def _number(text: str) -> int:

@@ -8,12 +8,11 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ..errors import UpstashError
 from ..settings import DOCTOR
-from .arguments import parse
 from .terminal import ToolError, complain
 
 # The shells' convention: 128 and the number of the signal that would have ended the process.
@@ -33,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 fine, 1 something is wrong, 2 usage; 130 after Ctrl-C and 141 when
         nobody reads the output any more, as for other programs in a shell.
     """
+    # Where a shell has closed one, Python has None.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.exit("upstash-state: standard output is closed")
     for stream in (sys.stdout, sys.stderr):
         # Orders hold characters that not every terminal can show. In a pipe, Windows's own
         # encoding would not be that in which ids are read again.
@@ -43,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Has the console of Windows 10 understand colours (bugs.python.org/issue30075).
         os.system("")
     try:
+        # Takes so long that Ctrl-C may come meanwhile.
+        from .arguments import parse
+
         return _run(parse(argv))
     except KeyboardInterrupt as interrupt:
         complain(f"interrupted{interrupt}")
@@ -64,11 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Namespace) -> int:
-    run: Callable[[Namespace], int] = args.run
     log, shown = logging.getLogger("upstash_state"), _LogLines(logging.WARNING)
     log.addHandler(shown)
     try:
-        status = run(args)
+        status: int = args.run(args)
     finally:
         log.removeHandler(shown)
     print(end="", flush=True)

@@ -6,6 +6,8 @@ import re
 from argparse import ArgumentTypeError
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+# More than a thread can wait (threading.TIMEOUT_MAX), or than a date can be moved.
+_TOO_LONG = 9e9
 _SHOWN = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -16,9 +18,10 @@ def seconds(text: str) -> float:
         ArgumentTypeError: It is something else.
     """
     match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]+)?)(ms|[smhdw])", text)
-    if match is None:
+    time = float(match[1]) * _UNITS[match[2]] if match else _TOO_LONG
+    if time >= _TOO_LONG:
         raise ArgumentTypeError(f"{text!r} is not a time such as 150ms, 45s, 12h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
+    return time
 
 
 def duration(seconds: float) -> str:

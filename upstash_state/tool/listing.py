@@ -82,7 +82,7 @@ def table(rows: list[Row], names: list[str], width: int | None = None) -> list[s
         names: The columns.
         width: How many cells a line may have, None for those of the terminal.
     """
-    width = terminal.columns() if width is None else width
+    width = get_terminal_size().columns if width is None else width
     lines = [[HEADINGS[name] for name in names]]
     for row in rows:
         fields = row.as_text() | {"status": fit(printable(row.status), _LONGEST_STATUS)}
@@ -139,23 +139,24 @@ def _watch(store: OrderStore, args: Namespace) -> int:
 
 def _redraw(store: OrderStore, args: Namespace) -> NoReturn:
     before: dict[str, Row] | None = None
-    lines: list[str] = []
+    marks: dict[str, tuple[str, str]] = {}
     while True:
         try:
             rows = {row.id: row for row in _rows(store, args)}
             marks, said = _changes(rows if before is None else before, rows)
-            before = rows
-            shown = list(rows.values())[: args.limit]
-            *lines, total = table(shown, args.columns or USUAL, terminal.columns() - 2)
-            for index, row in enumerate(shown, 1):
-                mark, colour = marks.get(row.id, (" ", ""))
-                lines[index] = terminal.coloured(f"{mark} {lines[index]}", colour)
-            lines[0] = f"  {lines[0]}"
-            last = f"{total}{said}"
+            before, problem = rows, ""
         except UpstashError as error:
-            last = f"not read: {printable(str(error))}"
-        screen = "\n".join(lines[: max(get_terminal_size().lines - 2, 1)])
-        last = fit(f"{datetime.now():%H:%M:%S}  {last}", terminal.columns())
+            problem = f"not read: {printable(str(error))}"
+        # Only now: meanwhile the terminal may have become another size.
+        width, height = get_terminal_size()
+        shown = list((before or {}).values())[: args.limit]
+        *lines, total = table(shown, args.columns or USUAL, width - 2)
+        for index, row in enumerate(shown, 1):
+            mark, colour = marks.get(row.id, (" ", ""))
+            lines[index] = terminal.coloured(f"{mark} {lines[index]}", colour)
+        lines[0] = f"  {lines[0]}"
+        screen = "\n".join(lines[: max(height - 2, 1)])
+        last = fit(f"{datetime.now():%H:%M:%S}  {problem or total + said}", width)
         print(f"\x1b[H\x1b[J{screen}\n\n{last}", end="", flush=True)
         time.sleep(args.watch)
 

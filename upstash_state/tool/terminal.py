@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -56,11 +57,6 @@ def fit(text: str, width: int) -> str:
     return text + "…" * (width > 0)
 
 
-def columns() -> int:
-    """How many cells a line of the terminal has."""
-    return shutil.get_terminal_size().columns
-
-
 def coloured(text: str, colour: str) -> str:
     """Text for standard output, in a colour where that is a terminal that takes one."""
     plain = not colour or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -71,7 +67,7 @@ def paragraph(text: str, indent: int) -> str:
     """Text for standard output; in a terminal, lines after the first begin where it begins."""
     if not sys.stdout.isatty():
         return text
-    width = max(columns() - indent, 20)
+    width = max(shutil.get_terminal_size().columns - indent, 20)
     lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     return ("\n" + " " * indent).join(lines)
 
@@ -109,9 +105,9 @@ def ids_from(arguments: list[str]) -> list[str]:
     if "-" in arguments:
         # What is not UTF-8 cannot be sent: the client refuses it.
         text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-        lines = [line.rstrip("\r") for line in text.split("\n")]
+        lines = re.findall(r"[^\n]*[^\r\n]", text)
     ids = (one for given in arguments for one in (lines if given == "-" else [given]))
-    return list(dict.fromkeys(filter(None, ids)))
+    return list(dict.fromkeys(ids))
 
 
 @contextmanager
