@@ -236,6 +236,7 @@ def test_a_file_whose_stored_text_reads_differently_is_named(
         ('{"id": "1", "stored": "{}", "restored": {}}\n{"id": 2}\n', "line 2, is not of the form"),
         ("not JSON\n", "line 1, is not of the form"),
         ('{"id": "1", "stored": "{}", "restored": {}}\n' * 2, "line 2: its id came before"),
+        ('{"id": "1", "stored": "{}", "restored": {}}\n\udcff', "line 2, is not of the form"),
         (None, "cannot be read"),
     ],
 )
@@ -244,7 +245,7 @@ def test_a_file_of_another_form_is_refused(
 ) -> None:
     file = tmp_path / "orders.jsonl"
     if text is not None:
-        file.write_text(text)
+        file.write_text(text, errors="surrogateescape")
     status, out = demo(file, "local")
     assert status == 1
     assert complaint in out

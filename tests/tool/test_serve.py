@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from tests.support.cli import Terminal, environment
+from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 from upstash_state.tool import serve
 
@@ -78,6 +80,16 @@ class TestServe:
             process.communicate()
         assert (process.returncode, errors) == (0, "")
 
+    @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("demo",)])
+    def test_words_are_not_cut_at_the_end_of_the_terminals_line(
+        self, command: tuple[str, ...]
+    ) -> None:
+        with Terminal(environment("", "", COLUMNS="80"), *command) as terminal:
+            terminal.expect("Ctrl-C ends it|none differs")
+        lines = terminal.text.splitlines()
+        assert "(in memory: gone when this ends)" in " ".join(map(str.strip, lines))
+        assert max(map(len, lines)) <= 80
+
     def test_a_port_that_is_taken_is_named_with_another(self, endpoint: LocalEndpoint) -> None:
         port = endpoint.url.rpartition(":")[2]
         status, text = printed("--port", port)
@@ -120,6 +132,40 @@ class TestServe:
         assert "export UPSTASH_REDIS_REST_TOKEN=the-token\n" in text
         assert "The read-only token: the-other\n" in text
         assert ("Warning" in text) is warned
+
+    def test_its_url_can_be_used_on_this_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def use(endpoint: LocalEndpoint) -> None:
+            with UpstashRedis(endpoint.url, endpoint.token) as client:
+                assert client.ping()
+
+        monkeypatch.setattr(LocalEndpoint, "serve_forever", use)
+        for host in ("0.0.0.0", ""):
+            status, text = printed("--port", "0", "--host", host)
+            assert status == 0
+            assert re.search(r"^export UPSTASH_REDIS_REST_URL=http://127\.0\.0\.1:\d+$", text, re.M)
+            assert "Warning: others can reach this host" in text
+
+    def test_a_reader_that_goes_away_does_not_disturb_it(self) -> None:
+        command = [sys.executable, "-m", "upstash_state", "serve", "--port", "0", "--verbose"]
+        with subprocess.Popen(
+            [*command, "--token", "abc"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                lines = iter(process.stdout.readline, "")
+                url = next(line for line in lines if "_URL=" in line).strip().partition("=")[2]
+                next(line for line in lines if "Ctrl-C" in line)
+                process.stdout.close()
+                with UpstashRedis(url, "abc") as client:
+                    assert client.ping()
+                    assert client.ping()
+            finally:
+                process.kill()
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
 
     @pytest.mark.parametrize("verbose", [True, False])
     def test_requests_are_shown_when_asked(

@@ -99,12 +99,15 @@ class LocalEndpoint:
     def url(self) -> str:
         """Where it listens, or will, as in `http://127.0.0.1:54321`.
 
+        Where it listens on all addresses, it is that of loopback: no address stands for all.
+
         Raises:
             RuntimeError: The port was left open, and it has not been started yet.
         """
         if not self._port:
             raise RuntimeError("the endpoint has no address before it is started")
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        host = f"[{host}]" if ":" in host else host
         return f"{'http' if self._tls is None else 'https'}://{host}:{self._port}"
 
     @property

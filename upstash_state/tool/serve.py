@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 from ..errors import UpstashError
 from ..settings import is_loopback
 from .durations import seconds
+from .terminal import paragraph
 
 if TYPE_CHECKING:
     from ..local import LocalEndpoint
 
 # Arguments that are not those of LocalEndpoint.
-_OTHERS = {"run", "command", "version", "verbose"}
+_OTHERS = {"run", "command", "verbose"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
         return 1
     log = logging.getLogger("upstash_state.local")
     handler = logging.StreamHandler(out)
+    # A reader that has seen enough is no reason for a traceback at each request.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     if args.verbose:
         log.addHandler(handler)
@@ -83,8 +86,8 @@ def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
 
 
 def _introduce(endpoint: LocalEndpoint, args: argparse.Namespace, out: TextIO) -> None:
-    print(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.\n", file=out)
-    print(f"export UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
+    print(paragraph(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.", 0), file=out)
+    print(f"\nexport UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
     print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n", file=out)
     if args.read_only_token:
         print(f"The read-only token: {endpoint.read_only_token}\n", file=out)

@@ -50,8 +50,8 @@ def from_file(path: Path) -> list[Sample]:
     samples: dict[str, Sample] = {}
     number = 0
     try:
-        for number, line in enumerate(path.read_text("utf-8").rstrip().split("\n"), 1):
-            fields = json.loads(line, object_hook=_dates)
+        for number, line in enumerate(path.read_bytes().rstrip().split(b"\n"), 1):
+            fields = json.loads(line.decode(), object_hook=_dates)
             sample = Sample(fields["id"], fields["restored"], fields["stored"])
             if sample.order_id in samples:
                 raise ToolError(f"{path}, line {number}: its id came before")

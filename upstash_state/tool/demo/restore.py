@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from upstash_state import redis_get_all_orders, redis_get_order_count
 from upstash_state.tool.demo.meter import metered
 from upstash_state.tool.demo.orders import Order
-from upstash_state.tool.terminal import orders, printable
+from upstash_state.tool.terminal import fit, orders, printable
 
 #: The exit status when something is not as it was saved.
 DIFFERENT = 3
@@ -32,7 +32,7 @@ def differences(saved: dict[str, Order], restored: dict[str, Order]) -> Iterator
         before, after = (dict(_leaves(side[order_id], "")) for side in (saved, restored))
         # Their texts, since for Python 1, 1.0 and True are equal.
         for path in before | after:
-            one, other = (_short(leaves.get(path, "nothing")) for leaves in (before, after))
+            one, other = (fit(leaves.get(path, "nothing"), 100) for leaves in (before, after))
             if before.get(path) != after.get(path):
                 yield f"order {order_id}{path}: saved {one}, restored {other}"
                 break
@@ -48,10 +48,6 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
             yield from _leaves(member, f"{path}[{index}]")
     else:
         yield path, repr(value)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else text[:100] + "…"
 
 
 def main() -> int:

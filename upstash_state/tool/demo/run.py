@@ -17,7 +17,7 @@ from ...errors import UpstashError
 from ...process import reset_client
 from ...settings import URL_AND_TOKEN
 from ...state import get_redis_client, redis_delete_order, redis_save_order
-from ..terminal import orders, printable
+from ..terminal import orders, paragraph, printable
 from . import restore
 from .meter import metered
 from .orders import Order, Sample, from_file, shipped
@@ -46,7 +46,7 @@ def demo(args: Namespace) -> int:
         samples = shipped() if args.file is None else from_file(args.file)
         with ExitStack() as stack:
             enter = _local() if args.endpoint == "local" else _named_by_environment(samples)
-            print(f"Database    {stack.enter_context(enter)}")
+            print(f"Database    {paragraph(stack.enter_context(enter), 12)}")
             return _save_and_restore(samples)
     except (UpstashError, ImportError) as error:
         print(f"The demo cannot run: {printable(str(error))}")
