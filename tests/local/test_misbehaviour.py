@@ -46,6 +46,13 @@ def test_errors_are_a_share_of_the_requests_and_the_same_in_each_run() -> None:
     assert runs[0].count(200) + runs[0].count(503) == 1000
 
 
+@pytest.mark.parametrize(("share", "first"), [(0.1, 20), (0.2, 10), (0.5, 10)])
+def test_the_share_is_about_right_from_the_first_few_requests_on(share: float, first: int) -> None:
+    misbehaviour = Misbehaviour(errors=share)
+    failed = [status(misbehaviour) for _ in range(first)].count(503)
+    assert 1 <= failed <= first * share + 2
+
+
 def test_an_error_executes_nothing() -> None:
     with LocalEndpoint(errors=1) as endpoint:
         answer = send(endpoint, ["SET", "k", "v"])
@@ -98,6 +105,9 @@ def test_a_transaction_over_the_quota_is_discarded_as_a_whole() -> None:
     "make",
     [
         lambda: LocalEndpoint(latency=-1),
+        # What no thread can wait.
+        lambda: LocalEndpoint(latency=float("nan")),
+        lambda: LocalEndpoint(latency=float("inf")),
         lambda: LocalEndpoint(errors=-0.1),
         lambda: LocalEndpoint(errors=20),
         lambda: LocalEndpoint(quota=-1),
