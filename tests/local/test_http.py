@@ -161,6 +161,7 @@ class TestConnections:
         with pytest.raises(RuntimeError, match="before it is started"):
             _ = LocalEndpoint().url
         assert LocalEndpoint(port=8080).url == "http://127.0.0.1:8080"
+        assert LocalEndpoint(port=8080, host="::").url == "http://[::1]:8080"
 
     def test_endpoints_share_no_data(self, endpoint: LocalEndpoint) -> None:
         ask(endpoint, "SET", "k", "v")
