@@ -151,12 +151,25 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def type(self, text: str) -> None:
-        """Type something, such as Ctrl-C: `\\x03`."""
+        """Type something."""
         os.write(self._master, text.encode())
 
-    def end(self) -> int:
+    def interrupt(self) -> int:
+        """Type Ctrl-C, and return the exit status.
+
+        It is typed again after some time, since nobody notices one that comes just before the tool
+        begins to wait for a line.
+        """
+        try:
+            self.type("\x03")
+            return self.end(SECONDS / 3)
+        except AssertionError:
+            self.type("\x03")
+            return self.end()
+
+    def end(self, seconds: float = SECONDS) -> int:
         """Wait until the tool has ended, and return its exit status."""
-        deadline = monotonic() + SECONDS
+        deadline = monotonic() + seconds
         while self._read(deadline):
             pass
         status = self._process.wait(max(deadline - monotonic(), 0.1))

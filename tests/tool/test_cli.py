@@ -366,8 +366,7 @@ def test_ctrl_c_ends_it_without_a_traceback(endpoint: LocalEndpoint, args: tuple
         gate.holds = lambda body: True
         with Terminal(environment(gate.url), *args) as terminal:
             assert gate.holding.wait(SECONDS)
-            terminal.type("\x03")
-            assert terminal.end() == 130
+            assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.text
     assert "upstash-state: interrupted" in terminal.text
 
@@ -376,8 +375,7 @@ def test_ctrl_c_at_the_question_deletes_nothing(few: LocalEndpoint, tool: Tool) 
     put(few, "order:1", "{}")
     with Terminal(environment(few.url), "delete", "1") as terminal:
         terminal.expect(r"\[y/N\] ")
-        terminal.type("\x03")
-        assert terminal.end() == 130
+        assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.text
     assert tool("count").out == "1\n"
 
@@ -477,8 +475,7 @@ def test_serve_says_how_to_use_it_and_ends_with_ctrl_c() -> None:
         shown = terminal.expect("Ctrl-C ends it.")
         url = shown.partition("export UPSTASH_REDIS_REST_URL=")[2].splitlines()[0]
         assert piped(environment(url, "abc"), "count").out == "0\n"
-        terminal.type("\x03")
-        assert terminal.end() == 0
+        assert terminal.interrupt() == 0
     assert "Traceback" not in terminal.text
 
 
@@ -691,8 +688,7 @@ def test_watch_draws_anew_and_shows_what_has_changed(three: LocalEndpoint) -> No
         # Saved again with the same text.
         put(three, "order:d", serialize_order({"name": "D", "status": "new"}), ttl=400)
         terminal.expect(r"changed: d")
-        terminal.type("\x03")
-        assert terminal.end() == 0
+        assert terminal.interrupt() == 0
     assert "Traceback" not in terminal.text
     for screen in terminal.text.split("\x1b[H\x1b[J")[1:]:
         assert screen.count("\n") < 24
@@ -706,8 +702,7 @@ def test_watch_goes_on_after_an_outage(few: LocalEndpoint) -> None:
             terminal.expect("  not read: ")
             gate.answer = lambda body: None
             terminal.expect("  0 orders, 0 bytes")
-            terminal.type("\x03")
-            assert terminal.end() == 0
+            assert terminal.interrupt() == 0
 
 
 def test_watch_fits_a_terminal_that_gets_narrower_also_in_an_outage(few: LocalEndpoint) -> None:
@@ -721,8 +716,7 @@ def test_watch_fits_a_terminal_that_gets_narrower_also_in_an_outage(few: LocalEn
             terminal.resize(40, 10)
             # What was drawn between the two is of either width.
             terminal.expect("(?s)not read: .*not read: .*not read: ")
-            terminal.type("\x03")
-            assert terminal.end() == 0
+            assert terminal.interrupt() == 0
     screen = terminal.text.split("\x1b[H\x1b[J")[-2]
     assert "…" in screen.splitlines()[1]
     assert max(map(len, re.split(r"\n|\r", screen))) <= 40
@@ -735,8 +729,7 @@ def test_watch_draws_no_log_lines_over_the_table(few: LocalEndpoint) -> None:
         with Terminal(env, "list", "--watch", "1") as terminal:
             # The third failure opens the circuit, which is logged as an error.
             terminal.expect("kept failing")
-            terminal.type("\x03")
-            assert terminal.end() == 0
+            assert terminal.interrupt() == 0
     for screen in terminal.text.split("\x1b[H\x1b[J"):
         assert screen.count("\n") <= 3
 
@@ -746,8 +739,7 @@ def test_watch_shows_no_more_than_the_terminal_has_lines(few: LocalEndpoint) -> 
         put(few, f"order:{number}", "{}")
     with Terminal(environment(few.url, LINES="10"), "list", "--watch") as terminal:
         terminal.expect("  30 orders, 60 bytes")
-        terminal.type("\x03")
-        assert terminal.end() == 0
+        assert terminal.interrupt() == 0
     assert terminal.text.rpartition("\x1b[J")[2].count("\n") == 10
 
 

@@ -150,8 +150,7 @@ def test_an_interrupted_export_leaves_the_old_file_and_no_other(
         gate.holds = lambda body: names(body)[0] == "TTL" and len(gate.seen) > 4
         with Terminal(environment(gate.url), "export", str(file)) as terminal:
             assert gate.holding.wait(SECONDS)
-            terminal.type("\x03")
-            assert terminal.end() == 130
+            assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.text
     assert "upstash-state: interrupted" in terminal.text
     assert [path.name for path in tmp_path.iterdir()] == ["orders.jsonl"]
@@ -169,8 +168,7 @@ def test_an_interrupted_import_is_finished_by_running_it_again(
         gate.holds = lambda body: names(body)[0] == "MGET" and len(gate.seen) > 8
         with Terminal(environment(gate.url), "import", file) as terminal:
             assert gate.holding.wait(SECONDS)
-            terminal.type("\x03")
-            assert terminal.end() == 130
+            assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.text
     assert "interrupted after 2,000 orders: run it again, it goes on where it was" in terminal.text
     assert tcp.dbsize() == 2000
