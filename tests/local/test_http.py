@@ -338,6 +338,7 @@ with LocalEndpoint(redis_url=sys.argv[1]) as endpoint:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep none")
 def test_memory_goes_back_after_large_answers(redis_url: str) -> None:
     """12 connections, each kept, with answers of 8 MB: 60 to 90 MB more; if kept, 240 to 290."""

@@ -705,6 +705,7 @@ def test_watch_goes_on_after_an_outage(few: LocalEndpoint) -> None:
             assert terminal.interrupt() == 0
 
 
+@pytest.mark.slow
 def test_watch_fits_a_terminal_that_gets_narrower_also_in_an_outage(few: LocalEndpoint) -> None:
     put(few, "order:" + "k" * 60, "{}")
     with Gate(few.url).open() as gate:
@@ -722,6 +723,7 @@ def test_watch_fits_a_terminal_that_gets_narrower_also_in_an_outage(few: LocalEn
     assert max(map(len, re.split(r"\n|\r", screen))) <= 40
 
 
+@pytest.mark.slow
 def test_watch_draws_no_log_lines_over_the_table(few: LocalEndpoint) -> None:
     with Gate(few.url).open() as gate:
         gate.answer = lambda body: (503, "")

@@ -157,6 +157,7 @@ def test_an_interrupted_export_leaves_the_old_file_and_no_other(
     assert file.read_text() == "what was there"
 
 
+@pytest.mark.slow
 def test_an_interrupted_import_is_finished_by_running_it_again(
     many: LocalEndpoint, tcp: redis.Redis, tmp_path: Path
 ) -> None:

@@ -147,6 +147,7 @@ def answers_after(seconds: float) -> Fault:
     return replace(faults.never_answers, name="slow", act=act)
 
 
+@pytest.mark.slow
 def test_a_slow_endpoint_is_waited_for_on_a_kept_connection_too(
     server: FaultServer, wall: WallClock
 ) -> None:
