@@ -113,7 +113,7 @@ def test_a_certificate_is_checked(server: FaultServer, tmp_path: Path) -> None:
 def test_the_time_limit_holds(server: FaultServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        [answer, imported] = run(server, url=url, call=PING.replace("30", "2"))
+        [answer, imported] = run(server, url=url, call=PING.replace("timeout=30", "timeout=2"))
     assert answer.startswith("EndpointTimeoutError")
     assert imported[0] is False
 
