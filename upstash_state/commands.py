@@ -165,7 +165,7 @@ def set(
     if nx and xx:
         raise DataError("set takes nx (only if new) or xx (only if there), not both")
     args += ["NX"] * nx + ["XX"] * xx
-    # A second SET NX would say "not set" of what the first one has set.
+    # After a first SET NX that set the key, a second one would answer "not set".
     return Command(args, _ok_or_none, repeatable=not nx)
 
 

@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
             pieces.append(self._read(length, total))
             total += length
             framing += len(self._line())
-        while line.strip():  # Trailers, of which none is heeded.
+        while line.strip():  # Trailers are ignored.
             line = self._line()
             framing += len(line)
         whole = [piece for piece in pieces if piece is not None]

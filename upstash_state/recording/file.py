@@ -97,7 +97,7 @@ def load(text: str) -> list[Exchange]:
         RecordingError: It is not a recording. The text says where and why, not in which file.
     """
     try:
-        # A few aliases can stand for more than any memory holds, and none is ever written.
+        # A few aliases can expand to more than fits in memory, and recordings never hold any.
         aliases = "&" in text and any(
             isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)
         )

@@ -136,7 +136,7 @@ class Recording:
                 [self._options.declare.format(varying)] if varying else []
             ),
             "To record what is sent now:": [self._options.again] if unmatched or unused else [],
-            "Faults that no attempt has met (while the circuit is open, none is made):": faults,
+            "Faults that no attempt has met (none is made while the circuit is open):": faults,
         }
         lines = [line for title, body in sections.items() if body for line in ("", title, *body)]
         return "\n".join([f"{self.name} and what was sent do not fit.", *lines]) if lines else None
