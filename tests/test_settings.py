@@ -18,6 +18,7 @@ from upstash_state.settings import (
     URL_AND_TOKEN,
     Secret,
     Settings,
+    ca_bundle,
     check_token,
     check_url,
     proxy_of,
@@ -338,6 +339,23 @@ def test_the_proxy_is_the_one_that_requests_would_take_but_none_for_loopback(
 ) -> None:
     environ.set(**variables)
     assert proxy_of(url) == proxy
+
+
+@pytest.mark.parametrize(
+    ("variables", "bundle"),
+    [
+        ({}, None),
+        ({"SSL_CERT_FILE": "/s"}, ("SSL_CERT_FILE", "/s")),
+        ({"CURL_CA_BUNDLE": "/c", "SSL_CERT_FILE": "/s"}, ("CURL_CA_BUNDLE", "/c")),
+        ({"REQUESTS_CA_BUNDLE": "/r", "CURL_CA_BUNDLE": "/c"}, ("REQUESTS_CA_BUNDLE", "/r")),
+        ({"REQUESTS_CA_BUNDLE": "", "SSL_CERT_FILE": "/s"}, ("SSL_CERT_FILE", "/s")),
+    ],
+)
+def test_the_ca_bundle_is_that_of_requests_before_that_of_openssl(
+    environ: Environ, variables: dict[str, str], bundle: tuple[str, str] | None
+) -> None:
+    environ.set(**variables)
+    assert ca_bundle() == bundle
 
 
 def test_the_example_has_every_setting_with_its_default() -> None:

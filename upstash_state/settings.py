@@ -15,6 +15,7 @@ URL_AND_TOKEN = (
     ("KV_REST_API_URL", "KV_REST_API_TOKEN"),
 )
 CREDENTIALS = tuple(name for pair in URL_AND_TOKEN for name in pair)
+CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 WHERE = "copy it from your database's page on console.upstash.com, section REST API"
 TOKEN_ADVICE = (
     f"the token must be the REST token of this URL's database, not its password for TCP: {WHERE}"
@@ -234,6 +235,21 @@ def proxy_of(url: str) -> str | None:
         return None
     proxy = select_proxy(url, get_environ_proxies(url))
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
+
+
+def ca_bundle() -> tuple[str, str] | None:
+    """Find the CA bundle that the environment names.
+
+    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE as requests reads them, then SSL_CERT_FILE, which OpenSSL
+    reads and requests does not. A variable that is set to nothing is skipped.
+
+    Returns:
+        The variable's name and its value, or None for the bundle of requests itself (certifi).
+    """
+    for name in CA_BUNDLES:
+        if value := os.environ.get(name):
+            return name, value
+    return None
 
 
 def unquoted(text: str) -> str:

@@ -21,6 +21,7 @@ _READ_BY_OTHERS = (
     "NO_PROXY",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
     "SSLKEYLOGFILE",
 )
 
