@@ -27,8 +27,8 @@ import requests
 from tests.support.environ import TIMEOUT, Environ
 from tests.support.paths import ROOT
 from upstash_state import UpstashRedis
+from upstash_state.cli.main import main
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool.cli import main
 
 TOKEN = "secret-token-of-the-tests"
 SECONDS = 30.0

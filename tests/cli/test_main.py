@@ -31,10 +31,11 @@ from tests.support.cli import (
 )
 from tests.support.paths import ROOT
 from upstash_state import UpstashRedis, __version__, serialize_order
+from upstash_state.cli import browse
+from upstash_state.cli import main as cli
+from upstash_state.cli.durations import duration, seconds
+from upstash_state.cli.terminal import printable
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool import browse, cli
-from upstash_state.tool.durations import duration, seconds
-from upstash_state.tool.terminal import printable
 
 # Enough for what is hours away from a limit.
 NOW = datetime.now(timezone.utc)
@@ -385,9 +386,9 @@ def test_ctrl_c_while_it_is_being_imported_ends_it_without_a_traceback() -> None
         "import sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, *args):\n"
-        "        if name == 'upstash_state.tool.listing': raise KeyboardInterrupt\n"
+        "        if name == 'upstash_state.cli.listing': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from upstash_state.tool.cli import main; sys.exit(main(['count']))"
+        "from upstash_state.cli.main import main; sys.exit(main(['count']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment("", ""), capture_output=True, timeout=SECONDS
@@ -594,7 +595,7 @@ def test_bash_completes_commands_and_options() -> None:
 def test_it_works_without_the_extra(few: LocalEndpoint) -> None:
     code = (
         "import sys; sys.modules['argcomplete'] = None\n"
-        "from upstash_state.tool.cli import main; sys.exit(main(['count']))"
+        "from upstash_state.cli.main import main; sys.exit(main(['count']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(few.url), capture_output=True, timeout=SECONDS
@@ -819,7 +820,7 @@ def test_json_is_strict(few: LocalEndpoint, tool: Tool) -> None:
 
 
 def test_the_fields_of_json_are_those_of_the_readme(three: LocalEndpoint, tool: Tool) -> None:
-    text = (ROOT / "upstash_state/tool/README.md").read_text(encoding="utf-8")
+    text = (ROOT / "upstash_state/cli/README.md").read_text(encoding="utf-8")
     fields = {
         command: re.findall(r"`([a-z_]+)`", shown)
         for command, shown in re.findall(r"^\| `(\w+) --json` \| (.*) \|$", text, re.M)
@@ -844,7 +845,7 @@ def test_the_fields_of_json_are_those_of_the_readme(three: LocalEndpoint, tool: 
 def test_the_fields_of_json_of_files_are_those_of_the_readme(
     three: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
-    text = (ROOT / "upstash_state/tool/README.md").read_text(encoding="utf-8")
+    text = (ROOT / "upstash_state/cli/README.md").read_text(encoding="utf-8")
     for command in ("export", "import"):
         (shown,) = re.findall(rf"^\| `{command} --json` \| (.*) \|$", text, re.M)
         out = tool(command, str(tmp_path / "orders"), "--json").out
@@ -870,7 +871,7 @@ def test_a_closed_pipe_on_windows_is_an_invalid_argument(
 def test_ids_go_through_a_pipe_on_windows(few: LocalEndpoint) -> None:
     put(few, "order:Zoë", "{}")
     code = (
-        "import os, sys; from upstash_state.tool import cli\n"
+        "import os, sys; from upstash_state.cli import main as cli\n"
         "cli.WINDOWS, os.system = True, lambda command: 0\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )

@@ -35,9 +35,9 @@ from tests.support.cli import (
 )
 from tests.support.paths import STORED_ORDERS
 from upstash_state import OrderStore, UpstashRedis, serialize_order
+from upstash_state.cli.exporting import LAST_MOMENT
+from upstash_state.cli.importing import LONGEST_LINE, Import
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool.exporting import LAST_MOMENT
-from upstash_state.tool.importing import LONGEST_LINE, Import
 
 MANY = 5000
 
@@ -522,7 +522,7 @@ def test_a_very_long_line_is_not_held_in_memory(few: LocalEndpoint, tmp_path: Pa
         out.write(b'"}\n' + good)
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (5 * 10**8, 5 * 10**8))\n"
-        "from upstash_state.tool.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from upstash_state.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "import", str(file)],

@@ -17,8 +17,8 @@ import requests
 
 from tests.support.cli import Terminal, environment
 from upstash_state import UpstashRedis
+from upstash_state.cli import serve
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool import serve
 
 DEADLINE = 30.0
 
@@ -39,7 +39,7 @@ def printed(*argv: str) -> tuple[int, str]:
 # A shell lets what it starts in the background, such as a CI run, overlook Ctrl-C.
 SERVE = """
 import signal
-from upstash_state.tool.cli import main
+from upstash_state.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 raise SystemExit(main(["serve", "--port", "0"]))
 """

@@ -15,11 +15,11 @@ import pytest
 from tests.support.cli import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
 from tests.support.paths import STORED_ORDERS
 from upstash_state import UpstashRedis
+from upstash_state.cli.demo.meter import metered
+from upstash_state.cli.demo.orders import from_file, shipped
+from upstash_state.cli.demo.restore import differences
+from upstash_state.cli.main import main
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool.cli import main
-from upstash_state.tool.demo.meter import metered
-from upstash_state.tool.demo.orders import from_file, shipped
-from upstash_state.tool.demo.restore import differences
 
 
 class Demo:
@@ -285,7 +285,7 @@ def test_without_credentials_it_says_which(demo: Demo, monkeypatch: pytest.Monke
 def test_without_fakeredis_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['fakeredis'] = None\n"
-        "from upstash_state.tool.cli import main; sys.exit(main(['demo']))"
+        "from upstash_state.cli.main import main; sys.exit(main(['demo']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -31,8 +31,8 @@ from tests.support.faults import Certificates
 from tests.support.paths import ROOT
 from tests.support.servers import free_port
 from upstash_state import UpstashRedis
+from upstash_state.cli.doctor import database
 from upstash_state.local import LocalEndpoint
-from upstash_state.tool.doctor import database
 
 URL, URL_TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 KV, KV_TOKEN = "KV_REST_API_URL", "KV_REST_API_TOKEN"

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 
 from upstash_state import redis_get_all_orders, redis_get_order_count
-from upstash_state.tool.demo.meter import metered
-from upstash_state.tool.demo.orders import Order
-from upstash_state.tool.terminal import fit, orders, printable
+from upstash_state.cli.demo.meter import metered
+from upstash_state.cli.demo.orders import Order
+from upstash_state.cli.terminal import fit, orders, printable
 
 #: The exit status when something is not as it was saved.
 DIFFERENT = 3

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
-from .. import __version__, tool
+from .. import __version__, cli
 from . import serve
 from .browse import count, delete, show
 from .demo import demo
@@ -58,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("upstash-state", description=tool.__doc__, formatter_class=raw)
+    parser = _Parser("upstash-state", description=cli.__doc__, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"upstash-state {__version__}")
     parser.set_defaults(run=lambda args: parser.print_help(), command=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
