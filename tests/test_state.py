@@ -272,7 +272,7 @@ def test_an_exception_that_nobody_expects_does_not_leave(
     def explode(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(upstash_state.transport.Transport, "run", explode)  # type: ignore[attr-defined]
+    monkeypatch.setattr(upstash_state.transport.Transport, "exchange", explode)  # type: ignore[attr-defined]
     assert call() == fallback
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import commands
 from .commands import Argument, Command
 from .pipeline import Pipeline
 from .settings import Secret, Settings, check_token, check_url, own_variables
-from .transport import Success, Transport
+from .transport import COMMAND, PIPELINE, Exchange, Success, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,8 +19,8 @@ def _sent(command: Callable[P, Command[T]]) -> Callable[Concatenate[UpstashRedis
     """The method of the client that sends this command."""
 
     def method(self: UpstashRedis, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        sent = command(*args, **kwargs)
-        return sent.read(self._transport.run(sent.args, repeatable=sent.repeatable))
+        result: T = self._transport.exchange([command(*args, **kwargs)], COMMAND).results[0]
+        return result
 
     return commands.as_method(command, method, None)
 
@@ -111,6 +111,31 @@ class UpstashRedis:
     def close(self) -> None:
         """Close the kept connections. A later call opens new ones."""
         self._transport.close()
+
+    def exchange(
+        self,
+        commands: Sequence[Command[Any]],
+        *,
+        path: str = PIPELINE,
+        deadline: float | None = None,
+    ) -> Exchange:
+        """Send commands in one request, and learn how the exchange went.
+
+        Args:
+            commands: What functions of `upstash_state.commands` return.
+            path: COMMAND for a single one, whose refusal is raised; PIPELINE; or TRANSACTION for
+                all or nothing.
+            deadline: When it must have ended, on `time.monotonic()`'s clock. It can only shorten
+                what the client's timeout and a `time_budget` leave.
+
+        Returns:
+            Each command's result or `UpstashError`, and how the exchange went.
+
+        Raises:
+            ResponseError: The endpoint refused the request as a whole.
+            UnavailableError: The endpoint could not be reached or did not work.
+        """
+        return self._transport.exchange(commands, path, deadline)
 
     execute_command = _sent(commands.execute_command)
     ping = _sent(commands.ping)

@@ -32,6 +32,10 @@ Reason = Literal[
 class UpstashError(Exception):
     """Base class of every exception that this package raises on purpose."""
 
+    #: Whether an attempt of the exchange may have been executed, or may still be. Also true of a
+    #: refusal after an attempt that was given up.
+    may_have_executed: bool = False
+
     def __reduce__(self) -> tuple[Any, ...]:
         # By default an exception is copied and unpickled by calling its class with `args`, which
         # fails where the class takes other arguments, and makes a multiprocessing pool hang.

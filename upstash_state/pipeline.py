@@ -7,7 +7,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from . import commands
 from .commands import Command
-from .errors import AnswerError, ResponseError, UpstashError
+from .errors import UpstashError
 from .transport import PIPELINE, TRANSACTION, Transport
 
 P = ParamSpec("P")
@@ -37,6 +37,10 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self)} commands>"
+
+    def __bool__(self) -> bool:
+        # As in redis-py: an empty pipeline is one, too, so that `pipe or client` is the pipeline.
+        return True
 
     def __len__(self) -> int:
         return len(self._commands)
@@ -69,17 +73,12 @@ class Pipeline:
         batch, self._commands = self._commands, []
         if not batch:
             return []
-        answers = self._transport.run_many(
-            self._path,
-            [command.args for command in batch],
-            repeatable=all(command.repeatable for command in batch),
-        )
-        results = []
-        for number, (command, answer) in enumerate(zip(batch, answers), 1):
-            result = answer if isinstance(answer, ResponseError) else _read(command, answer)
+        results = self._transport.exchange(batch, self._path).results
+        for number, (command, result) in enumerate(zip(batch, results), 1):
             if raise_on_error and isinstance(result, UpstashError):
-                raise type(result)(f"command {number} ({command.args[0]}): {result}")
-            results.append(result)
+                error = type(result)(f"command {number} ({command.args[0]}): {result}")
+                error.may_have_executed = result.may_have_executed
+                raise error
         return results
 
     execute_command = _added(commands.execute_command)
@@ -96,10 +95,3 @@ class Pipeline:
     keys = _added(commands.keys)
     scan = _added(commands.scan)
     dbsize = _added(commands.dbsize)
-
-
-def _read(command: Command[Any], answer: Any) -> Any:
-    try:
-        return command.read(answer)
-    except AnswerError as error:
-        return error

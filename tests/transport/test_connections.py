@@ -18,7 +18,8 @@ import urllib3
 from tests.support.faults import Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
-from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis
+from tests.support.sending import run
+from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis, commands
 from upstash_state.local import LocalEndpoint
 from upstash_state.transport import Answer, Endpoint, Send, intercepting, sockets, wire
 
@@ -98,7 +99,7 @@ def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
     forgetful: UpstashRedis, server: FaultServer, wall: WallClock
 ) -> None:
     wall.now += 10
-    forgetful._transport.run(["PING"], repeatable=True)
+    run(forgetful._transport, commands.ping())
     assert server.struck["kept_connection_swallowed"] == 1
 
 

@@ -11,10 +11,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import pytest
 
 import upstash_state
+from tests.support import sending
 from tests.support.clock import Stopwatch
 from tests.support.environ import Environ
 from tests.support.faults import FAULTS, Fault, FaultServer, wire
 from tests.transport.fault_matrix import EIGHT, MARGIN, Report, run
+from upstash_state import commands
 from upstash_state.errors import UnavailableError
 from upstash_state.settings import check_token
 from upstash_state.transport import Transport
@@ -115,7 +117,7 @@ def test_what_refused_a_connection_is_asked_again(server: FaultServer) -> None:
         server.clear()
 
     transport = Transport(server.url, check_token(server.token), timeout=10, pause=pause)
-    assert transport.run(["PING"], repeatable=True) == "PONG"
+    assert sending.run(transport, commands.ping()) == "PONG"
     assert len(pauses) == 1
     transport.close()
 

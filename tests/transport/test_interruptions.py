@@ -21,7 +21,9 @@ import pytest
 
 import upstash_state
 from tests.support.faults import FAULTS, FaultServer
+from tests.support.sending import run
 from upstash_state import UnavailableError, UpstashRedis, time_budget
+from upstash_state.commands import Command
 from upstash_state.settings import check_token
 from upstash_state.transport import Transport, deadline_within
 from upstash_state.transport.sockets import Attempt
@@ -77,7 +79,8 @@ class Process:
         self.number = 0
 
     def run(self, *command: str) -> object:
-        return self.transport.run(command, repeatable=True)
+        sent = Command(list(command), lambda answer: answer, repeatable=True)
+        return run(self.transport, sent)
 
     def kept(self) -> None:
         self.run("SET", "k", "interrupted")

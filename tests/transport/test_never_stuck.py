@@ -25,7 +25,14 @@ import responses
 from tests.support.faults import Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
-from upstash_state import AnswerError, EndpointTimeoutError, UnavailableError, UpstashRedis
+from tests.support.sending import run
+from upstash_state import (
+    AnswerError,
+    EndpointTimeoutError,
+    UnavailableError,
+    UpstashRedis,
+    commands,
+)
 from upstash_state import errors as all_errors
 from upstash_state import time_budget as budget_of
 from upstash_state.settings import check_token
@@ -98,14 +105,14 @@ class TestCircuit:
             for _ in range(8):
                 mock.post(URL, status=429)
             mock.post(URL, json={"result": 1})
-            assert transport.run(["INCR", "n"], repeatable=False) == 1
+            assert run(transport, commands.execute_command("INCR", "n")) == 1
             assert waits == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0]
             for _ in range(5):
                 mock.post(URL, status=429, headers={"Retry-After": "60"})
                 with pytest.raises(all_errors.SlowDownError):
-                    transport.run(["GET", "k"], repeatable=True)
+                    run(transport, commands.get("k"))
             mock.post(URL, json={"result": "v"})
-            assert transport.run(["GET", "k"], repeatable=True) == "v"
+            assert run(transport, commands.get("k")) == "v"
 
 
 def _late(connection: Connection, seconds: float) -> None:
@@ -262,7 +269,7 @@ class TestAnswers:
         with responses.RequestsMock() as mock:
             mock.post(URL, status=status, json=body, headers={"Retry-After": "9"})
             with pytest.raises(UnavailableError) as caught:
-                transport.run(["GET", "k"], repeatable=True)
+                run(transport, commands.get("k"))
         assert str(caught.value) == (
             f"the endpoint answered with HTTP status {status}: busy with ***, try later:"
         )
@@ -490,10 +497,10 @@ def test_it_is_told_for_how_long_the_circuit_was_open() -> None:
         mock.post(URL, status=404)
         for _ in range(3):
             with pytest.raises(UnavailableError):
-                transport.run(["GET", "k"], repeatable=True)
+                run(transport, commands.get("k"))
         now[0] = 7
         mock.replace(responses.POST, URL, json={"result": "v"})
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     assert told == [7]
 
 

@@ -19,6 +19,8 @@ import responses
 import urllib3
 
 from tests.support.environ import TOKEN, URL
+from tests.support.sending import run
+from upstash_state import commands
 from upstash_state.errors import (
     AnswerTooLargeError,
     CircuitOpenError,
@@ -65,7 +67,7 @@ def test_what_passes_by_itself_is_tried_again(
 ) -> None:
     mocked.post(URL, status=status, body="<html>")
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
     assert waits.seconds == [0.1]
 
 
@@ -74,7 +76,7 @@ def test_pauses_double_and_end_after_three_retries(
 ) -> None:
     mocked.post(URL, status=503)
     with pytest.raises(UnavailableError, match="HTTP status 503"):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     assert waits.seconds == [0.1, 0.2, 0.4]
     assert len(mocked.calls) == 4
 
@@ -92,7 +94,7 @@ def test_a_broken_connection_is_tried_again(
 ) -> None:
     mocked.post(URL, body=error)
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_broken_connection_is_explained(
     error = urllib3.exceptions.ProtocolError("Connection aborted.", cause)
     mocked.post(URL, body=requests.ConnectionError(error))
     with pytest.raises(UnavailableError, match=f"connection to the endpoint failed: {shown}$"):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
 
 
 @pytest.mark.parametrize(("status", "tries"), [(500, 1), (502, 1), (503, 1), (504, 1), (429, 2)])
@@ -121,7 +123,7 @@ def test_a_command_that_must_not_run_twice_is_repeated_only_if_it_was_not_run(
     mocked.post(URL, status=status)
     mocked.post(URL, json={"result": 1})
     with contextlib.suppress(UnavailableError):
-        transport.run(["INCR", "n"], repeatable=False)
+        run(transport, commands.execute_command("INCR", "n"))
     assert len(mocked.calls) == tries
 
 
@@ -130,7 +132,7 @@ def test_retry_after_is_honoured_when_it_fits_the_budget(
 ) -> None:
     mocked.post(URL, status=429, headers={"Retry-After": "3"})
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
     assert waits.seconds == [3]
 
 
@@ -138,7 +140,7 @@ def test_retry_after_may_be_a_date(mocked: Any, transport: Transport, waits: Wai
     date = email.utils.formatdate(time.time() + 3, usegmt=True)
     mocked.post(URL, status=503, headers={"Retry-After": date})
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
     assert waits.seconds == [pytest.approx(3, abs=1.1)]
 
 
@@ -148,7 +150,7 @@ def test_retry_after_beyond_the_budget_is_given_up_at_once(
 ) -> None:
     mocked.post(URL, status=429, headers={"Retry-After": after})
     with pytest.raises(UnavailableError, match="429"):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     assert (len(mocked.calls), waits.seconds) == (1, [])
 
 
@@ -158,7 +160,7 @@ def test_a_retry_after_that_says_nothing_is_overlooked(
 ) -> None:
     mocked.post(URL, status=429, headers={"Retry-After": after})
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
     assert waits.seconds == [0.1]
 
 
@@ -168,7 +170,7 @@ def test_a_pause_that_does_not_fit_is_not_begun(mocked: Any, waits: Waits) -> No
     )
     mocked.post(URL, status=503)
     with pytest.raises(UnavailableError):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     assert waits.seconds == []
 
 
@@ -176,10 +178,10 @@ def test_nothing_is_sent_once_the_budget_is_used_up(mocked: Any, transport: Tran
     with time_budget(0):
         for _ in range(5):
             with pytest.raises(EndpointTimeoutError, match="not asked"):
-                transport.run(["GET", "k"], repeatable=True)
+                run(transport, commands.get("k"))
     assert len(mocked.calls) == 0
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
 
 
 def test_an_answer_beyond_all_limits_is_given_up(
@@ -188,7 +190,7 @@ def test_an_answer_beyond_all_limits_is_given_up(
     monkeypatch.setattr("upstash_state.transport.wire.MAX_ANSWER_BYTES", 1000)
     mocked.post(URL, body="x" * 1001)
     with pytest.raises(AnswerTooLargeError):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
 
 
 def test_an_answer_announced_beyond_all_limits_is_not_read(
@@ -201,7 +203,7 @@ def test_an_answer_announced_beyond_all_limits_is_not_read(
         auto_calculate_content_length=False,
     )
     with pytest.raises(AnswerTooLargeError):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
 
 
 def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: Waits) -> None:
@@ -217,19 +219,19 @@ def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: Waits
     mocked.post(URL, status=400, json={"error": "ERR syntax error"})
     for _ in range(5):
         with pytest.raises(ResponseError):
-            transport.run(["GET", "k"], repeatable=True)
+            run(transport, commands.get("k"))
     mocked.replace(responses.POST, URL, status=404)
     for _ in range(3):
         with pytest.raises(UnavailableError):
-            transport.run(["GET", "k"], repeatable=True)
+            run(transport, commands.get("k"))
     asked = len(mocked.calls)
     with pytest.raises(CircuitOpenError):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     assert len(mocked.calls) == asked
     mocked.replace(responses.POST, URL, json={"result": "v"})
     now[0] = 5
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
+    assert run(transport, commands.get("k")) == "v"
 
 
 def test_an_interrupted_probe_makes_way_for_another(mocked: Any, waits: Waits) -> None:
@@ -245,7 +247,7 @@ def test_an_interrupted_probe_makes_way_for_another(mocked: Any, waits: Waits) -
     mocked.post(URL, status=404)
     for _ in range(3):
         with pytest.raises(UnavailableError):
-            transport.run(["GET", "k"], repeatable=True)
+            run(transport, commands.get("k"))
     mocked.reset()
     now[0] = 5
 
@@ -254,10 +256,10 @@ def test_an_interrupted_probe_makes_way_for_another(mocked: Any, waits: Waits) -
 
     mocked.add_callback(responses.POST, URL, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     mocked.reset()
     mocked.post(URL, json={"result": "v"})
-    assert transport.run(["GET", "k"], repeatable=True) == "v"
+    assert run(transport, commands.get("k")) == "v"
 
 
 @pytest.mark.parametrize(
@@ -274,11 +276,11 @@ def test_a_traceback_with_local_variables_does_not_show_the_token(
 ) -> None:
     mocked.post(URL, **outcome)
     with pytest.raises((UnavailableError, ResponseError)) as caught:
-        transport.run(["GET", "k"], repeatable=True)
+        run(transport, commands.get("k"))
     text = "".join(
         traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
     )
-    assert "transport.run" in text
+    assert "in run\n" in text
     assert TOKEN not in text
     chain = caught.value.__cause__ or caught.value.__context__
     assert chain is None
@@ -286,7 +288,7 @@ def test_a_traceback_with_local_variables_does_not_show_the_token(
 
 def test_bodies_are_utf_8_and_not_escaped(mocked: Any, transport: Transport) -> None:
     mocked.post(URL, json={"result": "OK"})
-    transport.run(["SET", "k", "Zoë 🍕"], repeatable=True)
+    run(transport, commands.set("k", "Zoë 🍕"))
     body = mocked.calls[0].request.body
     assert "Zoë 🍕".encode() in body
     assert json.loads(body) == ["SET", "k", "Zoë 🍕"]

@@ -4,6 +4,7 @@ from .breaker import Breaker as Breaker
 from .budget import deadline_within as deadline_within
 from .budget import time_budget as time_budget
 from .late import late_attempts as late_attempts
+from .policy import Exchange as Exchange
 from .policy import Success as Success
 from .policy import Transport as Transport
 from .seam import COMMAND as COMMAND

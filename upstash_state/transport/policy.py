@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from .budget import deadline_within, is_news
 from .late import attempt_given_up
 
 if TYPE_CHECKING:
+    from ..commands import Command
     from .wire import Wire
 
 log = getLogger("upstash_state")
@@ -48,6 +50,20 @@ class Success(NamedTuple):
 
     at: float
     latency: float
+
+
+class Exchange(NamedTuple):
+    """What an exchange brought that the endpoint answered.
+
+    Attributes:
+        results: For each command what its `read` gives, or the `UpstashError` of that one command.
+        latency: Seconds from its beginning to its answer, retries and pauses included.
+        abandoned: Whether an earlier attempt was given up that may still be executed.
+    """
+
+    results: list[Any]
+    latency: float
+    abandoned: bool
 
 
 class Transport:
@@ -100,49 +116,33 @@ class Transport:
         """Let the next call through, even if the circuit is open."""
         (seam.simulated_breaker() or self._breaker).retry_now()
 
-    def run(self, command: Sequence[str], *, repeatable: bool) -> Any:
-        """Run one command.
+    def exchange(
+        self,
+        commands: Sequence[Command[Any]],
+        path: str = seam.PIPELINE,
+        deadline: float | None = None,
+    ) -> Exchange:
+        """Send commands in one request.
 
         Args:
-            command: Its name and arguments.
-            repeatable: Whether it may be sent again when it may have been executed already.
-
-        Returns:
-            Its result.
-
-        Raises:
-            ResponseError: The endpoint refused.
-            UnavailableError: It could not be reached or did not work.
-        """
-        return self._exchange(seam.COMMAND, command, None, repeatable)
-
-    def run_many(
-        self, path: str, commands: Sequence[Sequence[str]], *, repeatable: bool
-    ) -> list[Any]:
-        """Run several commands in one request.
-
-        Args:
-            path: PIPELINE, or TRANSACTION for all or nothing.
-            commands: Each one's name and arguments.
-            repeatable: Whether all may be sent again when they may have been executed already.
-
-        Returns:
-            For each command its result, or the `ResponseError` that it was refused with.
+            commands: The commands; with the path COMMAND it is one.
+            path: COMMAND, whose refusal is raised; PIPELINE; or TRANSACTION for all or nothing.
+            deadline: When it must have ended, on `time.monotonic()`'s clock. It can only shorten
+                what the timeout and a `time_budget` leave.
 
         Raises:
-            As `run`, when the request as a whole failed.
+            ResponseError: The endpoint refused the request as a whole.
+            UnavailableError: The endpoint could not be reached or did not work.
         """
-        return list(self._exchange(path, commands, len(commands), repeatable))
-
-    def _exchange(
-        self, path: str, payload: Sequence[Any], expected: int | None, repeatable: bool
-    ) -> Any:
         if os.getpid() != self._pid:
             # Sockets must not be shared with the parent, nor may a lock or a probe be waited for
             # that a thread of the parent holds.
             self._start()
-        body = _encode(payload).encode()
-        deadline = deadline_within(self._timeout)
+        alone = path == seam.COMMAND
+        payload = [command.args for command in commands]
+        body = _encode(payload[0] if alone else payload).encode()
+        repeatable = all(command.repeatable for command in commands)
+        deadline = min(deadline_within(self._timeout), deadline or math.inf)
         began = time.monotonic()
         left = deadline - began
         if left <= 0:
@@ -152,7 +152,8 @@ class Transport:
         probe = breaker.enter(left)
         answered = news = False
         try:
-            result = self._until(deadline, path, body, expected, repeatable)
+            expected = None if alone else len(commands)
+            answers, abandoned = self._until(deadline, path, body, expected, repeatable)
             answered = True
         except errors.ResponseError:
             answered = True
@@ -167,7 +168,8 @@ class Transport:
             raise
         finally:
             if answered:
-                self.last_success = Success(time.time(), time.monotonic() - began)
+                latency = time.monotonic() - began
+                self.last_success = Success(time.time(), latency)
                 seconds_open = breaker.succeeded()
                 if seconds_open is not None:
                     self.on_circuit_close(seconds_open)
@@ -178,11 +180,18 @@ class Transport:
         if not self._announced:
             self._announced = True
             log.info("Redis connection established")
-        return result
+        if alone:
+            return Exchange([commands[0].read(answers)], latency, abandoned)
+        results = [_read(command, answer) for command, answer in zip(commands, answers)]
+        if abandoned:
+            for result in results:
+                if isinstance(result, errors.UpstashError):
+                    result.may_have_executed = True
+        return Exchange(results, latency, abandoned)
 
     def _until(
         self, deadline: float, path: str, body: bytes, expected: int | None, repeatable: bool
-    ) -> Any:
+    ) -> tuple[Any, bool]:
         if self._wire is None:
             _assert_sockets_work()
             from .early import begin_connection
@@ -198,7 +207,10 @@ class Transport:
         late = False
         while True:
             try:
-                return interpret(send(path, body, deadline), expected, secret=self._token)
+                return interpret(send(path, body, deadline), expected, secret=self._token), late
+            except errors.ResponseError as error:
+                error.may_have_executed = late
+                raise
             except errors.UnavailableError as error:
                 if error.may_have_executed:
                     attempt_given_up()
@@ -223,6 +235,15 @@ class Transport:
 
             self._jitter = uniform
         return self._jitter(0, min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
+
+
+def _read(command: Command[Any], answer: Any) -> Any:
+    if isinstance(answer, errors.UpstashError):
+        return answer
+    try:
+        return command.read(answer)
+    except errors.AnswerError as error:
+        return error
 
 
 def _assert_sockets_work() -> None:
