@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -11,8 +14,10 @@ import responses
 
 from tests.support.environ import URL
 from upstash_state import UnavailableError, UpstashRedis
-from upstash_state.errors import CircuitOpenError
-from upstash_state.transport import Answer, Endpoint, Send, intercepting
+from upstash_state.errors import CircuitOpenError, NotRecordedError
+from upstash_state.local import LocalEndpoint
+from upstash_state.transport import Answer, Endpoint, Send, guarding, intercepting
+from upstash_state.transport.seam import one_by_one
 
 OK = Answer(200, {}, b'{"result": "OK"}')
 
@@ -113,3 +118,96 @@ def test_a_failure_of_an_attempt_is_tried_again_by_its_facts(redis: UpstashRedis
     with intercepting(executed, simulated=True), pytest.raises(UnavailableError):
         redis.execute_command("INCR", "n")
     assert len(refused.attempts) == len(executed.attempts) == 1
+
+
+def test_saves_go_one_by_one_while_any_block_asks_for_it() -> None:
+    assert not one_by_one()
+    with intercepting(answering(OK), one_by_one=True):
+        with intercepting(answering(OK)):
+            assert one_by_one()
+        assert one_by_one()
+    with intercepting(answering(OK), simulated=True):
+        assert not one_by_one()
+
+
+class Guard:
+    """Refuses all connections, and remembers to which host and in which thread."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, threading.Thread]] = []
+
+    def __call__(self, host: str) -> None:
+        self.asked.append((host, threading.current_thread()))
+        raise NotRecordedError("refused")
+
+
+def test_a_guard_is_asked_before_each_connection_in_the_callers_thread(
+    endpoint: LocalEndpoint,
+) -> None:
+    guard = Guard()
+    redis = UpstashRedis(endpoint.url, endpoint.token)
+    with guarding(guard), pytest.raises(NotRecordedError):
+        redis.ping()
+    assert guard.asked == [("127.0.0.1", threading.current_thread())]
+    assert endpoint.usage().requests == 0
+    assert redis.ping()
+    # Also before a kept connection is used.
+    with guarding(guard), pytest.raises(NotRecordedError):
+        redis.ping()
+    assert endpoint.usage().requests == 1
+    assert len(guard.asked) == 2
+    assert redis.ping()
+
+
+def test_a_guard_is_asked_for_the_endpoint_and_not_for_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    guard = Guard()
+    with guarding(guard), pytest.raises(NotRecordedError):
+        UpstashRedis(URL, "s3cret-token").ping()
+    assert [host for host, _ in guard.asked] == ["test.upstash.io"]
+
+
+def test_what_an_interceptor_or_a_mock_answers_needs_no_connection(redis: UpstashRedis) -> None:
+    with guarding(Guard()):
+        with intercepting(answering(OK)):
+            assert redis.get("k") == "OK"
+        with responses.RequestsMock() as mock:
+            mock.post(URL, json={"result": "PONG"})
+            assert redis.ping()
+
+
+def test_guards_with_the_same_check_end_one_by_one(redis: UpstashRedis) -> None:
+    guard = Guard()
+    with guarding(guard):
+        with guarding(guard):
+            pass
+        with pytest.raises(NotRecordedError):
+            redis.ping()
+
+
+def test_a_first_connection_is_not_opened_early_beside_a_guard() -> None:
+    code = f"""
+from upstash_state import UpstashRedis, UpstashError
+from upstash_state.errors import NotRecordedError
+from upstash_state.transport import guarding
+import socket, sys
+
+def refuse(host):
+    raise NotRecordedError(host)
+
+def hook(event, args):
+    assert event not in ("socket.connect", "socket.getaddrinfo"), (event, args)
+
+sys.addaudithook(hook)
+with guarding(refuse):
+    try:
+        UpstashRedis({URL!r}, "token").ping()
+    except NotRecordedError:
+        print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "refused\n"

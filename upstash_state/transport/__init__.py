@@ -14,4 +14,5 @@ from .seam import Answer as Answer
 from .seam import Endpoint as Endpoint
 from .seam import Interceptor as Interceptor
 from .seam import Send as Send
+from .seam import guarding as guarding
 from .seam import intercepting as intercepting

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..settings import Secret
 from .breaker import Breaker
+
+T = TypeVar("T")
 
 COMMAND, PIPELINE, TRANSACTION = "/", "/pipeline", "/multi-exec"
 
@@ -49,45 +51,108 @@ Send = Callable[[str, bytes, float], Answer]
 #: Wraps the attempts of a wire.
 Interceptor = Callable[[Endpoint, Send], Send]
 
-# Appending to and removing from a list are atomic, so it needs no lock.
-_interceptions: list[tuple[Interceptor, Breaker | None]] = []
+#: Raises to refuse a real connection to a host.
+Check = Callable[[str], None]
+
+
+class _Interception(NamedTuple):
+    interceptor: Interceptor
+    breaker: Breaker | None
+    one_by_one: bool
+
+
+# Appending to and removing from a list are atomic, so these need no lock.
+_interceptions: list[_Interception] = []
+_checks: list[Check] = []
 
 
 @contextmanager
 def intercepting(
-    interceptor: Interceptor, *, simulated: bool = False, clock: Callable[[], float] | None = None
+    interceptor: Interceptor,
+    *,
+    simulated: bool = False,
+    clock: Callable[[], float] | None = None,
+    one_by_one: bool = False,
 ) -> Iterator[None]:
-    """Let every attempt of this process, of whatever thread, pass through an interceptor.
+    """Pass every attempt of this process, in any thread, through an interceptor.
 
     Blocks nest: the interceptor of the innermost is the last before the wire.
 
     Args:
-        interceptor: Takes the wire and its `send`, and returns what is called instead.
+        interceptor: Takes the wire and its `send`, and returns the function to call instead.
         simulated: Whether the endpoint is not the real one. Then pauses between retries are not
-            waited for, and a circuit of the block's own is used instead of the client's.
-        clock: What a circuit of the block's own goes by; `time.monotonic` when left out.
+            waited for, and the block's own circuit is used instead of the client's.
+        clock: The clock of the block's own circuit, `time.monotonic` by default.
+        one_by_one: Whether each save is sent in a request of its own, in the order of the calls
+            and in the caller's thread (see the function `one_by_one`).
     """
-    # As an object of its own, so that the same interceptor may be used twice.
-    entry = (interceptor, Breaker(clock) if simulated else None)
-    _interceptions.append(entry)
-    try:
+    entry = _Interception(interceptor, Breaker(clock) if simulated else None, one_by_one)
+    with _listed(_interceptions, entry):
         yield
-    finally:
-        del _interceptions[next(i for i, one in enumerate(_interceptions) if one is entry)]
+
+
+@contextmanager
+def guarding(check: Check) -> Iterator[None]:
+    """Ask a function before each real connection of this process, in any thread.
+
+    Requests that an interceptor or a mock answers make no connection, so they pass.
+
+    Args:
+        check: Takes the endpoint's host, and raises an `UpstashError` to refuse it.
+    """
+    # A function of its own, so that blocks with the same check can be told apart.
+    with _listed(_checks, lambda host: check(host)):
+        yield
+
+
+def check_connection(host: str) -> None:
+    """Refuse a host that a `guarding` block does not allow.
+
+    The wire calls this in the caller's thread, before it opens a connection (also one through a
+    proxy) and before it sends on a kept one.
+
+    Args:
+        host: The endpoint's host, not the proxy's.
+
+    Raises:
+        UpstashError: What a check raises.
+    """
+    for check in _checks:
+        check(host)
+
+
+def one_by_one() -> bool:
+    """Return whether each save has to be a request of its own.
+
+    While this is true, the delivery sends saves and deletes in the order of the calls, in the
+    caller's thread (also in background mode), and sends nothing else along. So the requests of a
+    test do not depend on timing, and its recording can be replayed.
+    """
+    return any(entry.one_by_one for entry in _interceptions)
 
 
 def intercepted(wire: Endpoint, send: Send) -> Send:
-    """The attempt with all interceptors around it."""
-    for interceptor, _ in reversed(_interceptions):
-        send = interceptor(wire, send)
+    """Wrap all interceptors around an attempt."""
+    for entry in reversed(_interceptions):
+        send = entry.interceptor(wire, send)
     return send
 
 
 def intercepts() -> bool:
-    """Whether any interceptor stands between the policy and the wire."""
-    return bool(_interceptions)
+    """Return whether anything stands between the policy and a connection."""
+    return bool(_interceptions or _checks)
 
 
 def simulated_breaker() -> Breaker | None:
-    """The circuit of the innermost block whose endpoint is simulated; None without such a block."""
-    return next((breaker for _, breaker in reversed(_interceptions) if breaker), None)
+    """Return the circuit of the innermost block with a simulated endpoint, or None."""
+    return next((entry.breaker for entry in reversed(_interceptions) if entry.breaker), None)
+
+
+@contextmanager
+def _listed(entries: list[T], entry: T) -> Iterator[None]:
+    entries.append(entry)
+    try:
+        yield
+    finally:
+        # By identity, since blocks may end in any order.
+        del entries[next(i for i, one in enumerate(entries) if one is entry)]

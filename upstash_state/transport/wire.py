@@ -37,7 +37,7 @@ from urllib3.util import ssl_
 from ..errors import AnswerError, AnswerTooLargeError, UnavailableError, UpstashError
 from ..settings import Secret, is_loopback
 from .failures import failure_of, forget_locals
-from .seam import Answer, Send
+from .seam import Answer, Send, check_connection
 from .sockets import Attempt, Limited, current_attempt, in_time
 
 # A request may have 10 MB (free and pay-as-you-go plans), and JSON may write a byte as six.
@@ -104,7 +104,9 @@ class Wire:
         session.cookies.extract_cookies = lambda *_: None  # type: ignore[method-assign]
         # The token goes to no other address. Nor is the answer of a redirect read to its end.
         session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
-        session.mount(f"{urlsplit(self.url).scheme}://", _Adapter(self._early))
+        address = urlsplit(self.url)
+        adapter = _Adapter(address.hostname or "", self._early)
+        session.mount(f"{address.scheme}://", adapter)
 
     def close(self) -> None:
         """Close the kept connections. The next attempt opens a new one."""
@@ -230,19 +232,22 @@ class _Headers(CaseInsensitiveDict[str]):
 class _Adapter(HTTPAdapter):
     """Its `send` is that of requests, since it is what mocks replace."""
 
-    def __init__(self, early: list[Callable[[float], Any]]) -> None:
+    def __init__(self, host: str, early: list[Callable[[float], Any]]) -> None:
         super().__init__()
-        self._early = early
+        self._host, self._early = host, early
         self._pool: Any = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         # One endpoint, one pool: requests works out which for each request.
+        if FUTURE:
+            # Its connections are not ours, so this is the last place to ask.
+            check_connection(self._host)
         pool: Any = self._pool
         if pool is None:
             pool = super().get_connection_with_tls_context(*args, **kwargs)
             if not FUTURE:
-                pool.pool = _Kept(type(pool))
-                pool.ConnectionCls = _Connections(type(pool), self._early)
+                pool.pool = _Kept(type(pool), self._host)
+                pool.ConnectionCls = _Connections(type(pool), self._host, self._early)
             self._pool = pool
         return pool
 
@@ -257,20 +262,20 @@ class _Adapter(HTTPAdapter):
 class _Connections:
     """Stands for the connection class that a kind of pool has at the moment."""
 
-    def __init__(self, pool: Any, early: list[Callable[[float], Any]]) -> None:
-        self._pool, self._early = pool, early
+    def __init__(self, pool: Any, host: str, early: list[Callable[[float], Any]]) -> None:
+        self._pool, self._host, self._early = pool, host, early
 
     def __instancecheck__(self, connection: object) -> bool:
         return isinstance(connection, self._pool.ConnectionCls)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        connection = _limited(self._pool.ConnectionCls, self._early)(*args, **kwargs)
+        connection = _limited(self._pool.ConnectionCls, self._host, self._early)(*args, **kwargs)
         # http.client's own debugging prints headers, and with them the token.
         connection.set_debuglevel(0)
         return connection
 
 
-def _limited(kind: Any, early: list[Callable[[float], Any]]) -> Any:
+def _limited(kind: Any, host: str, early: list[Callable[[float], Any]]) -> Any:
     """A connection class whose connections keep to the attempt's deadline."""
 
     class Connection(kind):  # type: ignore[misc]
@@ -283,6 +288,7 @@ def _limited(kind: Any, early: list[Callable[[float], Any]]) -> Any:
             if attempt is None:
                 raise OSError("used outside of an attempt")
             attempt.kept = attempt.may_have_executed = False
+            check_connection(host)
 
             def work() -> None:
                 self.timeout = attempt.time_left() * STEP
@@ -336,14 +342,16 @@ class _Kept:
     out only what another request may be sent on.
     """
 
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
+    def __init__(self, pool: Any, host: str) -> None:
+        self._pool, self._host = pool, host
         # Appending to and removing from a list are atomic, so it needs no lock.
         self._stack: list[Any] = []
         weakref.finalize(self, _close, self._stack)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         attempt = current_attempt.get()
+        if attempt is not None and self._stack:
+            check_connection(self._host)
         while True:
             try:
                 connection = self._stack.pop()
