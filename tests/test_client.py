@@ -304,6 +304,14 @@ def test_an_argument_that_cannot_be_sent_is_refused_before_any_request(
     assert len(mocked.calls) == 0
 
 
+def test_a_refused_argument_is_named_by_its_type_on_one_line(redis: UpstashRedis) -> None:
+    odd: Any = type("Odd\nERROR all lost", (), {})()
+    with pytest.raises(DataError, match=r"not Odd\\nERROR all lost$"):
+        redis.set("k", odd)
+    with pytest.raises(DataError, match=r"not Odd\\nERROR all lost$"):
+        redis.expire("k", odd)
+
+
 @pytest.mark.parametrize(("transaction", "path"), [(False, "/pipeline"), (True, "/multi-exec")])
 def test_a_pipeline_has_a_result_or_an_error_for_each_item(
     mocked: Any, redis: UpstashRedis, transaction: bool, path: str

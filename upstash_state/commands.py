@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, get_args
 
 from .errors import AnswerError, DataError
+from .texts import type_name
 
 Argument = str | bytes | bytearray | memoryview | int | float
 T = TypeVar("T")
@@ -306,8 +307,8 @@ def encode(value: Argument) -> str:
             return float.__repr__(value)
     except ValueError as error:
         # Not UTF-8, or an int of more than 4300 digits (sys.set_int_max_str_digits).
-        raise DataError(f"the REST API cannot carry this {type(value).__name__}: {error}") from None
-    raise DataError(f"an argument must be str, bytes, int or float, not {type(value).__name__}")
+        raise DataError(f"the REST API cannot carry this {type_name(value)}: {error}") from None
+    raise DataError(f"an argument must be str, bytes, int or float, not {type_name(value)}")
 
 
 def _names(names: Argument | Iterable[Argument], more: tuple[Argument, ...] = ()) -> list[str]:
@@ -325,7 +326,7 @@ def _whole(time: int | timedelta | datetime, per_second: int) -> str:
         return str(int(time.total_seconds() * per_second))
     if isinstance(time, datetime):
         return str(int(time.timestamp() * per_second))
-    raise DataError(f"a time must be int, timedelta or datetime, not {type(time).__name__}")
+    raise DataError(f"a time must be int, timedelta or datetime, not {type_name(time)}")
 
 
 def _expected(answer: Any, kind: type[T], name: str) -> T:
