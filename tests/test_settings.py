@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import json
+import pickle
+import pprint
 import re
+import reprlib
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
+import requests
+from hypothesis import example, given
+from hypothesis import strategies as st
+from urllib3.util import parse_url
 
 from tests.support.environ import Environ
 from tests.support.paths import ROOT
@@ -47,7 +59,7 @@ def test_what_surrounds_a_pasted_url_is_tolerated(pasted: str) -> None:
 
 @pytest.mark.parametrize("pasted", [" s3cret-token\n", '"s3cret-token"', "'s3cret-token' "])
 def test_what_surrounds_a_pasted_token_is_tolerated(pasted: str) -> None:
-    assert Settings(GOOD | {"UPSTASH_REDIS_REST_TOKEN": pasted}).token == "s3cret-token"
+    assert Settings(GOOD | {"UPSTASH_REDIS_REST_TOKEN": pasted}).token == Secret("s3cret-token")
 
 
 @pytest.mark.parametrize(
@@ -62,10 +74,37 @@ def test_what_surrounds_a_pasted_token_is_tolerated(pasted: str) -> None:
         ("https://s3cret@eu1-good.upstash.io", "contains a user or password"),
         ("https://eu1-good.upstash.io:https", "an invalid host or port"),
         ("https://eu1-good.upstash.io:99999", "an invalid host or port"),
-        ("https://eu1-good.upstash.io:0", "an invalid character or port"),
+        ("https://eu1-good.upstash.io:0", "an invalid host or port"),
+        ("https://eu1-good.upstash.io:", "an invalid host or port"),
+        ("https://eu1-good.upstash.io:\u0664\u0664\u0663", "an invalid host or port"),
         ("https://[eu1", "an invalid host or port"),
-        ("https://eu1 good.upstash.io", "invalid character or port"),
-        ("https://eu1-good.upstash.io\u00a0x", "invalid character or port"),
+        ("https://[::1", "an invalid host or port"),
+        ("https://[::1]x", "an invalid host or port"),
+        ("https://[:::1]", "an invalid host or port"),
+        ("https://[fe80::1%25eth0]", "an invalid host or port"),
+        ("https://[127.0.0.1]", "an invalid host or port"),
+        # As from https://$NAME.upstash.io where NAME is empty.
+        ("https://.upstash.io", "an invalid host or port"),
+        ("https://eu1-good..upstash.io", "an invalid host or port"),
+        ("https://*.upstash.io", "an invalid host or port"),
+        ("https://exa%00mple.com", "an invalid host or port"),
+        ("https://${NAME}.upstash.io", "an invalid host or port"),
+        ("https://<name>.upstash.io", "an invalid host or port"),
+        (f"https://{'a' * 64}.upstash.io", "an invalid host or port"),
+        (f"https://{'a.' * 130}upstash.io", "an invalid host or port"),
+        ("https://-eu1.upstash.io", "an invalid host or port"),
+        ("https://b\u00fccher.example", "an invalid host or port"),
+        ("https://\u212aelvin.example", "an invalid host or port"),
+        ("https://eu1 good.upstash.io", "an invalid host or port"),
+        ("https://eu1-good.upstash.io\u00a0x", "an invalid host or port"),
+        ("https://eu1-good.upstash.io\n.example", "an invalid host or port"),
+        ("https://eu1-good.upstash.io\\x", "an invalid host or port"),
+        ("https://eu1-good.upstash.io/a b", "an invalid character in its path"),
+        ("https://eu1-good.upstash.io/%zz", "an invalid character in its path"),
+        ("https://eu1-good.upstash.io/{token}", "an invalid character in its path"),
+        # The token, in two forms that Upstash gives out.
+        ("AYNgASQgs3cretGY3OTk4NzQtN2Q1Yi00c0ffee==", "looks like a token, not like a URL"),
+        ("AYNg_s3cret-GY3OTk4NzQtN2Q1Yi00c0ffee", "looks like a token, not like a URL"),
         ("https://eu1-good.upstash.io?_token=s3cret", "has a query or fragment"),
         ("https://eu1-good.upstash.io/#s3cret", "has a query or fragment"),
         ("http://eu1-good.upstash.io", "would send the token in clear"),
@@ -80,6 +119,75 @@ def test_a_url_that_cannot_be_used_is_explained_without_its_secrets(
     assert complaint in str(caught.value)
     assert str(caught.value).startswith("UPSTASH_REDIS_REST_URL ")
     assert "s3cret" not in str(caught.value)
+
+
+# Pieces that URLs are pasted together from; the last ones are of no URL that can be used.
+PIECES = [
+    *("a", "eu1-good", ".", "-", "_", ":", "/", "443", "65535", "%41", "@", "[::1]", "[", "]", "%"),
+    *(
+        "*",
+        "..",
+        "\u00fc",
+        "\u3002",
+        "\u212a",
+        "xn--",
+        "a" * 63,
+        "a" * 64,
+        "\x00",
+        " ",
+        "\\",
+        "?",
+        "#",
+    ),
+]
+
+
+@given(
+    st.text("ab1.-_:/[]", max_size=12)
+    | st.lists(st.sampled_from(PIECES) | st.characters(max_codepoint=0x24F), max_size=8).map(
+        "".join
+    )
+)
+@example(".upstash.io")
+@example("*.x")
+@example("exa%00mple.com")
+@example("a" * 64)
+@example("[::1")
+@example("a.")
+@example("xn--.a")
+def test_a_url_that_is_accepted_is_one_that_requests_and_the_platform_can_use(rest: str) -> None:
+    try:
+        url = check_url(f"https://{rest}")
+    except SettingsError:
+        return
+    prepared = requests.Request("POST", url + "/pipeline").prepare()
+    assert prepared.url is not None
+    assert prepared.url.endswith("/pipeline")
+    parts, used = urlsplit(url), parse_url(prepared.url)
+    assert (parts.scheme, parts.hostname, parts.port) == (
+        "https",
+        str(used.host).strip("[]").lower(),
+        used.port,
+    )
+    # As `socket.getaddrinfo` encodes it.
+    assert str(used.host).encode("idna")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://eu1-good.upstash.io:8443",
+        "https://eu1-good.upstash.io/redis/v1",
+        "https://eu1-good.upstash.io./a%20b",
+        "https://10.1.2.3",
+        "https://[2001:db8::1]:8443",
+        "https://my_host",
+        "HTTPS://EU1-good.upstash.io",
+        f"https://{'a' * 63}.upstash.io",
+    ],
+)
+def test_unusual_urls_that_requests_can_use_are_accepted(url: str) -> None:
+    assert check_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -249,15 +357,70 @@ def test_a_token_with_its_header_is_recognised(pasted: str) -> None:
     assert str(caught.value) == expected
 
 
-def test_no_repr_shows_the_token() -> None:
+class Holder(NamedTuple):
+    token: object
+
+
+#: Everything that somebody might do with a token without a thought.
+SHOWN: list[Callable[[Any], object]] = [
+    repr,
+    str,
+    ascii,
+    lambda token: f"{token}",
+    lambda token: f"{token!s:>40}",
+    lambda token: f"{token:>40}",
+    lambda token: f"{token:.8}",
+    "{:.8}".format,
+    "{0!r:.8}".format,
+    lambda token: "%s %r %.5s" % (token, token, token),  # noqa: UP031
+    lambda token: Template("$token").substitute(token=token),
+    lambda token: "".join([token]),
+    lambda token: "Bearer " + token,
+    lambda token: token + "",
+    lambda token: token[:8],
+    list,
+    bytes,
+    lambda token: token.encode(),
+    lambda token: token.upper(),
+    lambda token: token.translate({}),
+    lambda token: vars(token),
+    lambda token: [token, {"token": token}, (token,), {token}],
+    Holder,
+    pprint.pformat,
+    reprlib.repr,
+    lambda token: [getattr(token, name) for name in dir(token)],
+    lambda token: [repr(value) for _, value in inspect.getmembers(token)],
+    json.dumps,
+    lambda token: json.dumps({"token": token}, default=str),
+    lambda token: json.dumps({"token": token}, default=vars),
+    *(lambda token, n=n: pickle.dumps(token, n) for n in range(pickle.HIGHEST_PROTOCOL + 1)),
+    copy.copy,
+    copy.deepcopy,
+    lambda token: copy.deepcopy({"headers": [token]}),
+]
+
+
+@pytest.mark.parametrize("show", SHOWN)
+@pytest.mark.parametrize("where", ["the token", "the settings", "the settings' attributes"])
+def test_nothing_but_reveal_shows_the_token(show: Callable[[Any], object], where: str) -> None:
     settings = Settings(GOOD)
-    assert "s3cret" not in repr(settings)
-    headers = {"Authorization": settings.token}
-    assert "s3cret" not in repr(headers)
-    # As reprlib and rich cut long texts.
-    assert "s3cret" not in f"{settings.token[:8]!r} {settings.token[0:100:1]!r}"
-    assert settings.token[0:6] == "s3cret"
-    assert repr(settings.token[0]) == "'***'"
+    held = {"the token": settings.token, "the settings": settings}.get(where, vars(settings))
+    try:
+        shown = repr(show(held))
+    except (TypeError, AttributeError, ValueError, pickle.PicklingError) as error:
+        shown = shown_with_locals(error)
+    assert "s3cret" not in shown
+    assert settings.token.reveal() == "s3cret-token"
+
+
+def test_a_token_can_be_compared_and_copied() -> None:
+    token = Settings(GOOD).token
+    assert token == Secret("s3cret-token") == Secret(token)
+    assert len({token, Secret("s3cret-token"), Secret("another")}) == 2
+    assert token != "s3cret-token"
+    assert copy.deepcopy(Settings(GOOD)).token.reveal() == "s3cret-token"
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(Settings(GOOD))
 
 
 @pytest.mark.parametrize(
@@ -266,6 +429,9 @@ def test_no_repr_shows_the_token() -> None:
         {"UPSTASH_REDIS_REST_URL": "https://eu1 good.upstash.io"},
         {"UPSTASH_REDIS_REST_TOKEN": "s3cret token"},
         {"UPSTASH_REDIS_REST_TOKEN": "Bearer s3cret"},
+        {"UPSTASH_REDIS_REST_TOKEN": "https://s3cret.upstash.io"},
+        {"UPSTASH_REDIS_REST_URL": "s3cret-token-in-the-place-of-the-url"},
+        {"UPSTASH_REDIS_REST_URL": "rediss://default:s3cret@eu1-good.upstash.io:6379"},
         {"UPSTASH_REDIS_REST_URL": ""},
     ],
 )
@@ -283,11 +449,33 @@ def test_a_traceback_with_local_variables_does_not_show_the_token(
     assert "s3cret" not in shown_with_locals(caught.value)
 
 
-def test_a_client_with_a_bad_token_does_not_show_it_either() -> None:
-    with pytest.raises(SettingsError) as caught:
-        UpstashRedis(GOOD["UPSTASH_REDIS_REST_URL"], Secret("s3cret token"))
+@pytest.mark.parametrize(
+    ("url", "token", "complaint"),
+    [
+        (GOOD["UPSTASH_REDIS_REST_URL"], "s3cret token", "token contains characters"),
+        (GOOD["UPSTASH_REDIS_REST_URL"], Secret("s3cret token"), "token contains characters"),
+        (
+            "s3cret-token-in-the-place-of-the-url",
+            "s3cret",
+            "url looks like a token, not like a URL",
+        ),
+        ("s3cret-token", "s3cret", "url is not a URL that begins with https://"),
+        (
+            GOOD["UPSTASH_REDIS_REST_URL"],
+            "https://s3cret.upstash.io",
+            "token is a URL, not a token",
+        ),
+    ],
+)
+def test_a_client_with_a_bad_url_or_token_shows_neither(
+    url: str, token: str | Secret, complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{complaint}") as caught:
+        UpstashRedis(url, token)
     assert "s3cret" not in shown_with_locals(caught.value)
-    # Made only in part, it still has a repr.
+
+
+def test_a_client_that_was_made_only_in_part_still_has_a_repr() -> None:
     assert "UpstashRedis" in repr(UpstashRedis.__new__(UpstashRedis))
 
 

@@ -47,13 +47,14 @@ class UpstashRedis:
     """
 
     def __init__(
-        self, url: str, token: str, *, timeout: float = 5.0, allow_http: bool = False
+        self, url: str, token: str | Secret, *, timeout: float = 5.0, allow_http: bool = False
     ) -> None:
-        # First, so that no traceback with local variables shows it.
-        token = Secret(token) if isinstance(token, str) else token
-        secret = check_token(token)
+        # So that no traceback with local variables shows them.
+        given_url, given_token = Secret(url), Secret(token)
+        del url, token
+        secret = check_token(given_token)
         #: Where the endpoint is.
-        self.url = check_url(url, allow_http=allow_http)
+        self.url = check_url(given_url, allow_http=allow_http)
         #: Seconds that one request may take in all.
         self.timeout = timeout
         #: What tells one database from another.
@@ -71,8 +72,9 @@ class UpstashRedis:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
-        environ = own_variables(environ)
-        return cls.from_settings(Settings(environ))
+        # So that no traceback with local variables shows them.
+        own, environ = own_variables(environ), None
+        return cls.from_settings(Settings(own))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> UpstashRedis:

@@ -27,6 +27,7 @@ from .errors import (
 from .ledger import LATE, Ledger
 from .sender import Sender, size
 from .serialization import shown_order_id
+from .settings import Secret
 from .transport import Success, deadline_within, late_attempts, time_budget
 from .worker import Worker
 
@@ -52,7 +53,7 @@ class Book:
     holds it.
     """
 
-    def __init__(self, database: tuple[str, str, str], clock: Callable[[], float]) -> None:
+    def __init__(self, database: tuple[str, Secret, str], clock: Callable[[], float]) -> None:
         self.database = database
         self.ledger = Ledger(clock)
         self.lock = threading.RLock()
@@ -63,7 +64,7 @@ class Book:
         self.saver: Saver | None = None
 
 
-_books: dict[tuple[str, str, str], Book] = {}
+_books: dict[tuple[str, Secret, str], Book] = {}
 
 
 def forget_all(when: str, *, flush: bool = True) -> None:

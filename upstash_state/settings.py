@@ -1,17 +1,19 @@
-"""Environment -> Settings, with a complaint that says what to do."""
+"""Read the settings from the environment and check them; each complaint says what to do."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, SupportsIndex
+from typing import Any
 
 from .errors import MissingCredentialsError, SettingsError
+from .texts import type_name
 
 URL_AND_TOKEN = (
     ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"),
-    # What Vercel's integration sets; Upstash's JavaScript SDK falls back to these, too.
+    # Vercel's integration sets these; Upstash's JavaScript SDK falls back to them, too.
     ("KV_REST_API_URL", "KV_REST_API_TOKEN"),
 )
 CREDENTIALS = tuple(name for pair in URL_AND_TOKEN for name in pair)
@@ -22,47 +24,69 @@ TOKEN_ADVICE = (
 )
 DOCTOR = "To find out more, run: upstash-state doctor"
 
+# Host and port. A label of a name has 1 to 63 characters (RFC 1035, section 2.3.4).
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_AUTHORITY = rf"({_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?"
+_LONGEST_HOST = 253
 
-class Secret(str):
-    """Text that a log, a repr or a traceback with local variables does not show.
 
-    Nor is a slice of it shown: some loggers cut long texts before they ask for the repr. Where the
-    text itself is needed, it is added to another: `"Bearer " + secret`.
+class Secret:
+    """A text that only `reveal` returns.
+
+    No log line, format, repr, copy, JSON, pickle or traceback with local variables shows it: it is
+    kept in a closure, where tools that walk over attributes do not find it.
+
+    Args:
+        text: The text, or a secret, whose text this one then has.
     """
 
-    __slots__ = ()
+    __slots__ = ("reveal",)
 
-    def __new__(cls, text: str) -> Secret:
-        # Of a secret, too, whose own `str` hides it.
-        return super().__new__(cls, "" + text)
+    def __init__(self, text: str | Secret) -> None:
+        plain = text.reveal() if isinstance(text, Secret) else text
+        #: Returns the text.
+        self.reveal: Callable[[], str] = lambda: plain
 
     def __repr__(self) -> str:
-        return "'***'"
-
-    def __str__(self) -> str:
         return "***"
 
-    def __getitem__(self, key: SupportsIndex | slice) -> Secret:
-        return Secret(super().__getitem__(key))
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.reveal() == other.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __reduce__(self) -> str:
+        # The name of a global: `copy` returns the object itself, and `pickle` refuses it, since it
+        # is not the object of that name.
+        return "Secret"
 
 
 class Settings:
-    """What the environment says, checked.
+    """The settings of the environment, checked.
+
+    Args:
+        environ: The variables, None for `os.environ`.
 
     Attributes:
-        url: Where the endpoint is, without a trailing slash.
+        url: The endpoint's URL, without a trailing slash.
         token: The REST token.
         timeout: Seconds that one call may take in all.
         ttl: Seconds until a saved order expires.
-        prefix: What an order's key begins with.
+        prefix: The beginning of an order's key.
         skip_unchanged: Seconds for which an unchanged order is not sent again, 0 for never. At most
             half of `ttl`, since an order that is not sent again expires.
         catch_up: Whether a save or delete that failed is kept and sent later.
-        background: Seconds for which changes are gathered before a worker thread sends them, 0 for
-            sending each in the caller's thread.
-        restore_wait: Seconds for which a restore keeps trying while the endpoint is unavailable.
-        allow_http: Whether plain http may go to hosts other than loopback.
-        complaints: Values that could not be used, a sentence each; defaults stand in for them.
+        background: Seconds for which changes are gathered before a worker thread sends them, 0 to
+            send each in the caller's thread.
+        restore_wait: Seconds for which a restore is tried again while the endpoint is unavailable.
+        allow_http: Whether plain http may be used to hosts other than loopback.
+        complaints: A sentence for each value that could not be used; its default replaces it.
+
+    Raises:
+        MissingCredentialsError: No pair of URL and token is set.
+        SettingsError: The URL or the token cannot be used. The text names the variable, and never
+            repeats its value.
     """
 
     timeout: float
@@ -74,23 +98,12 @@ class Settings:
     restore_wait: float
     allow_http: bool
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        """Read the settings.
-
-        Args:
-            environ: The variables, as in `os.environ`.
-
-        Raises:
-            MissingCredentialsError: No pair of URL and token is set.
-            SettingsError: URL or token cannot be used. The text names the variable and never
-                holds its value.
-        """
+    def __init__(self, environ: Mapping[str, str | Secret] | None = None) -> None:
         self.complaints: list[str] = []
-        # A traceback with local variables shows no values of these.
         environ = own_variables(environ)
         for name, (default, parse) in OPTIONS.items():
             value = default
-            if text := unquoted(environ.get(name, "")):
+            if text := _value(environ, name):
                 try:
                     value = parse(text)
                 except ValueError as error:
@@ -107,19 +120,18 @@ class Settings:
         self.token = check_token(environ[token_name], token_name)
 
 
-def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
-    """This package's variables, in a form that a traceback with local variables does not show.
+def own_variables(environ: Mapping[str, str | Secret] | None) -> dict[str, Secret]:
+    """Return this package's variables, hidden from tracebacks with local variables.
 
     Args:
-        environ: The variables; None for `os.environ`.
+        environ: The variables, None for `os.environ`.
     """
     environ = os.environ if environ is None else environ
-    names = (*OPTIONS, *CREDENTIALS)
-    return {name: Secret(environ[name]) for name in names if name in environ}
+    return {name: Secret(environ[name]) for name in (*OPTIONS, *CREDENTIALS) if name in environ}
 
 
-def credentials(environ: Mapping[str, str]) -> tuple[str, str]:
-    """The names of the variables that URL and token are taken from.
+def credentials(environ: Mapping[str, str | Secret]) -> tuple[str, str]:
+    """Return the names of the variables that hold the URL and the token.
 
     Args:
         environ: The variables, as in `os.environ`.
@@ -127,16 +139,13 @@ def credentials(environ: Mapping[str, str]) -> tuple[str, str]:
     Raises:
         MissingCredentialsError: No pair of URL and token is set.
     """
-    # By pairs, never mixed: a token must not be sent to another database's host.
+    environ = own_variables(environ)
     states = {
-        name: "set"
-        if unquoted(environ.get(name, ""))
-        else "blank"
-        if name in environ
-        else "not set"
+        name: "set" if _value(environ, name) else "blank" if name in environ else "not set"
         for name in CREDENTIALS
     }
     touched: list[str] = []
+    # Pairs are never mixed: a token must not be sent to another database's host.
     for pair in URL_AND_TOKEN:
         if all(states[name] == "set" for name in pair):
             return pair
@@ -146,74 +155,44 @@ def credentials(environ: Mapping[str, str]) -> tuple[str, str]:
     raise MissingCredentialsError(f"{said}: {WHERE}")
 
 
-def check_url(text: str, name: str = "url", *, allow_http: bool = False) -> str:
-    """The endpoint's address in the one form that requests are built from.
+def check_url(url: str | Secret, name: str = "url", *, allow_http: bool = False) -> str:
+    """Return the endpoint's URL in the one form that requests are built from.
 
     Args:
-        text: The address as somebody pasted it; quotes, white space and slashes around it go.
-        name: What to call it in a complaint.
-        allow_http: Whether plain http may go to hosts other than loopback.
+        url: The URL as somebody pasted it; quotes, white space and slashes around it are removed.
+        name: Its name in a complaint.
+        allow_http: Whether plain http may be used to hosts other than loopback.
 
     Raises:
-        SettingsError: It is not the address of a REST endpoint, or not a safe one. The text does
-            not repeat the address, since passwords are pasted into it.
+        SettingsError: It is not the URL of a REST endpoint, or not a safe one. The text does not
+            repeat the URL, since passwords and tokens are pasted into it.
     """
-    from urllib.parse import urlsplit
-
-    url = _value_alone(text, name).rstrip("/")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise SettingsError(f"{name} has an invalid host or port: {WHERE}") from None
-    if parts.scheme in ("redis", "rediss"):
-        raise SettingsError(
-            f"{name} is the address for Redis over TCP ({parts.scheme}://...), "
-            f"the REST API's begins with https://: {WHERE}"
-        )
-    if parts.scheme not in ("http", "https") or not host:
-        raise SettingsError(f"{name} is not a URL that begins with https://: {WHERE}")
-    if parts.username is not None or parts.password is not None:
-        raise SettingsError(
-            f"{name} contains a user or password, which would end up in logs; "
-            f"the REST API takes a token in a variable of its own: {WHERE}"
-        )
-    if port == 0 or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise SettingsError(f"{name} contains an invalid character or port: {WHERE}")
-    if "?" in url or "#" in url:
-        raise SettingsError(f"{name} has a query or fragment (? or #): {WHERE}")
-    if parts.scheme == "http" and not (allow_http or is_loopback(host)):
-        raise SettingsError(
-            f"{name} begins with http://, which would send the token in clear: use https://, "
-            "or set UPSTASH_STATE_ALLOW_HTTP=1 if the network in between is your own"
-        )
-    return url
+    # As a secret, since this frame is in the traceback.
+    url = Secret(url)
+    if wrong := _wrong_text(url.reveal()) or _wrong_url(unquoted(url.reveal()), allow_http):
+        raise SettingsError(f"{name} {wrong}")
+    return unquoted(url.reveal()).rstrip("/")
 
 
-def check_token(text: str, name: str = "token") -> Secret:
-    """The token in a form that a header can carry.
+def check_token(token: str | Secret, name: str = "token") -> Secret:
+    """Return the token in a form that a header can hold.
 
     Args:
-        text: The token as somebody pasted it; quotes and white space around it go.
-        name: What to call it in a complaint.
+        token: The token as somebody pasted it; quotes and white space around it are removed.
+        name: Its name in a complaint.
 
     Raises:
-        SettingsError: It is empty, or contains what an Authorization header cannot carry (RFC 6750,
-            section 2.1, allows less than this lets through).
+        SettingsError: It is empty, or has characters that an Authorization header cannot hold (RFC
+            6750, section 2.1, allows fewer than this does). The text does not repeat the token.
     """
-    text = Secret(text) if isinstance(text, str) else text
-    token = Secret(_value_alone(text, name))
-    if not token:
-        raise SettingsError(f"{name} is empty: {WHERE}")
-    if "bearer " in token.lower():
-        raise SettingsError(f'{name} contains "Bearer ": set it to the token alone')
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError(f"{name} contains characters that a header cannot carry: {WHERE}")
-    return token
+    token = Secret(token)
+    if wrong := _wrong_text(token.reveal()) or _wrong_token(unquoted(token.reveal())):
+        raise SettingsError(f"{name} {wrong}")
+    return Secret(unquoted(token.reveal()))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host never leaves the machine."""
+    """Return whether what is sent to a host never leaves the machine."""
     from ipaddress import ip_address
 
     with suppress(ValueError):
@@ -222,10 +201,10 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(url: str) -> str | None:
-    """The address of the proxy that the environment names for an endpoint, None for none.
+    """Return the URL of the proxy that the environment names for an endpoint, None for no proxy.
 
-    Chosen as requests does (HTTPS_PROXY, ALL_PROXY, NO_PROXY and the platform's own settings), but
-    never for loopback: plain http through a proxy would send the token over the network.
+    The choice is that of requests (HTTPS_PROXY, ALL_PROXY, NO_PROXY and the platform's own
+    settings), but never a proxy for loopback: plain http would send the token over the network.
     """
     from urllib.parse import urlsplit
 
@@ -253,21 +232,82 @@ def ca_bundle() -> tuple[str, str] | None:
 
 
 def unquoted(text: str) -> str:
-    """A variable's value without the quotes and white space that were pasted around it."""
+    """Return a variable's value without the quotes and white space that were pasted around it."""
     text = text.strip()
     while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1].strip()
     return text
 
 
-def _value_alone(text: str, name: str) -> str:
+def _value(environ: Mapping[str, Secret], name: str) -> str:
+    return unquoted(environ[name].reveal()) if name in environ else ""
+
+
+# These return a complaint instead of raising it, so that no traceback has a frame with the text.
+def _wrong_text(text: object) -> str:
     if not isinstance(text, str):
-        raise SettingsError(f"{name} must be str, not {type(text).__name__}: {WHERE}")
-    for variable in CREDENTIALS:
-        # A line of .env pasted whole, or a reference that nobody has resolved.
-        if variable in text:
-            raise SettingsError(f"{name} contains the name {variable}: set it to the value alone")
-    return unquoted(text)
+        return f"must be str, not {type_name(text)}: {WHERE}"
+    # A line of .env pasted whole, or a reference that was not resolved.
+    named = next((variable for variable in CREDENTIALS if variable in text), "")
+    return named and f"contains the name {named}: set it to the value alone"
+
+
+def _wrong_url(url: str, allow_http: bool) -> str:
+    scheme, _, rest = url.rstrip("/").partition("://")
+    authority, _, path = rest.partition("/")
+    scheme = scheme.lower()
+    if scheme in ("redis", "rediss"):
+        return (
+            f"is the address for Redis over TCP ({scheme}://...), "
+            f"the REST API's begins with https://: {WHERE}"
+        )
+    if re.fullmatch("[A-Za-z0-9+/=_-]{20,}", url):
+        return f"looks like a token, not like a URL that begins with https://: {WHERE}"
+    if scheme not in ("http", "https") or not authority:
+        return f"is not a URL that begins with https://: {WHERE}"
+    if "@" in authority:
+        return (
+            "contains a user or password, which would end up in logs; "
+            f"the REST API takes a token in a variable of its own: {WHERE}"
+        )
+    if "?" in url or "#" in url:
+        return f"has a query or fragment (? or #): {WHERE}"
+    host, port = _host_and_port(authority)
+    if not host or not 0 < port < 65536:
+        return f"has an invalid host or port: {WHERE}"
+    if not re.fullmatch("(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*", path):
+        return f"has an invalid character in its path: {WHERE}"
+    if scheme == "http" and not (allow_http or is_loopback(host)):
+        return (
+            "begins with http://, which would send the token in clear: use https://, "
+            "or set UPSTASH_STATE_ALLOW_HTTP=1 if the network in between is your own"
+        )
+    return ""
+
+
+def _wrong_token(token: str) -> str:
+    if not token:
+        return f"is empty: {WHERE}"
+    if "bearer " in token.lower():
+        return 'contains "Bearer ": set it to the token alone'
+    if "://" in token:
+        return f"is a URL, not a token: {WHERE}"
+    if not token.isascii() or not token.isprintable() or " " in token:
+        return f"contains characters that a header cannot carry: {WHERE}"
+    return ""
+
+
+def _host_and_port(authority: str) -> tuple[str, int]:
+    from ipaddress import IPv6Address
+
+    match = re.fullmatch(_AUTHORITY, authority, re.ASCII | re.IGNORECASE)
+    host = match[1].lower() if match else ""
+    with suppress(ValueError):
+        if host.startswith("["):
+            host = str(IPv6Address(host[1:-1]))
+        if match and len(host) <= _LONGEST_HOST:
+            return host, int(match[2] or 443)
+    return "", 0
 
 
 def _flag(text: str) -> bool:
@@ -305,7 +345,8 @@ def _prefix(text: str) -> str:
     return text
 
 
-#: Of each variable its default, and what reads it or raises ValueError with what it should be.
+#: For each variable its default, and a function that reads it or raises ValueError with the form
+#: that it should have.
 OPTIONS: Mapping[str, tuple[Any, Callable[[str], Any]]] = {
     "UPSTASH_STATE_TIMEOUT": (5.0, _seconds),
     "UPSTASH_STATE_TTL": (604_800, _ttl),

@@ -120,8 +120,9 @@ class OrderStore:
             MissingCredentialsError: The environment names no database.
             SettingsError: What it names cannot be used.
         """
-        environ = own_variables(environ)
-        settings = Settings(environ)
+        # So that no traceback with local variables shows them.
+        own, environ = own_variables(environ), None
+        settings = Settings(own)
         for complaint in settings.complaints:
             log.warning(complaint)
         return cls.from_settings(settings)

@@ -219,7 +219,7 @@ def test_a_second_pair_is_a_warning(
         ("sunny-fox-12345.upstash.io", "not a URL that begins with https://", "copy it from"),
         (PASSWORD, "not a URL that begins with https://", "copy it from"),
         ("https://sunny.upstash.io:tls", "an invalid host or port", "copy it from"),
-        ("https://sunny.upstash.io:0", "invalid character or port", "copy it from"),
+        ("https://sunny.upstash.io:0", "invalid host or port", "copy it from"),
         (f"{ELSEWHERE}?_token={PASSWORD}", "has a query or fragment", "copy it from"),
         (f"https://console.upstash.com/redis/{PASSWORD}", "that of the console", "copy it from"),
         ("http://sunny-fox-12345.upstash.io", "token in clear", "use https://"),

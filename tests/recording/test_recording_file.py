@@ -389,10 +389,12 @@ def test_the_environments_secrets_are_its_tokens_and_hosts_but_not_loopback() ->
             "KV_REST_API_URL": "http://127.0.0.1:8079",
         }
     )
-    assert secrets - {""} == {"eu1-merry-cat-31415.upstash.io", TOKEN}
+    plain = {secret.reveal() for secret in secrets}
+    assert plain - {""} == {"eu1-merry-cat-31415.upstash.io", TOKEN}
     # Where a traceback shows local variables.
     assert TOKEN not in repr(secrets)
-    assert secrets_in({"UPSTASH_REDIS_REST_URL": "http://[", "KV_REST_API_URL": ""}) == {""}
+    none = secrets_in({"UPSTASH_REDIS_REST_URL": "http://[", "KV_REST_API_URL": ""})
+    assert {secret.reveal() for secret in none} == {""}
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -147,9 +147,3 @@ def test_of_a_bundle_without_certificates(
     assert caught.value.reason == "local"
     assert not caught.value.transient
     assert not caught.value.may_have_executed
-
-
-@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
-def test_of_a_host_that_cannot_be_a_name(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args: pytest.fail("looked up"))
-    assert reason(UpstashRedis(f"https://{host}", "token", timeout=20).ping) == "dns"

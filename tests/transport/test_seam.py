@@ -49,7 +49,7 @@ def test_an_interceptor_answers_instead_of_the_endpoint(redis: UpstashRedis) -> 
 
     def interceptor(wire: Endpoint, send: Send) -> Send:
         def answer(path: str, body: bytes, deadline: float) -> Answer:
-            asked.append((wire.url, wire.token, path, json.loads(body)))
+            asked.append((wire.url, wire.token.reveal(), path, json.loads(body)))
             return OK
 
         return answer

@@ -113,12 +113,12 @@ class LocalEndpoint:
     @property
     def token(self) -> str:
         """The token that may do everything, as plain text."""
-        return "" + self._token
+        return self._token.reveal()
 
     @property
     def read_only_token(self) -> str:
         """The token that may only read, and not SCAN or KEYS, as plain text."""
-        return "" + self._read_only_token
+        return self._read_only_token.reveal()
 
     @property
     def backend(self) -> str:

@@ -34,7 +34,7 @@ def secrets_in(environ: Mapping[str, str]) -> set[Secret]:
     return {secret for url, token in pairs for secret in secrets_of(url, token)}
 
 
-def secrets_of(url: str, token: str) -> set[Secret]:
+def secrets_of(url: str, token: str | Secret) -> set[Secret]:
     """A token, and the host name of an address unless it is loopback."""
     try:
         host = parse.urlsplit(url).hostname or ""
@@ -44,7 +44,7 @@ def secrets_of(url: str, token: str) -> set[Secret]:
     return {Secret(token)} if is_loopback(host) else {Secret(token), Secret(host)}
 
 
-def read(path: Path, secrets: Collection[str] = ()) -> list[Exchange]:
+def read(path: Path, secrets: Collection[str | Secret] = ()) -> list[Exchange]:
     """The exchanges in a recording's file.
 
     Args:
@@ -65,7 +65,9 @@ def read(path: Path, secrets: Collection[str] = ()) -> list[Exchange]:
     return exchanges
 
 
-def write(path: Path, exchanges: Sequence[Exchange], secrets: Collection[str] = ()) -> None:
+def write(
+    path: Path, exchanges: Sequence[Exchange], secrets: Collection[str | Secret] = ()
+) -> None:
     """Make or replace a recording's file.
 
     Args:
@@ -89,7 +91,7 @@ def write(path: Path, exchanges: Sequence[Exchange], secrets: Collection[str] = 
     unfinished.replace(path)
 
 
-def _refuse(texts: Collection[str] | Iterator[str], secrets: Collection[str]) -> None:
+def _refuse(texts: Collection[str] | Iterator[str], secrets: Collection[str | Secret]) -> None:
     if secret := _found_in(texts, secrets):
         raise RecordingError(
             f"holds {secret}. Take it out of the file and of the repository's history, and if it "
@@ -97,9 +99,12 @@ def _refuse(texts: Collection[str] | Iterator[str], secrets: Collection[str]) ->
         )
 
 
-def _found_in(texts: Collection[str] | Iterator[str], secrets: Collection[str]) -> str | None:
+def _found_in(
+    texts: Collection[str] | Iterator[str], secrets: Collection[str | Secret]
+) -> str | None:
     """What in the texts is a secret, in words that do not repeat it."""
-    long = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    plain = [Secret(secret).reveal() for secret in secrets]
+    long = [secret for secret in plain if len(secret) >= SHORTEST_SECRET]
     known = {form.lower() for secret in long for form in _forms(secret)}
     for text in (view for given in texts for view in _views(given)):
         lowered = text.lower()

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import AnswerError, RequestTooLargeError, ResponseError, UnavailableError
+from ..settings import Secret
 from .failures import TRANSIENT, retry_after, shown
 from .seam import Answer
 
@@ -69,7 +70,7 @@ def parse(data: bytes) -> Any:
     return _decode(data.decode())
 
 
-def interpret(answer: Answer, expected: int | None, *, secret: str) -> Any:
+def interpret(answer: Answer, expected: int | None, *, secret: Secret) -> Any:
     """What an answer says.
 
     Args:
@@ -122,7 +123,7 @@ def interpret(answer: Answer, expected: int | None, *, secret: str) -> Any:
     return results[0] if expected is None else results
 
 
-def _words(said: Any, secret: str) -> str:
+def _words(said: Any, secret: Secret) -> str:
     # The endpoint's own, up to where it repeats what it was sent.
     names = ("error", "message", "detail")
     texts = [said.get(name) for name in names] if isinstance(said, dict) else []
@@ -131,7 +132,7 @@ def _words(said: Any, secret: str) -> str:
     return words and f": {words}"
 
 
-def _refusal(text: str, status: int, secret: str) -> ResponseError:
+def _refusal(text: str, status: int, secret: Secret) -> ResponseError:
     said = shown(text, secret) or f"refused without a reason (HTTP status {status})"
     for beginning, kind in _REFUSALS:
         if text.startswith(beginning):
@@ -142,7 +143,7 @@ def _refusal(text: str, status: int, secret: str) -> ResponseError:
     return kind(said)
 
 
-def _result(item: dict[str, Any], secret: str) -> Any:
+def _result(item: dict[str, Any], secret: Secret) -> Any:
     if isinstance(item.get("error"), str):
         return _refusal(item["error"], 200, secret)
     if "result" in item:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import EndpointTimeoutError, Reason, UnavailableError
+from ..settings import Secret
 
 # Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -16,7 +17,7 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 LONGEST_TEXT = 500
 
 
-def failure_of(error: Exception, may_have_executed: bool, secret: str) -> UnavailableError:
+def failure_of(error: Exception, may_have_executed: bool, secret: Secret) -> UnavailableError:
     """Explain an exception of requests, urllib3 or what lies beneath them.
 
     Nothing of one that is of the network is kept: it may hold the request, and with it the token,
@@ -89,10 +90,10 @@ def forget_locals(error: BaseException) -> None:
         traceback.clear_frames(link.__traceback__)
 
 
-def shown(text: str, secret: str) -> str:
+def shown(text: str, secret: Secret) -> str:
     """A text of others in a form that a log line can hold: not too long, in one line, without the
     token or a URL's password."""
-    text = re.sub("//[^/@ ]*@", "//***@", text.replace(secret, "***"))
+    text = re.sub("//[^/@ ]*@", "//***@", text.replace(secret.reveal(), "***"))
     text = text[:LONGEST_TEXT] + "…" * (len(text) > LONGEST_TEXT)
     return "".join(char if char.isprintable() else " " for char in text)
 
@@ -111,7 +112,7 @@ def retry_after(header: str | None) -> float | None:
         return None
 
 
-def _reason(chain: list[BaseException], secret: str) -> tuple[Reason, str]:
+def _reason(chain: list[BaseException], secret: Secret) -> tuple[Reason, str]:
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected
     from socket import gaierror
 

@@ -88,7 +88,7 @@ class Wire:
         self._request = requests.Request("POST", url).prepare()
         self._request.headers = _Headers(
             {
-                "Authorization": "Bearer " + token,
+                "Authorization": "Bearer " + token.reveal(),
                 "Content-Type": "application/json",
                 "Accept-Encoding": "gzip",
                 "User-Agent": "upstash-state",
