@@ -326,8 +326,8 @@ class Unwritable:
 @pytest.mark.parametrize(
     ("order_id", "shown"),
     [
-        ("two\nlines", "'two\\nlines'"),
-        ("\ud83d", "'\\ud83d'"),
+        ("two\nlines", r"two\nlines"),
+        ("\ud83d", r"\ud83d"),
         (10**5000, "<int>"),
         (Unwritable(), "<Unwritable>"),
         (None, "<NoneType>"),
