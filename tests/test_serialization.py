@@ -1,4 +1,4 @@
-"""The stored form: to the byte what `redis_state` writes, and nothing lost on the way back."""
+"""Orders are stored byte for byte as `redis_state` stores them, and come back equal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ needs_python_311 = pytest.mark.skipif(
 
 
 def at_iso_positions(order: dict[str, Any], change: Any) -> dict[str, Any]:
-    """The order with every value changed where `redis_state` writes and reads datetimes."""
+    """Apply `change` to every value where `redis_state` writes and reads datetimes."""
     result = {}
     for key, value in order.items():
         result[key] = change(value)
@@ -77,7 +77,7 @@ def read_by_redis_state(text: str) -> dict[str, Any]:
 
 
 def tagged(value: Any) -> Any:
-    """With datetimes as stored-orders.jsonl has them in `restored`."""
+    """Write datetimes as the field `restored` of stored-orders.jsonl has them."""
     if isinstance(value, datetime):
         return {"$date": value.isoformat()}
     if isinstance(value, dict):
@@ -98,7 +98,7 @@ def untagged(value: Any) -> Any:
 
 
 class TestOrdersThatRedisStateStored:
-    def test_come_back_as_redis_state_gave_them_back(self) -> None:
+    def test_come_back_as_redis_state_restored_them(self) -> None:
         restored = {
             order["id"]: tagged(deserialize_order(order["stored"])) for order in STORED_ORDERS
         }
@@ -106,8 +106,8 @@ class TestOrdersThatRedisStateStored:
         assert len(restored) == 160
         assert restored == {order["id"]: order["restored"] for order in STORED_ORDERS}
 
-    def test_are_written_again_to_the_byte(self) -> None:
-        """Of text that is no `isoformat()`, such as "…Z", the order held the string itself."""
+    def test_are_written_again_byte_for_byte(self) -> None:
+        """The order held a string where the text is not an `isoformat()`, such as "…Z"."""
 
         def as_it_was(value: Any) -> Any:
             if isinstance(value, str):
@@ -126,11 +126,11 @@ class TestOrdersThatRedisStateStored:
             assert serialize_order(restored) == written_by_redis_state(restored)
 
 
-# A high and a low surrogate next to each other are, once escaped, the character they stand for.
+# Once escaped, a high surrogate followed by a low one is the character that they encode.
 texts = st.text(st.characters(exclude_categories=())).filter(
     lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text)
 )
-# Python 3.11 takes an offset of less than a second for none.
+# Pythons before 3.14 read an offset of less than a second as UTC.
 offsets = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59)).filter(
     lambda offset: not offset or abs(offset) >= timedelta(seconds=1)
 )
@@ -139,17 +139,17 @@ datetimes = st.builds(
     st.datetimes(),
     st.none() | offsets.map(timezone),
 )
-# Text that is a date becomes a datetime where redis_state reads them, and only there.
+# A text that is a datetime comes back as one where redis_state reads datetimes.
 undated_texts = texts.filter(lambda text: not re.match("[0-9]{4}.*T", text, re.DOTALL))
 no_texts = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 TAGS = ["$date", "$numberDecimal", "$uuid"]
 keys = texts | st.integers().map(str) | st.sampled_from(["status_history", "T", *TAGS])
-# What redis_state refused: stored with a tag, wherever it stands.
+# redis_state refused these. They are stored with a tag at every depth.
 tagged_values = st.dates() | st.decimals() | st.uuids()
 
 
 def dicts(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Without those that look like a tag, which is the stored form's one ambiguity."""
+    """Draw dicts that do not look like a tag: the stored form has this one ambiguity."""
     return st.dictionaries(keys, values, max_size=4).filter(
         lambda fields: len(fields) != 1 or not TAGS.__contains__(*fields)
     )
@@ -164,7 +164,7 @@ def trees(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 def orders(
     deeper: st.SearchStrategy[Any], shallow: st.SearchStrategy[Any] = no_texts
 ) -> st.SearchStrategy[dict[str, Any]]:
-    """Orders with such leaves where redis_state neither reads nor writes datetimes, or does."""
+    """Draw orders with `deeper` leaves, and `shallow` ones where redis_state reads datetimes."""
     fields = no_texts | undated_texts | datetimes | shallow | dicts(trees(deeper))
     others = trees(deeper).filter(lambda item: not isinstance(item, dict))
     history = st.lists(others | dicts(fields | st.lists(trees(deeper), max_size=2)))
@@ -228,7 +228,7 @@ class Status(str, Enum):
 
 
 class Alias(str):
-    """Text that a dict tells from text of the same characters."""
+    """Text that is another key of a dict than text of the same characters."""
 
     def __hash__(self) -> int:
         return 7
@@ -262,6 +262,14 @@ class Timestamp(datetime):
 
     def isoformat(self, *_: Any) -> str:
         return super().isoformat(timespec="microseconds") + "789"
+
+
+class Proxy:
+    """As a proxy of werkzeug or Django outside of its context."""
+
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("working outside of\nrequest context")
 
 
 class TestSerialize:
@@ -300,7 +308,7 @@ class TestSerialize:
         assert serialize_order(order) == (text or written_by_redis_state(order))
 
     @pytest.mark.parametrize(("value", "tag"), AS_TAGS, ids=str)
-    def test_writes_with_a_tag_what_redis_state_refused(self, value: Any, tag: Any) -> None:
+    def test_writes_types_that_redis_state_refused_with_a_tag(self, value: Any, tag: Any) -> None:
         order = {"v": value, "h": [{"v": value}, value, [value]], "d": {"v": value}}
         text = serialize_order(order)
 
@@ -318,7 +326,7 @@ class TestSerialize:
         )
         assert deserialize_order(text) == order
 
-    def test_a_moment_more_exact_than_a_datetime_is_cut_as_redis_state_did(self) -> None:
+    def test_nanoseconds_are_cut_as_redis_state_cut_them(self) -> None:
         moment = Timestamp(2025, 12, 1, 12, 0, 0, 123456)
         text = serialize_order({"at": moment, "l": [{"at": moment}, moment], "d": {"at": moment}})
 
@@ -379,7 +387,7 @@ class TestSerialize:
         assert order["status_history"][0] is history
 
     def test_lets_another_thread_add_to_the_order(self) -> None:
-        """Here at the worst moment, between two of its fields."""
+        """At the worst moment: between two fields of the order."""
 
         class Meddling(datetime):
             def isoformat(self, *_: Any) -> str:
@@ -457,14 +465,14 @@ class TestSerialize:
         with pytest.raises(OrderNotSerializableError, match=r"payload\.items\[1\]\.order: circ"):
             serialize_order(order)
 
-    def test_an_object_that_is_there_twice_is_no_circle(self) -> None:
+    def test_the_same_object_twice_is_not_a_circular_reference(self) -> None:
         address = {"zip": "94032"}
         order = {"from": address, "to": [address, [address, NOON], [address]], "bad": {1}}
 
         with pytest.raises(OrderNotSerializableError, match="bad: set"):
             serialize_order(order)
 
-    def test_says_so_when_nested_too_deeply(self) -> None:
+    def test_refuses_an_order_that_is_nested_too_deeply(self) -> None:
         nested: list[Any] = []
         for _ in range(100_000):
             nested = [nested]
@@ -472,17 +480,15 @@ class TestSerialize:
         with pytest.raises(OrderNotSerializableError, match="nested too deeply"):
             serialize_order({"nested": nested})
 
-    def test_names_the_path_of_a_value_that_fails_by_itself(self) -> None:
-        class Proxy:
-            """As a proxy of werkzeug or Django outside of its context."""
-
-            @property
-            def __class__(self) -> Any:
-                raise LookupError("working outside of\nrequest context")
+    def test_names_the_path_of_a_value_that_raises(self) -> None:
+        class Failing(datetime):
+            def isoformat(self, *_: Any) -> str:
+                raise OSError("no\ntext")
 
         for order, message in (
             ({"d": [Proxy()]}, r"d[0]: Proxy - working outside of\nrequest context"),
             ({"at": datetime(2025, 12, 1, tzinfo=tzinfo())}, "at: datetime - a tzinfo subclass "),
+            ({"at": Failing(2025, 12, 1)}, r"no\ntext"),
         ):
             with pytest.raises(OrderNotSerializableError) as caught:
                 serialize_order(order)
@@ -592,12 +598,12 @@ class TestDeserialize:
         ],
         ids=str,
     )
-    def test_what_only_resembles_a_tag_stays_as_it_is(self, foreign: dict[str, Any]) -> None:
+    def test_a_dict_that_only_resembles_a_tag_stays_a_dict(self, foreign: dict[str, Any]) -> None:
         order = {"payload": {"at": foreign, "all": [foreign], "$date": NOON_ISO}}
 
         assert deserialize_order(json.dumps(order)) == order
 
-    def test_a_tag_stays_as_it_is_where_datetimes_have_no_tag(self) -> None:
+    def test_a_date_tag_stays_a_dict_where_datetimes_have_no_tag(self) -> None:
         order = {"at": {"$date": NOON_ISO}, "history": [{"at": {"$date": NOON_ISO}, "type": "new"}]}
 
         assert deserialize_order(json.dumps(order)) == order
@@ -852,7 +858,7 @@ class LoudNumber(int):
     ["5866", 5866, OrderId.MAIN, Number.MAIN, Loud("5866"), LoudNumber(5866)],
     ids=["str", "int", "str enum", "int enum", "str subclass", "int subclass"],
 )
-def test_an_order_id_is_its_value_on_every_python(order_id: Any) -> None:
+def test_an_enum_as_order_id_is_its_value_on_every_python(order_id: Any) -> None:
     assert order_id_text(order_id) == shown_order_id(order_id) == "5866"
     assert type(order_id_text(order_id)) is str
 
@@ -911,18 +917,11 @@ def test_an_order_id_is_shown_on_one_line_of_bounded_length(
 
 
 def test_an_order_id_that_raises_can_still_be_shown() -> None:
-    class Proxy:
-        """As a proxy of werkzeug or Django outside of its context."""
-
-        @property
-        def __class__(self) -> Any:
-            raise LookupError
-
     assert shown_order_id(Proxy()) == "<Proxy>"
 
 
-def test_a_type_that_is_called_like_a_builtin_is_told_from_it() -> None:
-    # As numpy.bool is: "bool - convert it to bool" helps nobody.
+def test_a_type_with_the_name_of_a_builtin_is_named_with_its_module() -> None:
+    # As numpy.bool has: "bool - convert it to … bool" would be no advice.
     other = type("bool", (), {"__module__": "numpy"})()
     orders: tuple[dict[Any, Any], ...] = ({"paid": other}, {other: 1})
     for order in orders:

@@ -223,8 +223,7 @@ def _with_datetimes(order: Any) -> dict[str, Any]:
 _DATETIME = re.compile(
     r"\d{4}(?:-\d\d-\d\d|\d{4}|-W\d\d-\d|W\d{3})"
     r"T\d\d(?::?\d\d(?::?\d\d(?:[.,]\d+)?)?)?"
-    r"(?:[Zz]|[+-]\d\d(?::?[0-5]\d(?::[0-5]\d(?:\.\d{6})?)?)?)?",
-    re.ASCII,
+    r"(?:[Zz]|[+-]\d\d(?::?[0-5]\d(?::[0-5]\d(?:\.\d{6})?)?)?)?"
 )
 # Characters 10, 13, 16 and 19 of `isoformat()`. Most texts have this form, and matching takes
 # longer than reading, so the rest of such a text is left to `fromisoformat`.
@@ -319,8 +318,8 @@ _SEPARATOR = f',"{_MARK}",'
 
 
 def _find_refused(order: Mapping[Any, Any]) -> str | None:
-    """Return the path to the first key or value that JSON cannot hold, and why."""
-    # The containers around the current member, innermost last, each with the members to come.
+    """Return the path to a key or value that JSON cannot hold, and why."""
+    # The containers around the current member, innermost last, each with the members still to try.
     levels = {id(order): _members(order)}
     path: list[Any] = []
     while levels:
@@ -349,9 +348,8 @@ def _find_refused(order: Mapping[Any, Any]) -> str | None:
 
 
 def _members(container: Any) -> list[tuple[Any, Any]]:
-    """Return a container's members with their keys or indexes, the first one last."""
     is_dict = isinstance(container, (dict, Mapping))
-    return [*(container.items() if is_dict else enumerate(container))][::-1]
+    return list(container.items() if is_dict else enumerate(container))
 
 
 def _shown_path(path: Sequence[Any]) -> str:
