@@ -58,7 +58,7 @@ def mark(name):
 import upstash_state
 mark("import upstash_state")
 import ssl
-import upstash_state.transport.wire
+import upstash_state.transport.http
 mark("requests and urllib3, at first use")
 def marked(method, name):
     def wrapper(*args, **kwargs):

@@ -8,7 +8,7 @@ import pytest
 # copies of a module do not go together.
 import upstash_state.local
 import upstash_state.recording
-import upstash_state.transport.sockets  # noqa: F401
+import upstash_state.transport.deadline  # noqa: F401
 
 #: Record all anew, without a database.
 LOCALLY = ("--upstash-record=all", "--upstash-local")

@@ -850,7 +850,7 @@ class TestOtherMocks:
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         credentials(monkeypatch, f"https://{HOST}", SECRET)
-        monkeypatch.setattr("upstash_state.transport.policy.RETRIES", 0)
+        monkeypatch.setattr("upstash_state.transport.exchange.RETRIES", 0)
         responses.get(f"https://{HOST}/other", json={})
         assert redis_get_order("1") is None
         assert "the call doesn't match any registered mock" in caplog.text

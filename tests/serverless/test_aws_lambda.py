@@ -12,7 +12,7 @@ import redis
 
 from tests.support.clock import Stopwatch
 from upstash_state.local import LocalEndpoint
-from upstash_state.transport.sockets import SUSPECT_AFTER
+from upstash_state.transport.deadline import SUSPECT_AFTER
 
 from .process import EXAMPLES, Process
 from .relay import Relay

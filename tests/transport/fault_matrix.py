@@ -22,7 +22,7 @@ from typing import Any
 import upstash_state as module
 from tests.support.clock import Stopwatch
 from tests.support.faults import FAULTS, Certificates, Fault, FaultServer, Kind, Stage
-from upstash_state.transport import policy, sockets, wire
+from upstash_state.transport import deadline, exchange, http
 
 # Seconds for a call: few where it is sure to use them up, more where it has something else to show,
 # on a machine that is busy with other things, too.
@@ -153,10 +153,10 @@ def logging_to(records: Records) -> Iterator[None]:
 def run(name: str, tls: bool) -> Report:
     """Try one fault on every function: on first use and later, once and for good."""
     fault = next(fault for fault in FAULTS if fault.name == name)
-    policy.FIRST_PAUSE = FIRST_PAUSE
-    wire.MAX_ANSWER_BYTES = MAX_ANSWER_BYTES
+    exchange.FIRST_PAUSE = FIRST_PAUSE
+    http.MAX_ANSWER_BYTES = MAX_ANSWER_BYTES
     # Here a kept connection is forgotten without having been idle.
-    sockets.SUSPECT_AFTER = 0.0
+    deadline.SUSPECT_AFTER = 0.0
     report, records = Report(), Records()
     with (
         FaultServer() as elsewhere,

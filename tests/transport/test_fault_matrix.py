@@ -20,7 +20,7 @@ from upstash_state import commands
 from upstash_state.errors import UnavailableError
 from upstash_state.settings import check_token
 from upstash_state.transport import Transport
-from upstash_state.transport.wire import MAX_ANSWER_BYTES
+from upstash_state.transport.deadline import MAX_ANSWER_BYTES
 
 pytestmark = pytest.mark.slow
 

@@ -31,7 +31,7 @@ from upstash_state.errors import (
 from upstash_state.settings import check_token
 from upstash_state.transport import Transport
 from upstash_state.transport.budget import time_budget
-from upstash_state.transport.wire import MAX_ANSWER_BYTES
+from upstash_state.transport.deadline import MAX_ANSWER_BYTES
 
 
 class Waits:
@@ -187,7 +187,7 @@ def test_nothing_is_sent_once_the_budget_is_used_up(mocked: Any, transport: Tran
 def test_an_answer_beyond_all_limits_is_given_up(
     mocked: Any, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("upstash_state.transport.wire.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("upstash_state.transport.http.MAX_ANSWER_BYTES", 1000)
     mocked.post(URL, body="x" * 1001)
     with pytest.raises(AnswerTooLargeError):
         run(transport, commands.get("k"))

@@ -1,4 +1,4 @@
-"""The names of urllib3 that the wire uses without their being documented."""
+"""The names of urllib3 that the wire replaces: `pool` is not documented, `ConnectionCls` hardly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from urllib3.connection import HTTPConnection
 
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
-from upstash_state.transport import wire
 
 
 def test_connection_cls_makes_the_connections_of_a_pool(endpoint: LocalEndpoint) -> None:
@@ -27,35 +26,39 @@ def test_connection_cls_makes_the_connections_of_a_pool(endpoint: LocalEndpoint)
     assert [kwargs["host"] for kwargs in made] == ["127.0.0.1"]
 
 
-def test_pool_holds_the_kept_connections_as_a_queue_does(endpoint: LocalEndpoint) -> None:
-    class Watched(queue.LifoQueue[object]):
-        calls: set[str] = set()  # noqa: RUF012
+def test_a_simple_queue_has_what_a_pool_asks_of_its_queue(endpoint: LocalEndpoint) -> None:
+    asked: set[str] = set()
 
+    class Watched(queue.LifoQueue[object]):
         def __getattribute__(self, name: str) -> object:
             if name in vars(queue.Queue):
-                Watched.calls.add(name)
+                asked.add(name)
             return super().__getattribute__(name)
 
     pool = urllib3.connection_from_url(endpoint.url)
     pool.pool = Watched(1)  # type: ignore[assignment, attr-defined]
-    headers = {"Authorization": f"Bearer {endpoint.token}"}
-    Watched.calls.clear()
     for _ in range(3):
-        pool.urlopen("GET", "/", headers=headers)
+        pool.urlopen("GET", "/", headers={"Authorization": f"Bearer {endpoint.token}"})
     pool.close()
-    used = {name for name in Watched.calls if not name.startswith("_")} - {"get", "put"}
-    # `qsize` and `empty` are what vcrpy asks for, too.
-    assert used <= {"qsize", "empty"}
-    assert set(inspect.signature(wire._Kept.get).parameters) == {"self", "block", "timeout"}
+    public = {name for name in asked if not name.startswith("_")}
+    # `empty` is what vcrpy asks for, too.
+    assert {"get", "put"} <= public <= {"get", "put", "qsize", "empty"}
+    assert public <= set(dir(queue.SimpleQueue))
+    for name in ("get", "put"):
+        ours, theirs = (
+            inspect.signature(getattr(kind, name)).parameters
+            for kind in (queue.SimpleQueue, queue.LifoQueue)
+        )
+        assert list(ours) == list(theirs)
 
 
-def test_a_pool_of_the_wire_uses_both(endpoint: LocalEndpoint) -> None:
+def test_a_client_keeps_its_connection_there(endpoint: LocalEndpoint) -> None:
     redis = UpstashRedis(endpoint.url, endpoint.token)
-    redis.ping()
-    adapter = redis._transport._wire._session.get_adapter(endpoint.url)  # type: ignore[union-attr]
-    pool = adapter._pool  # type: ignore[attr-defined]
-    assert isinstance(pool.pool, wire._Kept)
-    [connection] = pool.pool._stack
-    assert isinstance(connection, pool.ConnectionCls)
-    redis.ping()
-    assert pool.num_connections == 1
+    for _ in range(2):
+        redis.ping()
+    [channel] = redis._transport._http._idle  # type: ignore[union-attr]
+    assert channel._pool.num_connections == 1
+    connection = channel._pool.pool.get(block=False)
+    assert isinstance(connection, channel._pool.ConnectionCls)
+    assert connection.sock is channel._sock
+    connection.close()

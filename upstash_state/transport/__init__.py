@@ -3,10 +3,10 @@
 from .breaker import Breaker as Breaker
 from .budget import deadline_within as deadline_within
 from .budget import time_budget as time_budget
+from .exchange import Exchange as Exchange
+from .exchange import Success as Success
+from .exchange import Transport as Transport
 from .late import late_attempts as late_attempts
-from .policy import Exchange as Exchange
-from .policy import Success as Success
-from .policy import Transport as Transport
 from .seam import COMMAND as COMMAND
 from .seam import PIPELINE as PIPELINE
 from .seam import TRANSACTION as TRANSACTION

@@ -1,15 +1,15 @@
-"""What bounds an attempt: its deadline, and a socket that keeps to it.
+"""The limits of an attempt: its deadline, and the size of an answer.
 
-A timeout given to requests or urllib3 bounds each single read, so an endpoint that sends a byte
-every second holds a caller for as long as it likes (psf/requests documents this under "Timeouts").
-Here connecting (name, TCP, proxy, TLS) happens in a thread that the call stops waiting for in time,
-and a connected socket gets what is left of the attempt's time for each read and write. Both are put
-around whatever connects and whatever socket comes of it, as urllib3's `util/ssltransport.py` does.
+The timeout of requests and urllib3 applies to each single read, so an endpoint that sends a byte
+every second holds a caller as long as it likes (psf/requests documents this under "Timeouts").
+Here a whole connect (name, TCP, proxy, TLS) runs in a thread that the call stops waiting for, and
+each read and write of a connected socket gets what is left of the attempt's time. A socket is
+wrapped, as in urllib3's `util/ssltransport.py`, whatever made it.
 
-What cannot be bounded: a name lookup that hangs goes on in its daemon thread until the platform's
-resolver gives up (glibc: 5 s for each server and try, 30 s in all with three servers). Where no
-thread can be started, as at the end of the interpreter, the call waits for that. TLS of gevent,
-eventlet and pyOpenSSL waits anew for each piece of a record of at most 16 KB.
+Three things cannot be limited. A name lookup that hangs goes on in its daemon thread until the
+platform's resolver gives up (glibc: 5 s for each server and try). Where no thread can be started,
+as at the end of the interpreter, a connect gets the time limit of each of its steps. TLS of gevent,
+eventlet and pyOpenSSL starts its timeout again for each piece of a record of at most 16 KB.
 """
 
 from __future__ import annotations
@@ -19,62 +19,49 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from ..errors import AnswerTooLargeError
 
 T = TypeVar("T")
 
-# A connection that was not used for so many seconds may have been forgotten by the other side. It
-# is waited for no longer than half of the time that is left, so that a fresh one can be tried;
-# unless its last answer took so long that a fresh one would not be in time either.
+# A request may have 10 MB (free and pay-as-you-go plans), and so may the answer to an MGET.
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+# The head of an answer, and the sizes of its chunks.
+OVERHEAD = 1024 * 1024
+
+# The other side may have forgotten a connection that was idle for so many seconds. It gets half of
+# the time that is left, so that a fresh one can be tried; unless its last answer took so long that
+# a fresh one would not be in time either.
 SUSPECT_AFTER = 1.0
 SLOWER = 4
-# What a socket that sends all or nothing is given at once.
+# The piece that is given at once to a socket that sends all or nothing.
 PIECE = 16384
 
 
 class Attempt:
-    """One attempt: its deadline going in, what happened coming out.
+    """One attempt: its deadline, and what happened.
 
     Args:
         deadline: When it must have ended, on `time.monotonic()`'s clock.
-        fresh_only: Whether to use no kept connection.
         repeatable: Whether the request may be sent again when it may have been executed.
     """
 
-    def __init__(self, deadline: float, *, fresh_only: bool, repeatable: bool) -> None:
+    def __init__(self, deadline: float, *, repeatable: bool) -> None:
         self.deadline = self.limit = deadline
-        self.fresh_only = fresh_only
         self.repeatable = repeatable
-        self._outer = current_attempt.get()
-        #: Whether a kept connection was used for it.
-        self.kept = False
-        #: Whether an answer began to come.
-        self.answered = False
+        #: Whether it was made on a kept connection; None before it needs one.
+        self.kept: bool | None = None
+        #: Bytes of the answer that were received.
+        self.received = 0
         #: Whether the request may have reached the endpoint.
         self.may_have_executed = True
 
-    def __enter__(self) -> Attempt:
-        current_attempt.set(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        current_attempt.set(self._outer)
-
-    def depth(self) -> int:
-        """How many attempts this one was begun within, by handlers of signals or log records.
-
-        One that an interruption kept from leaving its block counts until its deadline.
-        """
-        outer = self._outer
-        inside = outer is not None and outer.deadline > time.monotonic()
-        return outer.depth() + 1 if outer is not None and inside else 0
-
     def time_left(self) -> float:
-        """Seconds until it must have ended.
+        """Return the seconds until it must have ended.
 
         Raises:
-            TimeoutError: There are none.
+            TimeoutError: None are left.
         """
         left = self.limit - time.monotonic()
         if left <= 0:
@@ -82,28 +69,29 @@ class Attempt:
         return left
 
 
-#: The attempt that is being made in this context.
-current_attempt: ContextVar[Attempt | None] = ContextVar("upstash_state_attempt", default=None)
+class Channel(Protocol):
+    """What a connection belongs to.
+
+    Attributes:
+        attempt: The attempt that is being made on it.
+    """
+
+    attempt: Attempt
 
 
 def in_time(deadline: float, work: Callable[[], T]) -> T:
-    """Do something that knows no time limit, and stop waiting for it in time.
+    """Do something in a thread, and stop waiting for it in time.
 
     Args:
         deadline: When to give up, on `time.monotonic()`'s clock.
-        work: What to do. It goes on when nobody waits for it any more.
+        work: A function without a time limit. It continues when nobody waits for it any more.
 
     Raises:
         TimeoutError: It was not done in time.
     """
-    return begin(work)(deadline)
-
-
-def begin(work: Callable[[], T]) -> Callable[[float], T]:
-    """Begin to do something in a thread. Gives what waits for it in time, as `in_time` does."""
     results: list[T] = []
     errors: list[BaseException] = []
-    # Not an Event: an interruption in the middle of its Python code would leave it locked.
+    # Not an Event: an interruption in its Python code would leave it locked.
     done = threading.Lock()
     done.acquire()
 
@@ -118,17 +106,13 @@ def begin(work: Callable[[], T]) -> Callable[[float], T]:
     try:
         threading.Thread(target=run, name="upstash_state connecting", daemon=True).start()
     except RuntimeError:
-        # At the end of the interpreter, where apps save for the last time, no thread starts.
+        # No thread starts at the end of the interpreter, where apps save for the last time.
         run()
-
-    def result(deadline: float) -> T:
-        if not done.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            raise TimeoutError("not done in time")
-        if errors:
-            raise errors.pop()
-        return results.pop()
-
-    return result
+    if not done.acquire(timeout=max(deadline - time.monotonic(), 0)):
+        raise TimeoutError("not done in time")
+    if errors:
+        raise errors.pop()
+    return results.pop()
 
 
 class Limited:
@@ -136,44 +120,57 @@ class Limited:
 
     Args:
         sock: Any socket: plain, TLS of any make, of gevent or eventlet, through a proxy.
+        channel: What it belongs to.
     """
 
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
+    def __init__(self, sock: Any, channel: Channel) -> None:
+        self._sock, self._channel = sock, channel
         self._unsent: list[bytes] = []
         self._readers = 0
-        self._closed = False
         self._sent_at = self._latency = 0.0
-        #: When it was last used. Wall-clock time: it goes on, or is put right, while a serverless
-        #: process is frozen.
+        #: When it was last used. Wall-clock time, which goes on, or is corrected, while a
+        #: serverless process is frozen.
         self.last_used = time.time()
         #: Whether the last answer was read to its end, and nothing came after it.
         self.clean = True
+        self.closed = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
+    def reusable(self, limit: float) -> bool:
+        """Return whether another attempt can be made on it.
+
+        Args:
+            limit: The number of seconds for which it may have been idle.
+        """
+        idle = time.time() - self.last_used
+        # Negative when the clock was set back: then nobody knows for how long it was idle. A second
+        # answer that came with the last would be taken for the next one's.
+        return 0 <= idle < limit and self.clean and not getattr(self._sock, "pending", int)()
+
     def settimeout(self, seconds: float | None) -> None:
-        """Nothing: the attempt says how long."""
+        """Do nothing: the attempt has the time limit."""
 
     def sendall(self, data: bytes) -> None:
-        # Kept until the answer is waited for. http.client sends head and body apart: two system
+        # Sent when the answer is waited for. http.client sends head and body apart: two system
         # calls, two packets, and an endpoint that is woken twice.
         self.clean = False
         self._unsent.append(data)
 
     def recv_into(self, buffer: Any) -> int:
-        attempt = current_attempt.get()
-        if attempt is None:
-            raise OSError("used outside of an attempt")
+        attempt = self._channel.attempt
         if self._unsent:
             self._send(attempt)
         self._sock.settimeout(attempt.time_left())
         count: int = self._sock.recv_into(buffer)
-        if count and not attempt.answered:
-            attempt.answered = True
+        if count and not attempt.received:
             attempt.limit = attempt.deadline
             self._latency = time.monotonic() - self._sent_at
+        attempt.received += count
+        if attempt.received > MAX_ANSWER_BYTES + OVERHEAD:
+            # A body has its own limit. This one is for lines: urllib3 1.x reads them to the end.
+            raise too_large()
         return count
 
     def makefile(self, *_: object) -> io.BufferedReader:
@@ -181,15 +178,15 @@ class Limited:
         return _Reader(_Raw(self))
 
     def ended(self, *, clean: bool) -> None:
-        """One of its readers is closed."""
+        """Take note that a reader is closed."""
         self._readers -= 1
         self.clean = clean
         self.last_used = time.time()
-        if self._closed:
+        if self.closed:
             self.close()
 
     def close(self) -> None:
-        self._closed = True
+        self.closed = True
         # As with any socket, what was made of it can still be read.
         if self._readers <= 0:
             self._sock.close()
@@ -197,13 +194,13 @@ class Limited:
     def _send(self, attempt: Attempt) -> None:
         data: Any = b"".join(self._unsent)
         self._unsent = []
-        attempt.may_have_executed = True
         # pyOpenSSL's, as urllib3 wraps it, has no `send`.
         send = getattr(self._sock, "send", None)
-        # As urllib3 does: what refuses a large request may answer and close before all is sent.
+        # As in urllib3: an endpoint that refuses a large request may answer before all is sent.
         with suppress(BrokenPipeError, ConnectionResetError):
             while data:
                 self._sock.settimeout(attempt.time_left())
+                attempt.may_have_executed = True
                 count = send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE
                 # Not before, since mocket decodes what it is given.
                 data = memoryview(data)[count:]
@@ -236,3 +233,8 @@ class _Reader(io.BufferedReader):
             more = self.peek(1)
             super().close()
             self.raw.sock.ended(clean=not more)
+
+
+def too_large() -> AnswerTooLargeError:
+    """Return the error for an answer of more than MAX_ANSWER_BYTES."""
+    return AnswerTooLargeError(f"an answer of more than {MAX_ANSWER_BYTES} bytes was given up")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from json import JSONEncoder
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +23,7 @@ from .late import attempt_given_up
 
 if TYPE_CHECKING:
     from ..commands import Command
-    from .wire import Wire
+    from .http import Http
 
 log = getLogger("upstash_state")
 
@@ -30,14 +32,31 @@ log = getLogger("upstash_state")
 # which a request handler can bear.
 RETRIES = 3
 FIRST_PAUSE = 0.1
-# When told to slow down without being told for how long.
+# After an answer that says to slow down, and not for how long.
 LONGEST_PAUSE = 1.0
 
-# How much of its own time an exchange must have had for its failure to say something about the
-# endpoint rather than about the budget.
+# The part of its own time that an exchange must have had for its failure to say something about
+# the endpoint rather than about the budget.
 WHOLE = 0.9
 
+# A call that a handler of signals or log records makes in the middle of a call is served, and so is
+# one in the middle of that. A handler that saves on each record that a save makes would never end.
+DEEPEST = 2
+
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+#: The deadlines of the exchanges under way in this context, each but the first made by a handler.
+#: One that an interruption kept from its end counts until its deadline.
+_under_way: ContextVar[tuple[float, ...]] = ContextVar("upstash_state_exchanges", default=())
+
+# A fork waits until no thread imports: a child would inherit the module's lock, held for good.
+_importing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_importing.acquire,
+        after_in_parent=_importing.release,
+        after_in_child=_importing.release,
+    )
 
 
 class Success(NamedTuple):
@@ -53,10 +72,11 @@ class Success(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """What an exchange brought that the endpoint answered.
+    """An exchange that the endpoint answered.
 
     Attributes:
-        results: For each command what its `read` gives, or the `UpstashError` of that one command.
+        results: For each command the result that its `read` returns, or the `UpstashError` of that
+            one command.
         latency: Seconds from its beginning to its answer, retries and pauses included.
         abandoned: Whether an earlier attempt was given up that may still be executed.
     """
@@ -103,14 +123,17 @@ class Transport:
         self.last_success: Success | None = None
         self._announced = False
         self._breaker = Breaker(self._clock)
-        self._wire: Wire | None = None
-        # Last, so that an interruption lets the next call begin anew.
+        self._http: Http | None = None
+        # Now rather than at first use, which may be in a background thread.
+        with suppress(errors.UnavailableError):
+            self._http = _new_http(self.url, self._token)
+        # Last, so that after an interruption the next call starts again.
         self._pid = os.getpid()
 
     def close(self) -> None:
         """Close the kept connections. The next exchange opens a new one."""
-        if self._wire is not None:
-            self._wire.close()
+        if self._http is not None:
+            self._http.close()
 
     def retry_now(self) -> None:
         """Let the next call through, even if the circuit is open."""
@@ -138,22 +161,26 @@ class Transport:
             # Sockets must not be shared with the parent, nor may a lock or a probe be waited for
             # that a thread of the parent holds.
             self._start()
-        alone = path == seam.COMMAND
-        payload = [command.args for command in commands]
-        body = _encode(payload[0] if alone else payload).encode()
-        repeatable = all(command.repeatable for command in commands)
-        deadline = min(deadline_within(self._timeout), deadline or math.inf)
         began = time.monotonic()
-        left = deadline - began
+        ends = deadline_within(self._timeout)
+        if deadline is not None:
+            ends = min(ends, deadline)
+        left = ends - began
         if left <= 0:
             text = "not asked: the time budget was used up before"
             raise errors.BudgetError(text, reported=not is_news())
+        outer = _under_way.get()
+        if outer:
+            outer = tuple(end for end in outer if end > began)
+        if len(outer) > DEEPEST:
+            text = "not sent: a handler calls for what its own calls make happen"
+            raise errors.UnavailableError(text, may_have_executed=False)
         breaker = seam.simulated_breaker() or self._breaker
         probe = breaker.enter(left)
         answered = news = False
         try:
-            expected = None if alone else len(commands)
-            answers, abandoned = self._until(deadline, path, body, expected, repeatable)
+            _under_way.set((*outer, ends))
+            answers, abandoned = self._until(ends, path, commands)
             answered = True
         except errors.ResponseError:
             answered = True
@@ -167,6 +194,7 @@ class Transport:
                 breaker.failed(error, probe=probe)
             raise
         finally:
+            _under_way.set(outer)
             if answered:
                 latency = time.monotonic() - began
                 self.last_success = Success(time.time(), latency)
@@ -180,7 +208,7 @@ class Transport:
         if not self._announced:
             self._announced = True
             log.info("Redis connection established")
-        if alone:
+        if path == seam.COMMAND:
             return Exchange([commands[0].read(answers)], latency, abandoned)
         results = [_read(command, answer) for command, answer in zip(commands, answers)]
         if abandoned:
@@ -190,33 +218,37 @@ class Transport:
         return Exchange(results, latency, abandoned)
 
     def _until(
-        self, deadline: float, path: str, body: bytes, expected: int | None, repeatable: bool
+        self, deadline: float, path: str, commands: Sequence[Command[Any]]
     ) -> tuple[Any, bool]:
-        if self._wire is None:
-            _assert_sockets_work()
-            from .early import begin_connection
-
-            early = None if seam.intercepts() else begin_connection(self.url, deadline)
-            from .wire import Wire
-
+        """Make attempts until one is answered. Return the answer, and whether one was given up."""
+        if path == seam.COMMAND:
+            [command] = commands
+            text, expected, repeatable = _encode(command.args), None, command.repeatable
+        else:
+            text, expected = _encode([command.args for command in commands]), len(commands)
+            repeatable = all(command.repeatable for command in commands)
+        body = text.encode()
+        if self._http is None:
             # Without a lock, which a handler that calls in again would wait for. Of two that are
             # made at the same time, one is used once.
-            self._wire = Wire(self.url, self._token, early)
-        send = seam.intercepted(self._wire, self._wire.sender(repeatable=repeatable))
+            self._http = _new_http(self.url, self._token)
+        sender = self._http.sender(repeatable=repeatable)
+        send = seam.intercepted(self._http, sender)
         retries = 0
-        late = False
+        abandoned = False
         while True:
             try:
-                return interpret(send(path, body, deadline), expected, secret=self._token), late
+                answer = send(path, body, deadline)
+                return interpret(answer, expected, secret=self._token), abandoned
             except errors.ResponseError as error:
-                error.may_have_executed = late
+                error.may_have_executed = abandoned
                 raise
             except errors.UnavailableError as error:
                 if error.may_have_executed:
                     attempt_given_up()
-                    late = True
-                error.may_have_executed = late
-                if not error.transient or (error.may_have_executed and not repeatable):
+                    abandoned = True
+                error.may_have_executed = abandoned
+                if not error.transient or sender.exhausted or (abandoned and not repeatable):
                     raise
                 patient = isinstance(error, errors.SlowDownError)
                 wait = error.retry_after
@@ -237,6 +269,23 @@ class Transport:
         return self._jitter(0, min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
 
 
+def _new_http(url: str, token: Secret) -> Http:
+    with _importing:
+        if "ssl" not in sys.modules:
+            # Imported while sockets are replaced by what forbids them (pytest-socket), TLS would
+            # inherit that for good.
+            import socket
+
+            try:
+                socket.socket().close()
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                raise errors.UnavailableError(text, may_have_executed=False) from error
+        from .http import Http
+
+    return Http(url, token)
+
+
 def _read(command: Command[Any], answer: Any) -> Any:
     if isinstance(answer, errors.UpstashError):
         return answer
@@ -244,19 +293,6 @@ def _read(command: Command[Any], answer: Any) -> Any:
         return command.read(answer)
     except errors.AnswerError as error:
         return error
-
-
-def _assert_sockets_work() -> None:
-    # Imported while sockets are replaced by what forbids them (pytest-socket), TLS would inherit
-    # that for good.
-    if "ssl" not in sys.modules:
-        import socket
-
-        try:
-            socket.socket().close()
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            raise errors.UnavailableError(text, may_have_executed=False) from error
 
 
 def _log_closed(seconds: float) -> None:

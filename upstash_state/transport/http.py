@@ -1,0 +1,378 @@
+"""HTTP: one attempt is one POST by `requests`, with an answer or the reason why there is none.
+
+Only documented names of requests and urllib3 are used, but for one: `pool`, the queue of a pool's
+kept connections (tests/transport/test_undocumented.py).
+"""
+
+from __future__ import annotations
+
+# A thread that connects needs it. It must not import anything, since a fork would copy the lock.
+import encodings.idna  # noqa: F401
+import os
+import queue
+import socket
+import weakref
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.util.ssl_ import create_urllib3_context
+
+from ..errors import AnswerError, EndpointTimeoutError, UnavailableError, UpstashError
+from ..settings import Secret, ca_bundle, proxy_of
+from .deadline import MAX_ANSWER_BYTES, Attempt, Limited, in_time, too_large
+from .failures import failure_of, forget_locals
+from .seam import Answer, check_connection
+
+try:
+    import ssl
+except ImportError:
+    # Pyodide: the browser does TLS.
+    ssl = None  # type: ignore[assignment]
+
+# Before 2.6, urllib3 unpacks at once what it reads at once, and gzip can make a byte 1,032.
+CHUNK = 32 * 1024
+ENCODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
+
+LONGEST_SYNC_TOKEN = 1000
+
+# Load balancers drop idle connections after 60 s (AWS ALB's default) or more, some without telling
+# the client; below that, a kept connection can be expected to live.
+IDLE_LIMIT = 50.0
+# Connections kept for threads that call at the same time; more are opened when needed.
+KEPT = 32
+# Whether urllib3 is urllib3-future, which niquests brings. Its reads cannot be limited, so an
+# attempt is made in a thread that the call stops waiting for.
+FUTURE = hasattr(urllib3, "AsyncHTTPConnectionPool")
+# The part of the time left that one step of connecting may take (an address of several, TLS), so
+# that an address that swallows packets leaves time for the next.
+STEP = 2 / 3
+
+
+class Http:
+    """Makes attempts at one endpoint, and keeps the connections for the next.
+
+    Args:
+        url: The endpoint's address, checked.
+        token: The REST token, checked.
+    """
+
+    def __init__(self, url: str, token: Secret) -> None:
+        self.url, self.token = url, token
+        #: The proxy to use, as the argument of requests; None before the environment was asked.
+        self.proxies: dict[str, str] | None = None
+        self.request = requests.Request("POST", url).prepare()
+        self.request.headers = _Headers(
+            {
+                "Authorization": "Bearer " + token.reveal(),
+                "Content-Type": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": "upstash-state",
+            }
+        )
+        # The last used at the end. Appending and removing are atomic, so it needs no lock.
+        self._idle: list[Channel] = []
+        weakref.finalize(self, _close, self._idle)
+
+    def close(self) -> None:
+        """Close the kept connections. The next attempt opens a new one."""
+        _close(self._idle)
+
+    def sender(self, *, repeatable: bool) -> Sender:
+        """Return the function that makes the attempts of one exchange.
+
+        Args:
+            repeatable: Whether the request may be sent again when it may have been executed.
+        """
+        return Sender(self, repeatable)
+
+    def take(self, deadline: float, *, fresh: bool) -> Channel:
+        """Return a channel that no other attempt uses.
+
+        Args:
+            deadline: When to give up, on `time.monotonic()`'s clock.
+            fresh: Whether it must not have a connection.
+        """
+        while self._idle:
+            channel = self._idle.pop()
+            if channel.usable() and not fresh:
+                return channel
+            channel.close()
+        if self.proxies is None:
+            # In time, since macOS asks the name server for it.
+            proxy = in_time(deadline, partial(proxy_of, self.url))
+            self.proxies = {"all": proxy} if proxy else {}
+        return Channel(self.url, self.proxies)
+
+    def give_back(self, channel: Channel, sync_token: str) -> None:
+        """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token.
+
+        Sent back, the token makes a replicated database show this client all that it wrote (docs:
+        redis/howto/readyourwrites).
+        """
+        self._idle.append(channel)
+        if len(self._idle) > KEPT:
+            self._idle.pop(0).close()
+        # Servers refuse a header that is odd or long (nginx: 8 KB in a line).
+        odd = not sync_token.isascii() or not sync_token.isprintable()
+        if sync_token and not odd and len(sync_token) <= LONGEST_SYNC_TOKEN:
+            self.request.headers["Upstash-Sync-Token"] = sync_token
+
+
+class Sender:
+    """The attempts of one exchange; each is a call (`seam.Send`)."""
+
+    def __init__(self, http: Http, repeatable: bool) -> None:
+        self._http, self._repeatable = http, repeatable
+        self._fresh = self._timed_out = False
+        #: Whether no time is left, whatever the clock says: freezegun stops it.
+        self.exhausted = False
+
+    def __call__(self, path: str, body: bytes, deadline: float) -> Answer:
+        http, channel = self._http, None
+        attempt = Attempt(deadline, repeatable=self._repeatable)
+        request = http.request.copy()
+        request.url = http.url + path
+        request.prepare_body(body, None)
+        try:
+            channel = http.take(deadline, fresh=self._fresh)
+            post = partial(channel.post, request, attempt)
+            response, data = in_time(deadline, post) if FUTURE else post()
+        except BaseException as error:
+            if channel is not None:
+                channel.close()
+            # Frames of requests, urllib3 and http.client hold the token.
+            forget_locals(error)
+            if isinstance(error, UpstashError) or not isinstance(error, Exception):
+                raise
+            failure = failure_of(error, attempt.may_have_executed, http.token)
+        else:
+            http.give_back(channel, response.headers.get("Upstash-Sync-Token", ""))
+            return Answer(response.status_code, response.headers, data)
+        if isinstance(failure, EndpointTimeoutError) and attempt.kept is not None:
+            all_of_it = attempt.may_have_executed and attempt.limit == attempt.deadline
+            self.exhausted = all_of_it or self._timed_out
+            self._timed_out = True
+        stale = attempt.kept and not attempt.received and not self.exhausted
+        if stale and (failure.transient or not attempt.may_have_executed):
+            # The other kept connections are as old, so none of them is tried.
+            self._fresh = failure.transient = True
+            failure.retry_after = 0.0
+        raise failure
+
+
+class Channel(HTTPAdapter):
+    """A session of requests with one connection, for one attempt at a time.
+
+    Its `send` is that of requests, since mocks replace it. No two attempts share a lock, so an
+    interruption that leaves one locked does no harm: the channel is given up.
+
+    Args:
+        url: The endpoint's address.
+        proxies: The proxy to use, as the argument of requests.
+    """
+
+    #: The attempt that is being made.
+    attempt: Attempt
+
+    def __init__(self, url: str, proxies: dict[str, str]) -> None:
+        address = urlsplit(url)
+        self._host = address.hostname or ""
+        self._proxies = proxies
+        self._bundle = (ca_bundle() or ("", DEFAULT_CA_BUNDLE_PATH))[1]
+        secure_proxy = proxies.get("all", "").startswith("https://")
+        self._context = None
+        if ssl and address.scheme == "https" and not secure_proxy and not FUTURE:
+            self._context = _tls_context(ssl.SSLContext, urllib3.util.SSLContext, self._bundle)
+        self._socket_class = socket.socket
+        self._sock: Limited | None = None
+        self._pool: Any = None
+        super().__init__(pool_connections=1, pool_maxsize=1)
+        self._session = session = requests.Session()
+        session.trust_env = False
+        session.cookies.extract_cookies = lambda *_: None  # type: ignore[method-assign]
+        # The token goes to no other address. Nor is the answer of a redirect read to its end.
+        session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
+        session.mount(f"{address.scheme}://", self)
+
+    def usable(self) -> bool:
+        """Return whether another attempt can be made on it."""
+        if self._socket_class is not socket.socket:
+            # gevent, eventlet or a mock has replaced it since, or has been removed.
+            return False
+        return self._sock is None or self._sock.closed or self._sock.reusable(IDLE_LIMIT)
+
+    def post(
+        self, request: requests.PreparedRequest, attempt: Attempt
+    ) -> tuple[requests.Response, bytes]:
+        """Send a request, and read the answer.
+
+        Args:
+            request: The request.
+            attempt: Its time limit; afterwards, what happened.
+        """
+        self.attempt = attempt
+        left = attempt.time_left()
+        # With stream, requests leaves the reading, and so its limit, to us.
+        with self._session.send(
+            request,
+            stream=True,
+            timeout=(left * STEP, left),
+            proxies=self._proxies,
+            verify=self._bundle,
+        ) as response:
+            return response, _read(response, attempt)
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        if self._pool is not None:
+            # urllib3's manager leaves it to finalizers, which have run when `atexit` saves.
+            self._pool.close()
+        if self._sock is not None:
+            self._sock.close()
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        host, keys = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return host, {"ssl_context": self._context} if self._context else keys
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        # The context has the bundle; urllib3 would read it for each connection.
+        if self._context is None:
+            super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        check_connection(self._host)
+        # One endpoint, one pool: requests works out which for each request.
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+            if not FUTURE:
+                # In place of a queue whose lock an interruption can leave locked for good.
+                self._pool.pool = queue.SimpleQueue()
+                self._pool.ConnectionCls = self
+        kept = self._sock is not None and not self._sock.closed
+        self.attempt.kept, self.attempt.may_have_executed = kept, not kept
+        return self._pool
+
+    # For the pool, the channel stands in for its class of connections. That is asked at that
+    # moment, since vcrpy replaces it for a while.
+
+    def __instancecheck__(self, connection: object) -> bool:
+        return isinstance(connection, type(self._pool).ConnectionCls)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        connection = type(self._pool).ConnectionCls(*args, **kwargs)
+        connect = partial(self._connect, connection, connection.connect)
+        # Not as an attribute: vcrpy hands attributes on to the connection that it wraps.
+        vars(connection)["connect"] = connect
+        # http.client's own debugging prints headers, and with them the token.
+        connection.debuglevel = 0
+        return connection
+
+    def _connect(self, connection: Any, connect: Callable[[], None]) -> None:
+        attempt = self.attempt
+        attempt.kept = attempt.may_have_executed = False
+        given_up = False
+
+        def work() -> None:
+            connect()
+            if given_up:
+                connection.close()
+
+        try:
+            in_time(attempt.deadline, work)
+        except TimeoutError:
+            given_up = True
+            raise
+        if getattr(connection, "sock", None) is None:
+            # vcrpy has none when it replays, and a browser shows none.
+            attempt.may_have_executed = True
+        else:
+            self._sock = connection.sock = Limited(connection.sock, self)
+
+
+@lru_cache(maxsize=4)
+def _tls_context(now: Any, then: Any, bundle: str) -> Any:
+    """Return a context with the rules of requests, which are those of urllib3.
+
+    It is shared, since reading a bundle takes 10 to 50 ms.
+
+    Args:
+        now: `ssl.SSLContext`.
+        then: `urllib3.util.SSLContext`, which was the same when urllib3 was imported.
+        bundle: The file or folder of the certificates to trust.
+
+    Returns:
+        The context; None where urllib3 has to make one for each connection.
+    """
+    if not issubclass(now, then):
+        # pyOpenSSL's, which cannot be shared, or a mock's.
+        return None
+    file, folder = (None, bundle) if os.path.isdir(bundle) else (bundle, None)
+    try:
+        if now is not then:
+            # gevent or eventlet came later. It has TLS of its own kind, and breaks the old one.
+            context: Any = ssl.create_default_context(cafile=file, capath=folder)
+            context.hostname_checks_common_name = False
+        else:
+            context = create_urllib3_context()
+            context.load_verify_locations(cafile=file, capath=folder)
+    except OSError as error:
+        text = f"the CA bundle {bundle} cannot be used: {error.strerror or error}"
+        raise UnavailableError(text, may_have_executed=False) from None
+    return context
+
+
+def _read(response: requests.Response, attempt: Attempt) -> bytes:
+    if response.status_code < 200:
+        # An interim answer: the real one follows, and must not be taken for the answer to the next
+        # request. A connection is not kept when its answer was not read to the end.
+        return b""
+    if response.raw is None:
+        # Made by hand, by what stands in the place of `Session.send`.
+        return response.content
+    headers = response.headers
+    length = headers.get("Content-Length", "")
+    encoding = headers.get("Content-Encoding", "").strip().lower() or "identity"
+    if encoding not in ENCODINGS:
+        # Several, one around the other, make a thousand from a byte each time.
+        raise AnswerError("the answer is compressed in a way that was not asked for")
+    if length.isdecimal() and encoding == "identity" and "Transfer-Encoding" not in headers:
+        if len(length) > 15 or int(length) > MAX_ANSWER_BYTES:
+            raise too_large()
+        # No more than that is read, so nothing needs to be counted.
+        return bytes(response.raw.read())
+    size, chunks = 0, []
+    try:
+        for chunk in response.iter_content(CHUNK):
+            # What arrives is limited by the connection; how long it takes to unpack is not.
+            attempt.time_left()
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise too_large()
+            chunks.append(chunk)
+    except ValueError:
+        # A chunk of negative size.
+        raise AnswerError("what came back is not HTTP (chunks)", reason="not-http") from None
+    return b"".join(chunks)
+
+
+def _close(channels: list[Channel]) -> None:
+    while channels:
+        channels.pop().close()
+
+
+class _Headers(CaseInsensitiveDict[str]):
+    """Headers that are not shown by what walks over local variables: one holds the token."""
+
+    def __repr__(self) -> str:
+        return "<headers>"
+
+    def copy(self) -> _Headers:
+        return _Headers(self)
