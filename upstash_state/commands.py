@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, get_args
 
-from .errors import AnswerError, DataError
+from .errors import AnswerError, DataError, UpstashError
 from .texts import type_name
 
 Argument = str | bytes | bytearray | memoryview | int | float
@@ -19,28 +19,43 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Command(Generic[T_co]):
-    """One command on its way.
+    """One command, ready to be sent.
 
-    Attributes:
+    Args:
         args: The command's name and its arguments, all text: one server turns JSON integers of
             1000000 and more into 1e+06.
-        read: Makes the result of the answer. Raises AnswerError if it is not of this command.
+        reader: Returns the result that an answer holds; raises AnswerError if it holds none of this
+            command.
         repeatable: Whether sending it twice leaves the same as sending it once, so that it may be
             sent again when it is not known whether it was executed.
     """
 
-    __slots__ = ("args", "read", "repeatable")
+    __slots__ = ("_reader", "args", "repeatable")
 
     def __init__(
-        self, args: list[str], read: Callable[[Any], T_co], *, repeatable: bool = False
+        self, args: list[str], reader: Callable[[Any], T_co], *, repeatable: bool = False
     ) -> None:
         self.args = args
-        self.read = read
         self.repeatable = repeatable
+        self._reader = reader
 
     def __repr__(self) -> str:
         # Values are people's orders; a name is enough to find the place.
         return f"<Command {self.args[0]} with {len(self.args) - 1} arguments>"
+
+    def read(self, answer: Any) -> T_co | UpstashError:
+        """Return the result that an answer holds, or the error that it is or that says what it is.
+
+        Args:
+            answer: What JSON can hold, or the error of this command.
+        """
+        if isinstance(answer, UpstashError):
+            return answer
+        try:
+            return self._reader(answer)
+        except AnswerError as error:
+            # The frames hold the answer, which may repeat what was sent.
+            return error.with_traceback(None)
 
 
 def as_method(command: Callable[..., Command[Any]], method: Method, returns: object) -> Method:

@@ -199,10 +199,8 @@ def test_a_transaction_is_answered_item_by_item(client: UpstashRedis) -> None:
 def test_a_server_without_transactions_refuses_one(client: UpstashRedis) -> None:
     with pytest.raises(ResponseError) as refused:
         client.pipeline().set("t1", "a", ex=60).get("t1").execute()
-    assert str(refused.value) == (
-        "ERR unknown command 'multi-exec', with args beginning with: "
-        '\'[["SET", "t1", "a", "EX", "60"], ["GET", "t1"]]\' '
-    )
+    # What the server repeats of the request is cut off.
+    assert str(refused.value) == "ERR unknown command 'multi-exec', with args beginning with…"
 
 
 @recorded

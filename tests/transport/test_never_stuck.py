@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import json
 import logging
 import pickle
 import signal
@@ -248,27 +247,6 @@ class TestAnswers:
             mock.post(URL, body=body)
             with pytest.raises(AnswerError, match="an answer of more than 16777216 bytes"):
                 UpstashRedis(URL, TOKEN).get("k")
-
-    def test_an_order_of_brackets_is_read(self) -> None:
-        order = json.dumps([[]] * 600_000)
-        with responses.RequestsMock() as mock:
-            mock.post(URL, json={"result": order})
-            assert UpstashRedis(URL, TOKEN).get("k") == order
-
-    @pytest.mark.parametrize("status", [429, 503])
-    @pytest.mark.parametrize("name", ["error", "message", "detail"])
-    def test_the_endpoints_own_words_are_told_but_not_what_it_was_sent(
-        self, status: int, name: str
-    ) -> None:
-        transport = Transport(URL, check_token(TOKEN), timeout=5, pause=lambda seconds: None)
-        body = {name: f'busy with {TOKEN}, try later: ["SET","order:1","{{}}"]'}
-        with responses.RequestsMock() as mock:
-            mock.post(URL, status=status, json=body, headers={"Retry-After": "9"})
-            with pytest.raises(UnavailableError) as caught:
-                run(transport, commands.get("k"))
-        assert str(caught.value) == (
-            f"the endpoint answered with HTTP status {status}: busy with ***, try later:"
-        )
 
     @pytest.mark.parametrize(
         ("status", "text"),

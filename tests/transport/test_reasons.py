@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import requests
 
+from tests.locked_down.proxy import Proxy
 from tests.support.faults import FAULTS, Certificates, FaultServer
 from tests.support.faults.connection import Connection, response
 from tests.support.faults.wire import CHUNKED
 from upstash_state import UnavailableError, UpstashRedis, time_budget
 from upstash_state.errors import Reason
+from upstash_state.settings import Secret
+from upstash_state.transport.failures import failure_of
 
 FAULT = {fault.name: fault for fault in FAULTS}
 BY_FAULT = {
@@ -120,6 +128,144 @@ def test_of_a_variable_that_names_no_proxy(
     assert caught.value.reason == "proxy"
     assert not caught.value.transient
     assert not caught.value.may_have_executed
+
+
+def through(proxy: str, monkeypatch: pytest.MonkeyPatch) -> UpstashRedis:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    return UpstashRedis("https://no.such.test", "s3cret-token", timeout=20)
+
+
+def test_of_a_proxy_that_does_not_allow_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Proxy({}) as proxy:
+        redis = through(f"http://127.0.0.1:{proxy.port}", monkeypatch)
+        with pytest.raises(
+            UnavailableError, match=r"^the proxy does not allow this host"
+        ) as caught:
+            redis.ping()
+    assert (caught.value.reason, caught.value.transient) == ("proxy", False)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "said"),
+    [
+        ("", "HTTPS_PROXY lacks the right user:password@"),
+        (
+            "shop:s3cret-password@",
+            "it did not accept the user and password in HTTPS_PROXY. It offers "
+            + ("Basic" if sys.version_info >= (3, 12, 3) else "schemes that are not known here")
+            + "; only Basic can be used",
+        ),
+    ],
+)
+def test_of_a_proxy_that_does_not_know_the_user(
+    credentials: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy({}, credentials="another:password") as proxy:
+        redis = through(f"http://{credentials}127.0.0.1:{proxy.port}", monkeypatch)
+        with pytest.raises(UnavailableError, match=re.escape(said)) as caught:
+            redis.ping()
+    assert (caught.value.reason, caught.value.transient) == ("proxy", False)
+    assert "s3cret" not in repr(vars(caught.value)) + str(caught.value)
+
+
+class TunnelRefused(OSError):
+    """Raised by a connection that has kept the proxy's headers, as that of Python 3.12 does."""
+
+    @classmethod
+    def by(cls, *schemes: str) -> Exception:
+        class Connection:
+            def get_proxy_response_headers(self) -> Message:
+                headers = Message()
+                for scheme in schemes:
+                    headers["Proxy-Authenticate"] = scheme
+                return headers
+
+            def connect(self) -> None:
+                raise cls("Tunnel connection failed: 407 Proxy Authentication Required")
+
+        try:
+            Connection().connect()
+        except cls as error:
+            return requests.exceptions.ProxyError(error)
+        raise AssertionError
+
+
+def test_of_a_proxy_that_wants_another_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://shop:s3cret-password@127.0.0.1:1")
+    error = TunnelRefused.by("Negotiate", 'NTLM realm="office"', "Digest\x1b\u202e")
+    failure = failure_of(error, True, b'["PING"]', Secret("s3cret-token"))
+    assert str(failure).endswith(
+        r"It offers Negotiate, NTLM, Digest\x1b\u202e; only Basic can be used"
+    )
+
+
+@pytest.mark.parametrize("password", ["s3cret-\u20ac", "s3cret-%E2%82%AC"])
+def test_of_a_proxy_password_that_requests_cannot_encode(
+    password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = through(f"http://shop:{password}@127.0.0.1:1", monkeypatch)
+    with pytest.raises(UnavailableError, match="outside of Latin-1") as caught:
+        redis.ping()
+    assert (caught.value.reason, caught.value.may_have_executed) == ("proxy", False)
+    assert "s3cret" not in everything_of(caught.value)
+
+
+ORDER = '{"name": "Zoë Müller"}'
+
+
+class Unspeakable(Exception):
+    """An exception of others, with secrets in its text, its attributes and where it came from."""
+
+    def __init__(self, held: str) -> None:
+        super().__init__(f"cannot send {held}\nfor Zoë Müller")
+        self.held = held
+        self.__cause__ = UnicodeEncodeError("latin-1", held + "\u20ac", 0, 1, "no")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("s3cret-token")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unspeakable("Bearer s3cret-token"), "Unspeakable: cannot send Bearer *** for…"),
+        (Mute(), "Mute"),
+        (type("Odd\nERROR all lost", (Exception,), {})("x"), r"Odd\nERROR all lost: x"),
+    ],
+)
+def test_of_a_fault_that_is_not_of_the_network_nothing_is_kept_but_its_place(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(session: requests.Session, request: requests.PreparedRequest, **_: Any) -> Any:
+        held = request.headers["Authorization"]
+        assert held
+        raise error
+
+    monkeypatch.setattr(requests.Session, "send", broken)
+    redis = UpstashRedis("https://no.such.test", "s3cret-token", timeout=20)
+    with pytest.raises(UnavailableError) as caught:
+        redis.set("k", ORDER)
+    assert (str(caught.value), caught.value.reason) == (said, "local")
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert "broken" in "".join(traceback.format_tb(cause.__traceback__))
+    assert "s3cret" not in everything_of(caught.value)
+    assert "Müller" not in "".join(traceback.format_exception(caught.value))
+
+
+def everything_of(error: BaseException) -> str:
+    """Show an exception, those that it came from, their attributes and the package's frames."""
+    texts = []
+    link: BaseException | None = error
+    while link is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(link.__traceback__)]
+        texts += [repr(link), repr(vars(link)), repr(link.args)]
+        texts += [repr(frame.f_locals) for frame in frames if frame.f_code.co_filename != __file__]
+        link = link.__cause__ or link.__context__
+    return "".join(texts)
 
 
 def test_of_what_is_not_sent(refused: str) -> None:

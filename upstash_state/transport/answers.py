@@ -1,4 +1,4 @@
-"""An answer's status, headers and bytes -> results or an error. Pure, no I/O.
+"""Turn an answer's status, headers and body into results or an error. Pure, no I/O.
 
 The error texts are those of Upstash's documentation (`redis/troubleshooting`) and of Redis; a few
 are of other servers that speak the same protocol.
@@ -6,15 +6,22 @@ are of other servers that speak the same protocol.
 
 from __future__ import annotations
 
-import re
+import math
 from json import JSONDecoder
 from typing import Any
 
 from .. import errors
-from ..errors import AnswerError, RequestTooLargeError, ResponseError, UnavailableError
+from ..errors import (
+    AnswerError,
+    RequestTooLargeError,
+    ResponseError,
+    UnavailableError,
+    UpstashError,
+)
 from ..settings import Secret
-from .failures import TRANSIENT, retry_after, shown
+from .failures import TRANSIENT, forget_locals, retry_after
 from .seam import Answer
+from .sent import SentRequest
 
 # Statuses that say that the request was not executed (RFC 9110, section 15.5.9; RFC 6585,
 # section 4).
@@ -41,42 +48,42 @@ _REFUSING_STATUS: dict[int, tuple[type[ResponseError], str]] = {
     401: (errors.AuthenticationError, "the token was not accepted"),
     413: (RequestTooLargeError, "the request is too large"),
 }
-# Lists and objects in an answer, outside of its strings, that no command brings; a million of them
-# take 0.3 s to read.
-MOST_VALUES = 1_000_000
+_NO_RESULT = object()
+# Where gateways put their words, in objects and lists of these.
+_WORDS = ("error", "errors", "message", "msg", "detail", "description", "title")
 
 
-def _not_json(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isfinite(number):
+        return number
+    raise ValueError(f"{text[:20]} is not a number that JSON can hold")
 
 
-_decode = JSONDecoder(parse_constant=_not_json).decode
+_decode = JSONDecoder(parse_constant=_finite, parse_float=_finite).decode
 
 
 def parse(data: bytes) -> Any:
-    """Read JSON in UTF-8, as `json.loads` would, but without NaN and Infinity.
+    """Read JSON in UTF-8 as `json.loads` does, but without NaN and infinite numbers.
 
     Args:
         data: The text.
 
     Raises:
-        ValueError: It is not JSON in UTF-8, or holds more lists and objects than an answer can.
+        ValueError: It is not JSON in UTF-8.
         RecursionError: It is nested too deeply.
     """
-    if data.count(b"[") + data.count(b"{") > MOST_VALUES:
-        bare = re.sub(rb'"(?:[^"\\]|\\.)*"', b"", data)
-        if bare.count(b"[") + bare.count(b"{") > MOST_VALUES:
-            raise ValueError("too many values")
     return _decode(data.decode())
 
 
-def interpret(answer: Answer, expected: int | None, *, secret: Secret) -> Any:
-    """What an answer says.
+def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) -> Any:
+    """Return the results that an answer holds.
 
     Args:
         answer: The answer.
         expected: The number of items of a pipeline or transaction, None for a single command.
-        secret: What an error text must not repeat.
+        body: The body of the request, which no error text repeats.
+        token: The token of the request, which no error text repeats.
 
     Returns:
         A single command's result; or a list with each item's result or `ResponseError`.
@@ -85,19 +92,61 @@ def interpret(answer: Answer, expected: int | None, *, secret: Secret) -> Any:
         ResponseError: The request was refused.
         UnavailableError: It is not an answer that Upstash's REST API gives when it works.
     """
+    # Endpoints and gateways may repeat headers and data. No frame of a traceback keeps them.
+    try:
+        outcome = _outcome(answer, expected, body, token)
+    except BaseException as error:
+        forget_locals(error)
+        raise
+    finally:
+        del answer
+    if isinstance(outcome, UpstashError):
+        raise outcome
+    return outcome
+
+
+def refusal(text: str, sent: SentRequest, status: int = 200) -> ResponseError:
+    """Return the error that an error text stands for.
+
+    Args:
+        text: The text, as the endpoint gave it.
+        sent: The request, which the error's message does not repeat.
+        status: The HTTP status of the answer.
+    """
+    kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
+    if text.endswith(_BODY_TOO_LARGE):
+        kind = RequestTooLargeError
+    kind = next((kind for beginning, kind in _REFUSALS if text.startswith(beginning)), kind)
+    return kind(sent.own_words(text) or f"refused without a reason (HTTP status {status})")
+
+
+def _outcome(answer: Answer, expected: int | None, body: bytes, token: Secret) -> Any:
     status, headers, data = answer
     try:
         said = parse(data)
     except (ValueError, RecursionError):
         said = None
-    if isinstance(said, dict) and isinstance(said.get("error"), str):
-        refused = _refusal(said["error"], status, secret)
-        if type(refused) is not ResponseError or status not in TRANSIENT:
-            raise refused
+    sent = SentRequest(body, token)
+    items = [said] if expected is None else said
+    if 200 <= status < 300 and isinstance(items, list):
+        results = [_result(item, sent) for item in items]
+        if expected not in (None, len(results)):
+            return AnswerError(f"{expected} commands were answered with {len(results)} results")
+        if _NO_RESULT not in results:
+            return results[0] if expected is None else results
+    refused = _result(said, sent, status)
+    known = isinstance(refused, ResponseError) and type(refused) is not ResponseError
+    if known or (isinstance(refused, ResponseError) and status not in TRANSIENT):
+        return refused
+    if said is None and b"<" not in data and data.isascii():
+        # Not JSON, and not HTML either: gateways say it in plain text.
+        said = data[:1000].decode()
+    words = sent.own_words(_words_in(said)).strip()
+    words = words and f": {words}"
     if status in TRANSIENT:
         kind = errors.SlowDownError if status == 429 else UnavailableError
-        raise kind(
-            f"the endpoint answered with HTTP status {status}{_words(said, secret)}",
+        return kind(
+            f"the endpoint answered with HTTP status {status}{words}",
             reason="status",
             transient=True,
             may_have_executed=status not in NOT_EXECUTED,
@@ -105,47 +154,29 @@ def interpret(answer: Answer, expected: int | None, *, secret: Secret) -> Any:
         )
     if status in _REFUSING_STATUS:
         refusing, text = _REFUSING_STATUS[status]
-        raise refusing(f"{text} (HTTP status {status})")
+        return refusing(f"{text} (HTTP status {status}){words}")
     if not 200 <= status < 300:
         hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
-        raise AnswerError(
-            f"HTTP status {status}{hint}, not an answer of the REST API", reason="status"
-        )
-    items = [said] if expected is None else said
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        # To http.client, headers end where the connection does, so of an answer that ended among
-        # them a status is left, and a body of nothing that nobody announced.
-        cut = not data and not {"Content-Length", "Transfer-Encoding"}.intersection(headers)
-        raise AnswerError("what came back is not an answer of Upstash's REST API", transient=cut)
-    if expected is not None and len(items) != expected:
-        raise AnswerError(f"{expected} commands were answered with {len(items)} results")
-    results = [_result(item, secret) for item in items]
-    return results[0] if expected is None else results
+        text = f"HTTP status {status}{hint}, not an answer of the REST API{words}"
+        return AnswerError(text, reason="status")
+    # For http.client, headers end where the connection does. So an answer that ended among them has
+    # a status and an empty body that no header announces.
+    cut = not data and not {"Content-Length", "Transfer-Encoding"}.intersection(headers)
+    text = f"what came back is not an answer of Upstash's REST API{words}"
+    return AnswerError(text, transient=cut)
 
 
-def _words(said: Any, secret: Secret) -> str:
-    # The endpoint's own, up to where it repeats what it was sent.
-    names = ("error", "message", "detail")
-    texts = [said.get(name) for name in names] if isinstance(said, dict) else []
-    text = next((text for text in texts if isinstance(text, str)), "")
-    words = shown(re.split(r"[\[{]", text)[0], secret).strip()
-    return words and f": {words}"
-
-
-def _refusal(text: str, status: int, secret: Secret) -> ResponseError:
-    said = shown(text, secret) or f"refused without a reason (HTTP status {status})"
-    for beginning, kind in _REFUSALS:
-        if text.startswith(beginning):
-            return kind(said)
-    if text.endswith(_BODY_TOO_LARGE):
-        return RequestTooLargeError(said)
-    kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
-    return kind(said)
-
-
-def _result(item: dict[str, Any], secret: Secret) -> Any:
+def _result(item: Any, sent: SentRequest, status: int = 200) -> Any:
+    if not isinstance(item, dict):
+        return _NO_RESULT
     if isinstance(item.get("error"), str):
-        return _refusal(item["error"], 200, secret)
-    if "result" in item:
-        return item["result"]
-    raise AnswerError("an answer holds neither result nor error")
+        return refusal(item["error"], sent, status)
+    return item.get("result", _NO_RESULT)
+
+
+def _words_in(said: Any, depth: int = 4) -> str:
+    if isinstance(said, str) or not depth:
+        return said if isinstance(said, str) else ""
+    inside = [said.get(name) for name in _WORDS] if isinstance(said, dict) else []
+    inside += said[:1] if isinstance(said, list) else []
+    return next(filter(None, (_words_in(one, depth - 1) for one in inside)), "")

@@ -208,13 +208,16 @@ class Transport:
         if not self._announced:
             self._announced = True
             log.info("Redis connection established")
-        if path == seam.COMMAND:
-            return Exchange([commands[0].read(answers)], latency, abandoned)
-        results = [_read(command, answer) for command, answer in zip(commands, answers)]
+        pairs = zip(commands, [answers] if path == seam.COMMAND else answers)
+        results = [command.read(answer) for command, answer in pairs]
+        # A frame of a traceback must not hold what the endpoint may have repeated.
+        del pairs, answers
         if abandoned:
             for result in results:
                 if isinstance(result, errors.UpstashError):
                     result.may_have_executed = True
+        if path == seam.COMMAND and isinstance(results[0], errors.UpstashError):
+            raise results[0]
         return Exchange(results, latency, abandoned)
 
     def _until(
@@ -238,8 +241,9 @@ class Transport:
         abandoned = False
         while True:
             try:
-                answer = send(path, body, deadline)
-                return interpret(answer, expected, secret=self._token), abandoned
+                # In one expression: no frame of a traceback must hold the answer.
+                answers = interpret(send(path, body, deadline), expected, body, self._token)
+                return answers, abandoned
             except errors.ResponseError as error:
                 error.may_have_executed = abandoned
                 raise
@@ -284,15 +288,6 @@ def _new_http(url: str, token: Secret) -> Http:
         from .http import Http
 
     return Http(url, token)
-
-
-def _read(command: Command[Any], answer: Any) -> Any:
-    if isinstance(answer, errors.UpstashError):
-        return answer
-    try:
-        return command.read(answer)
-    except errors.AnswerError as error:
-        return error
 
 
 def _log_closed(seconds: float) -> None:

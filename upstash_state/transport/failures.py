@@ -1,4 +1,4 @@
-"""An attempt that brought no answer: why, and whether to try again. Pure, no I/O."""
+"""Explain an attempt that brought no answer, and whether to try again. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -10,24 +10,35 @@ from typing import Any
 
 from ..errors import EndpointTimeoutError, Reason, UnavailableError
 from ..settings import Secret
+from ..texts import shown, type_name
+from .sent import SentRequest
 
 # Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-# Servers put what they were sent into their error texts; an order in a log line is too much.
-LONGEST_TEXT = 500
 
 
-def failure_of(error: Exception, may_have_executed: bool, secret: Secret) -> UnavailableError:
+class LocalFault(Exception):
+    """The text and traceback of a fault in this package or in what surrounds it.
+
+    The exception's arguments and attributes are left out: they may hold the request or a proxy's
+    password.
+    """
+
+
+def failure_of(
+    error: Exception, may_have_executed: bool, body: bytes, token: Secret
+) -> UnavailableError:
     """Explain an exception of requests, urllib3 or what lies beneath them.
 
-    Nothing of one that is of the network is kept: it may hold the request, and with it the token,
-    and its text may hold a proxy's password. Another one is a fault of this package or of what
-    surrounds it, and becomes the cause.
+    Nothing of it is kept: it may hold the request, and with it the token, and its text may hold a
+    proxy's password. If it is not of the network, a `LocalFault` that says where it was raised
+    becomes the cause.
 
     Args:
-        error: What was raised.
+        error: The exception, whose frames still have their local variables.
         may_have_executed: Whether the request may have reached the endpoint.
-        secret: What the text must not repeat.
+        body: The body of the request, which the text does not repeat.
+        token: The token of the request, which the text does not repeat.
     """
     from http.client import HTTPException
     from ssl import SSLCertVerificationError, SSLError
@@ -35,6 +46,7 @@ def failure_of(error: Exception, may_have_executed: bool, secret: Secret) -> Una
     from requests import exceptions
     from urllib3.exceptions import HTTPError
 
+    sent = SentRequest(body, token)
     chain = list(_chain(error))
 
     def found(*kinds: Any) -> Any:
@@ -44,31 +56,32 @@ def failure_of(error: Exception, may_have_executed: bool, secret: Secret) -> Una
     proxied = found(exceptions.ProxyError)
     where = "the proxy" if proxied else "the endpoint"
     if refused := found(SSLCertVerificationError):
-        text = f"{where}'s certificate was refused: {refused.verify_message}"
+        text = f"{where}'s certificate was refused: {shown(refused.verify_message)}"
         return UnavailableError(text, reason="certificate", may_have_executed=False)
-    if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(str, chain))):
-        status = int(tunnel[1])
-        hint = ": HTTPS_PROXY lacks the right user:password@" if status == 407 else ""
-        text = f"the proxy answered with HTTP status {status}{hint}"
-        facts = {"transient": status in TRANSIENT, "may_have_executed": False}
-        return UnavailableError(text, reason="proxy", **facts)
+    if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(_text, chain))):
+        return _refused_by_proxy(int(tunnel[1]), chain)
     if found(TimeoutError, exceptions.Timeout):
         text = f"no answer of {where} within the time budget"
         return EndpointTimeoutError(text, transient=True, **facts)
     if found(exceptions.ContentDecodingError):
         return UnavailableError("the answer could not be decompressed", reason="answer")
+    if isinstance(error, UnicodeEncodeError) and _proxy():
+        # The rest of a request is ASCII or bytes; requests encodes Basic credentials like this.
+        text = "HTTPS_PROXY or ALL_PROXY has a user or password with characters outside of Latin-1"
+        return UnavailableError(text, reason="proxy", may_have_executed=False)
     if not isinstance(error, (exceptions.RequestException, HTTPError, HTTPException, OSError)):
-        failure = UnavailableError(f"{type(error).__name__}: {shown(str(error), secret)}", **facts)
-        failure.__cause__ = error
+        text = _named(error, sent)
+        failure = UnavailableError(text, **facts)
+        failure.__cause__ = LocalFault(text).with_traceback(error.__traceback__)
         return failure
     # The endpoint's own URL was checked with the settings.
     if isinstance(error, (exceptions.InvalidURL, exceptions.InvalidSchema)):
         why = "is not the URL of an HTTP or SOCKS proxy"
-        if "SOCKS" in str(error):
+        if "SOCKS" in _text(error):
             why = "names a SOCKS proxy, which needs PySocks: `pip install 'requests[socks]'`"
         text = f"HTTPS_PROXY or ALL_PROXY {why}"
         return UnavailableError(text, reason="proxy", may_have_executed=False)
-    reason, text = _reason(chain, secret)
+    reason, text = _reason(chain, sent)
     if found(SSLError):
         reason, text = "tls", f"TLS: {text}"
     elif proxied:
@@ -85,21 +98,13 @@ def failure_of(error: Exception, may_have_executed: bool, secret: Secret) -> Una
 
 
 def forget_locals(error: BaseException) -> None:
-    """Empty the frames that an exception came through: a token or password may be in them."""
+    """Clear the frames that an exception came through: they may hold a token or password."""
     for link in _chain(error):
         traceback.clear_frames(link.__traceback__)
 
 
-def shown(text: str, secret: Secret) -> str:
-    """A text of others in a form that a log line can hold: not too long, in one line, without the
-    token or a URL's password."""
-    text = re.sub("//[^/@ ]*@", "//***@", text.replace(secret.reveal(), "***"))
-    text = text[:LONGEST_TEXT] + "…" * (len(text) > LONGEST_TEXT)
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
 def retry_after(header: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for (RFC 9110, section 10.2.3)."""
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3)."""
     if not header:
         return None
     if header.isascii() and header.isdigit() and len(header) < 10:
@@ -112,7 +117,41 @@ def retry_after(header: str | None) -> float | None:
         return None
 
 
-def _reason(chain: list[BaseException], secret: Secret) -> tuple[Reason, str]:
+def _refused_by_proxy(status: int, chain: list[BaseException]) -> UnavailableError:
+    text = f"the proxy answered with HTTP status {status}"
+    if status == 403:
+        text = "the proxy does not allow this host (HTTP status 403)"
+    elif status == 407 and "@" not in _proxy():
+        text += ": HTTPS_PROXY lacks the right user:password@"
+    elif status == 407:
+        offers = shown(_offered_schemes(chain) or "schemes that are not known here", 100)
+        text += ": it did not accept the user and password in HTTPS_PROXY. "
+        text += f"It offers {offers}; only Basic can be used"
+    return UnavailableError(
+        text, reason="proxy", transient=status in TRANSIENT, may_have_executed=False
+    )
+
+
+def _proxy() -> str:
+    from urllib.request import getproxies
+
+    # Tunnels are for https only.
+    proxies = getproxies()
+    return proxies.get("https") or proxies.get("all") or ""
+
+
+def _offered_schemes(chain: list[BaseException]) -> str:
+    # http.client has the headers since Python 3.12, and nobody hands its connection on.
+    for link in chain:
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            of_proxy = getattr(frame.f_locals.get("self"), "get_proxy_response_headers", None)
+            if headers := of_proxy and of_proxy():
+                schemes = headers.get_all("Proxy-Authenticate", [])
+                return ", ".join(scheme.split(" ")[0] for scheme in schemes)
+    return ""
+
+
+def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]:
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected
     from socket import gaierror
 
@@ -121,19 +160,30 @@ def _reason(chain: list[BaseException], secret: Secret) -> tuple[Reason, str]:
     for link in reversed(chain):
         if isinstance(link, OSError) and link.strerror:
             named = f"{link.strerror}: {link.filename}" if link.filename else link.strerror
-            return "dns" if isinstance(link, gaierror) else "closed", named
+            return "dns" if isinstance(link, gaierror) else "closed", shown(named)
         if isinstance(link, LocationParseError):
-            return "dns", str(link)
+            return "dns", sent.own_words(_text(link))
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"
-    # The latter is what urllib3 says of an end where another chunk should begin.
-    if isinstance(last, IncompleteRead) or "Response ended prematurely" in map(str, chain):
+    # urllib3 says the latter of an end where another chunk should begin.
+    if isinstance(last, IncompleteRead) or "Response ended prematurely" in map(_text, chain):
         return "closed", "closed in the middle of the answer"
     if isinstance(last, (HTTPException, ValueError)) and len(chain) > 1:
-        return "not-http", f"what came back is not HTTP ({type(last).__name__})"
+        return "not-http", f"what came back is not HTTP ({type_name(last)})"
     # Of requests alone, or of a mock in its place, which says what it lacks.
-    return "local", f"{type(last).__name__}: {shown(str(last), secret)}"
+    return "local", _named(last, sent)
+
+
+def _named(error: BaseException, sent: SentRequest) -> str:
+    return ": ".join(filter(None, (type_name(error), sent.own_words(_text(error)))))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

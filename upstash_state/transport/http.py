@@ -147,11 +147,13 @@ class Sender:
         except BaseException as error:
             if channel is not None:
                 channel.close()
+            failure = None
+            if isinstance(error, Exception) and not isinstance(error, UpstashError):
+                failure = failure_of(error, attempt.may_have_executed, body, http.token)
             # Frames of requests, urllib3 and http.client hold the token.
             forget_locals(error)
-            if isinstance(error, UpstashError) or not isinstance(error, Exception):
+            if failure is None:
                 raise
-            failure = failure_of(error, attempt.may_have_executed, http.token)
         else:
             http.give_back(channel, response.headers.get("Upstash-Sync-Token", ""))
             return Answer(response.status_code, response.headers, data)

@@ -1,0 +1,120 @@
+"""What an endpoint says in its own words is told apart from what it repeats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from time import process_time
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.environ import TOKEN
+from upstash_state.settings import Secret
+from upstash_state.texts import LONGEST
+from upstash_state.transport.answers import _REFUSALS
+from upstash_state.transport.sent import _USUAL, SentRequest
+
+ORDER = json.dumps(
+    {"name": "Zoë Müller", "phone": "+49 151 5550142", "note": "ring\ntwice", "size": "large"},
+    ensure_ascii=False,
+)
+
+
+def sent(*args: str) -> SentRequest:
+    return SentRequest(json.dumps(args, ensure_ascii=False).encode(), Secret(TOKEN))
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("Service Unavailable", "Service Unavailable"),
+        (
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+        ),
+        (
+            "READONLY You can't write against a read only replica",
+            "READONLY You can't write against a read only replica",
+        ),
+        ("ERR invalid expire time in 'set' command", "ERR invalid expire time in 'set' command"),
+        ("ERR one\n  two\r\x1b[2J\u202e", r"ERR one two \x1b[2J\u202e"),
+        (f"WRONGPASS {TOKEN} is not known", "WRONGPASS *** is not known"),
+        ("see https://user:pa/s@s@proxy:3128 there", "see https://***@proxy:3128 there"),
+        ("bad client Zoë", "bad client…"),
+        ("bad client 'müller'", "bad client…"),
+        ("bad number=5550142", "bad number…"),
+        ("bad text: twice", "bad text…"),
+        ("bad note", "bad…"),
+        ("invalid character near '0142'", "invalid character near…"),
+        ("invalid character near 'ller'", "invalid character near…"),
+        ("client=Zo%C3%AB is bad", "client…"),
+        (r"client Zo\u00eb is bad", "client…"),
+        (f"cannot parse: {ORDER}", "cannot parse…"),
+        (f"cannot parse {ORDER.encode().hex()}", "cannot parse…"),
+        (f"Bearer {TOKEN[:7]}... is not known", "Bearer…"),
+        (
+            f"ERR unknown command 'SET', with args beginning with: 'k1' '{ORDER}'",
+            "ERR unknown command 'SET', with args beginning with…",
+        ),
+        # Of another request, so only the form tells that it is no text for people.
+        ('busy, try later: ["GET", "k2"]', "busy, try later…"),
+        ("busy, try later: {'Authorization': 'Bearer x'}", "busy, try later…"),
+        ("", ""),
+        (ORDER, ""),
+        ("5550142", ""),
+    ],
+)
+def test_a_text_ends_where_it_repeats_the_request(text: str, own: str) -> None:
+    assert sent("SET", "order:k1", ORDER).own_words(text) == own
+
+
+@pytest.mark.parametrize("text", [text for text, _ in _REFUSALS])
+def test_what_a_known_refusal_says_is_told_whatever_the_order_says(text: str) -> None:
+    assert sent("SET", "k", json.dumps({"note": text.lower()})).own_words(text) == text
+
+
+ECHOES: list[Callable[[str], str]] = [
+    str,
+    repr,
+    json.dumps,
+    quote,
+    str.lower,
+    str.upper,
+    lambda text: json.dumps(json.dumps(text)),
+    lambda text: json.dumps(text, ensure_ascii=False),
+    lambda text: f"'{text}'",
+    lambda text: f"={text};",
+    lambda text: text.encode().hex() + "0" * 40,
+]
+WORDS = st.text("abcdefzZ019éßя价🍕", min_size=1, max_size=12).filter(
+    lambda word: word.lower().encode() not in _USUAL
+)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5), st.sampled_from(ECHOES), st.data())
+def test_no_echo_is_told_whatever_its_form(
+    words: list[str], echo: Callable[[str], str], data: st.DataObject
+) -> None:
+    value = data.draw(st.sampled_from([" ", ", ", "-", "\n", '"'])).join(words)
+    request = sent("SET", "k", json.dumps({"n": value}, ensure_ascii=False))
+    assert request.own_words(f"busy: {echo(value)}") == "busy…"
+
+
+@given(st.text(st.characters(exclude_categories=())) | st.text("\\ud83cdf5%EA[\"'//@ "))
+def test_any_text_becomes_one_printable_line(text: str) -> None:
+    line = sent("SET", "k", ORDER).own_words(text)
+    assert line.isprintable()
+    assert len(line) <= LONGEST + 1
+
+
+def test_a_pipeline_that_fails_item_by_item_is_explained_in_time() -> None:
+    order = json.dumps({"note": "lorem ipsum dolor " * 450})
+    body = json.dumps([["SET", f"order:{n}", order] for n in range(500)]).encode()
+    request = SentRequest(body, Secret(TOKEN))
+    begin = process_time()
+    for n in range(500):
+        assert request.own_words(f"ERR overloaded, shed item #7{n:06}").startswith("ERR overloaded")
+    assert process_time() - begin < 10

@@ -1,0 +1,101 @@
+"""A request that was sent, so that no message repeats it: orders are people's data."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from urllib.parse import unquote
+
+from ..settings import Secret
+from ..texts import LONGEST, shown
+
+# Usual words of error texts. They tell nothing about an order, although one may have them.
+_USUAL = frozenset(
+    b"""
+    a an and are as at authorization be been before body but by can cannot capacity command connect
+    connection daily database db does doesn end err error exceeded exist expected expired failed
+    for found from gateway has have header headers in internal invalid is it key kind large limit
+    max message missing must no noauth noperm not of on only operation or out please quota rate
+    read record request requests reset response s server service single size status syntax t
+    temporarily than that the this time to token too try type unable unauthorized unavailable
+    unexpected unknown upstream use user value was with wrong wrongpass wrongtype you your
+    """.split()
+)
+# A longer word is encoded data: hexadecimal, base64.
+_LONGEST_WORD = 40
+# A space for each ASCII character that is not of a word.
+_SPACED = bytes(
+    byte if byte > 127 or chr(byte).isalnum() or byte == ord("_") else ord(" ")
+    for byte in range(256)
+)
+
+
+class SentRequest:
+    """Tells what an endpoint says in its own words from what it repeats.
+
+    Args:
+        body: The request's body.
+        token: The token in its header.
+    """
+
+    def __init__(self, body: bytes, token: Secret) -> None:
+        self._body = body
+        self._token = token
+        # The items of a pipeline often fail with the same words.
+        self._known: dict[str, bool] = {}
+
+    def own_words(self, text: str) -> str:
+        """Return a text up to where it repeats the request, as one printable line.
+
+        It does so from the first word on that is also in the body or part of the token, unless that
+        is the name of a command in the body or one of the usual words of error texts; and from the
+        first array or object on that is quoted.
+
+        Args:
+            text: A text of the endpoint, or of an exception that came of the request.
+
+        Returns:
+            The line, with "…" at its end if it was cut; empty if the text only repeats the request.
+        """
+        # Quoted JSON and URLs are escaped once more.
+        plain = unquote(text[: 2 * LONGEST])
+        plain = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), plain)
+        plain = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        plain = plain.replace(self._token.reveal(), "***")
+        plain = re.sub(r"//\S*@", "//***@", re.sub(r"\s+", " ", plain))
+        own, *rest = re.split(r"""[\[{]\s*["'\\\[{]""", plain, maxsplit=1)
+        for word in re.finditer(r"[\w\x80-\U0010ffff]+", own):
+            if self._repeats(word[0].casefold()):
+                own, rest = own[: word.start()], ["…"]
+                break
+        own = shown(own.rstrip(" '\"`([{<:=,;-/\\")) if rest else shown(own)
+        return own.rstrip("…") + "…" if own and rest else own
+
+    def _repeats(self, word: str) -> bool:
+        if word not in self._known:
+            self._known[word] = self._look_up(word)
+        return self._known[word]
+
+    def _look_up(self, word: str) -> bool:
+        data = word.encode()
+        if data in _USUAL or data in self._names:
+            return False
+        if not word.isascii():
+            # Not every script has spaces between its words.
+            return any(char.encode() in self._words for char in word if not char.isascii())
+        # As a part of a word, since a gateway may cut what it repeats.
+        part = data if len(data) > 3 else b" %b " % data
+        return len(data) > _LONGEST_WORD or part in self._words
+
+    @cached_property
+    def _names(self) -> set[bytes]:
+        # Only at the beginning of an array: in strings, quotes are escaped.
+        return {name.lower() for name in re.findall(rb'\["(\w+)"', self._body)}
+
+    @cached_property
+    def _words(self) -> bytes:
+        body = self._body
+        for escape in (rb"\n", rb"\r", rb"\t"):
+            body = body.replace(escape, b" ")
+        text = f" {body.decode(errors='replace')} {self._token.reveal()} "
+        return text.casefold().encode().translate(_SPACED)
