@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Concatenate, ParamSpec, TypeVar
 
 from . import commands
 from .commands import Argument, Command
 from .pipeline import Pipeline
 from .settings import Secret, Settings, check_token, check_url, own_variables
-from .transport import COMMAND, PIPELINE, Exchange, Success, Transport
+from .transport import COMMAND, Transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,13 +19,13 @@ def _sent(command: Callable[P, Command[T]]) -> Callable[Concatenate[UpstashRedis
     """The method of the client that sends this command."""
 
     def method(self: UpstashRedis, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = self._transport.exchange([command(*args, **kwargs)], COMMAND).results[0]
+        result: T = self.exchange([command(*args, **kwargs)], path=COMMAND).results[0]
         return result
 
     return commands.as_method(command, method, None)
 
 
-class UpstashRedis:
+class UpstashRedis(Transport):
     """A client for one database. Safe to share between threads, and across a fork.
 
     Every method sends one request and raises an `UpstashError` when that brings no result:
@@ -53,13 +53,10 @@ class UpstashRedis:
         given_url, given_token = Secret(url), Secret(token)
         del url, token
         secret = check_token(given_token)
-        #: Where the endpoint is.
-        self.url = check_url(given_url, allow_http=allow_http)
-        #: Seconds that one request may take in all.
-        self.timeout = timeout
+        url = check_url(given_url, allow_http=allow_http)
+        super().__init__(url, secret, timeout=timeout)
         #: What tells one database from another.
         self.database = (self.url, secret)
-        self._transport = Transport(self.url, secret, timeout=timeout)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> UpstashRedis:
@@ -90,54 +87,6 @@ class UpstashRedis:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    @property
-    def last_success(self) -> Success | None:
-        """When the last command was answered, and how fast; None if it was not."""
-        return self._transport.last_success
-
-    @property
-    def on_circuit_close(self) -> Callable[[float], None]:
-        """Called with the seconds for which the endpoint was left alone, when it works again.
-        May be set; by default it writes the log line that says so."""
-        return self._transport.on_circuit_close
-
-    @on_circuit_close.setter
-    def on_circuit_close(self, call: Callable[[float], None]) -> None:
-        self._transport.on_circuit_close = call
-
-    def retry_now(self) -> None:
-        """Let the next command be sent even if the endpoint is left alone after failures."""
-        self._transport.retry_now()
-
-    def close(self) -> None:
-        """Close the kept connections. A later call opens new ones."""
-        self._transport.close()
-
-    def exchange(
-        self,
-        commands: Sequence[Command[Any]],
-        *,
-        path: str = PIPELINE,
-        deadline: float | None = None,
-    ) -> Exchange:
-        """Send commands in one request, and learn how the exchange went.
-
-        Args:
-            commands: What functions of `upstash_state.commands` return.
-            path: COMMAND for a single one, whose refusal is raised; PIPELINE; or TRANSACTION for
-                all or nothing.
-            deadline: When it must have ended, on `time.monotonic()`'s clock. It can only shorten
-                what the client's timeout and a `time_budget` leave.
-
-        Returns:
-            Each command's result or `UpstashError`, and how the exchange went.
-
-        Raises:
-            ResponseError: The endpoint refused the request as a whole.
-            UnavailableError: The endpoint could not be reached or did not work.
-        """
-        return self._transport.exchange(commands, path, deadline)
 
     execute_command = _sent(commands.execute_command)
     ping = _sent(commands.ping)
@@ -172,4 +121,4 @@ class UpstashRedis:
             transaction: Whether they run as one, with no other client's in between
                 (`/multi-exec`), or merely in order (`/pipeline`).
         """
-        return Pipeline(self._transport, transaction=transaction)
+        return Pipeline(self, transaction=transaction)

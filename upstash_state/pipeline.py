@@ -73,7 +73,7 @@ class Pipeline:
         batch, self._commands = self._commands, []
         if not batch:
             return []
-        results = self._transport.exchange(batch, self._path).results
+        results = self._transport.exchange(batch, path=self._path).results
         for number, (command, result) in enumerate(zip(batch, results), 1):
             if raise_on_error and isinstance(result, UpstashError):
                 error = type(result)(f"command {number} ({command.args[0]}): {result}")

@@ -12,4 +12,4 @@ T = TypeVar("T")
 
 def run(transport: Transport, command: Command[T]) -> T:
     """Send one command and return its result."""
-    return cast(T, transport.exchange([command], COMMAND).results[0])
+    return cast(T, transport.exchange([command], path=COMMAND).results[0])

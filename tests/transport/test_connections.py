@@ -100,7 +100,7 @@ def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
     forgetful: UpstashRedis, server: FaultServer, wall: WallClock
 ) -> None:
     wall.now += 10
-    run(forgetful._transport, commands.ping())
+    run(forgetful, commands.ping())
     assert server.struck["kept_connection_swallowed"] == 1
 
 

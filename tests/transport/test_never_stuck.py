@@ -28,6 +28,7 @@ from tests.support.sending import run
 from upstash_state import (
     AnswerError,
     EndpointTimeoutError,
+    SettingsError,
     UnavailableError,
     UpstashRedis,
     commands,
@@ -95,11 +96,12 @@ class TestCircuit:
                     redis.ping()
         assert redis.ping()
 
-    def test_429_is_waited_out_within_the_budget_and_does_not_open_the_circuit(self) -> None:
+    def test_429_is_waited_out_within_the_budget_and_does_not_open_the_circuit(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("random.uniform", lambda least, most: most)
         waits: list[float] = []
-        transport = Transport(
-            URL, check_token(TOKEN), timeout=5, pause=waits.append, jitter=lambda low, high: high
-        )
+        transport = Transport(URL, check_token(TOKEN), timeout=10, pause=waits.append)
         with responses.RequestsMock() as mock:
             for _ in range(8):
                 mock.post(URL, status=429)
@@ -125,6 +127,36 @@ def _raise(error: BaseException) -> Callable[..., Any]:
         raise error
 
     return function
+
+
+class TestFrozenTime:
+    """A clock that stands still (freezegun) does not make a call last."""
+
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_a_hanging_endpoint_is_asked_once(
+        self, server: FaultServer, monkeypatch: pytest.MonkeyPatch, kept: bool
+    ) -> None:
+        redis = UpstashRedis(server.url, server.token, timeout=0.3)
+        if kept:
+            redis.ping()
+        server.plan(faults.never_answers, None)
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        with pytest.raises(EndpointTimeoutError):
+            redis.ping()
+        assert server.struck == {"never_answers": 1}
+
+    def test_an_endpoint_that_says_to_slow_down_is_not_asked_for_ever(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits: list[float] = []
+        transport = Transport(URL, check_token(TOKEN), timeout=5, pause=waits.append)
+        monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+        with responses.RequestsMock() as mock:
+            mock.post(URL, status=429, headers={"Retry-After": "1"})
+            with pytest.raises(all_errors.SlowDownError):
+                run(transport, commands.get("k"))
+        assert waits == [1, 1, 1, 1]
 
 
 class TestLocalFaults:
@@ -425,6 +457,13 @@ class TestBudgets:
         assert 10 < left() <= 20
         assert 10 < left(lambda: left()) <= 20
         assert time_left() > 20
+
+    @pytest.mark.parametrize("seconds", [float("nan"), "5", None])
+    def test_it_takes_a_number(self, seconds: Any) -> None:
+        with pytest.raises(SettingsError, match=r"time_budget takes a number of seconds, such as"):
+            budget_of(seconds)
+        with pytest.raises(SettingsError, match=r"timeout takes a number of seconds, such as 2.5"):
+            UpstashRedis(URL, TOKEN, timeout=seconds)
 
     def test_it_is_told_once_that_one_is_used_up(self) -> None:
         redis = UpstashRedis(URL, TOKEN)

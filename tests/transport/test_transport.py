@@ -35,7 +35,7 @@ from upstash_state.transport.deadline import MAX_ANSWER_BYTES
 
 
 class Waits:
-    """Stands in for sleeping, and for chance: takes the longest pause that it may."""
+    """Stands in for sleeping."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -43,19 +43,17 @@ class Waits:
     def pause(self, seconds: float) -> None:
         self.seconds.append(seconds)
 
-    def jitter(self, least: float, most: float) -> float:
-        assert least == 0
-        return most
-
 
 @pytest.fixture
-def waits() -> Waits:
+def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """The pauses, each as long as it may be."""
+    monkeypatch.setattr("random.uniform", lambda least, most: most)
     return Waits()
 
 
 @pytest.fixture
 def transport(waits: Waits) -> Transport:
-    return Transport(URL, check_token(TOKEN), timeout=5, pause=waits.pause, jitter=waits.jitter)
+    return Transport(URL, check_token(TOKEN), timeout=5, pause=waits.pause)
 
 
 PASSING = [408, 429, 500, 502, 503, 504]
@@ -165,9 +163,7 @@ def test_a_retry_after_that_says_nothing_is_overlooked(
 
 
 def test_a_pause_that_does_not_fit_is_not_begun(mocked: Any, waits: Waits) -> None:
-    transport = Transport(
-        URL, check_token(TOKEN), timeout=0.05, pause=waits.pause, jitter=waits.jitter
-    )
+    transport = Transport(URL, check_token(TOKEN), timeout=0.05, pause=waits.pause)
     mocked.post(URL, status=503)
     with pytest.raises(UnavailableError):
         run(transport, commands.get("k"))
@@ -214,7 +210,6 @@ def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: Waits
         timeout=5,
         clock=lambda: now[0],
         pause=waits.pause,
-        jitter=waits.jitter,
     )
     mocked.post(URL, status=400, json={"error": "ERR syntax error"})
     for _ in range(5):
@@ -242,7 +237,6 @@ def test_an_interrupted_probe_makes_way_for_another(mocked: Any, waits: Waits) -
         timeout=5,
         clock=lambda: now[0],
         pause=waits.pause,
-        jitter=waits.jitter,
     )
     mocked.post(URL, status=404)
     for _ in range(3):

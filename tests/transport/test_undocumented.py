@@ -56,7 +56,7 @@ def test_a_client_keeps_its_connection_there(endpoint: LocalEndpoint) -> None:
     redis = UpstashRedis(endpoint.url, endpoint.token)
     for _ in range(2):
         redis.ping()
-    [channel] = redis._transport._http._idle  # type: ignore[union-attr]
+    [channel] = redis._http._idle  # type: ignore[union-attr]
     assert channel._pool.num_connections == 1
     connection = channel._pool.pool.get(block=False)
     assert isinstance(connection, channel._pool.ConnectionCls)

@@ -1,4 +1,4 @@
-"""How long a call may take: a deadline that everything inside a block shares."""
+"""Time budgets: a deadline that all calls inside a block share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
-from operator import itemgetter
 from typing import ParamSpec, TypeVar
+
+from ..errors import BudgetError, SettingsError
+from ..texts import type_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -18,8 +20,8 @@ class time_budget:
     """Give all calls made inside the block, taken together, at most so much time.
 
     Every exchange with the endpoint ends when the budget is used up, retries and pauses included,
-    and a call begun after that fails at once. A budget can only shorten what UPSTASH_STATE_TIMEOUT
-    and an enclosing `time_budget` leave, never lengthen it. It belongs to the thread or asyncio
+    and a call that starts after that fails at once. A budget can only shorten what
+    UPSTASH_STATE_TIMEOUT and an enclosing `time_budget` leave. It belongs to the thread or asyncio
     task that entered the block. A block that ends elsewhere ends nothing there: FastAPI enters and
     leaves a dependency in two contexts.
 
@@ -28,15 +30,20 @@ class time_budget:
 
     Args:
         seconds: The time for the whole block, in seconds. Zero or less: nothing is sent at all.
+
+    Raises:
+        SettingsError: It is not a number.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.told = False
+        self._seconds = checked_seconds("time_budget", seconds)
+        #: Whether a call has said that it is used up.
+        self.reported = False
 
     def __enter__(self) -> None:
-        # By a weak reference, which the block itself keeps alive: an interruption at this moment
-        # would otherwise leave a budget to the thread that nothing ends.
+        self.reported = False
+        # By a weak reference, which the block itself keeps alive: an interruption while the block
+        # is entered or left would otherwise leave a budget to the thread for good.
         entry = (weakref.ref(self), time.monotonic() + self._seconds)
         _budgets.set((*_budgets.get(), entry))
 
@@ -58,21 +65,49 @@ class time_budget:
         return limited
 
 
+#: The budgets of the blocks that this context is in, with the moment at which each ends.
 _budgets: ContextVar[tuple[tuple[weakref.ref[time_budget], float], ...]]
 _budgets = ContextVar("upstash_state_budgets", default=())
 
 
 def deadline_within(seconds: float) -> float:
-    """The moment, on `time.monotonic()`'s clock, at which work begun now must have ended."""
-    budgets = [deadline for ref, deadline in _budgets.get() if ref() is not None]
-    return min([time.monotonic() + seconds, *budgets])
+    """Return when work that starts now must have ended, on `time.monotonic()`'s clock.
+
+    Args:
+        seconds: The time that it has without a budget.
+    """
+    deadline = time.monotonic() + seconds
+    for ref, end in _budgets.get():
+        if end < deadline and ref() is not None:
+            deadline = end
+    return deadline
 
 
-def is_news() -> bool:
-    """Whether the first budget to end has not been asked about before."""
-    budgets = [(deadline, ref()) for ref, deadline in _budgets.get()]
-    _, first = min((one for one in budgets if one[1]), key=itemgetter(0), default=(0, None))
-    if first is None or first.told:
-        return first is None
-    first.told = True
-    return True
+def used_up() -> BudgetError:
+    """Return the error of a call that has no time left."""
+    live = [(end, budget) for ref, end in _budgets.get() if (budget := ref())]
+    first = min(live, key=lambda one: one[0], default=(0.0, None))[1]
+    error = BudgetError(
+        "not asked: the time budget was used up before",
+        # So that it is logged once, not for each call.
+        reported=first is not None and first.reported,
+    )
+    if first is not None:
+        first.reported = True
+    return error
+
+
+def checked_seconds(name: str, seconds: float) -> float:
+    """Return a number of seconds.
+
+    Args:
+        name: What takes it, for the error.
+        seconds: What was given.
+
+    Raises:
+        SettingsError: It is not a number.
+    """
+    if isinstance(seconds, (int, float)) and seconds == seconds:
+        return seconds
+    given = "nan" if isinstance(seconds, float) else type_name(seconds)
+    raise SettingsError(f"{name} takes a number of seconds, such as 2.5, not {given}")

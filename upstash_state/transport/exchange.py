@@ -18,7 +18,7 @@ from ..settings import Secret
 from . import seam
 from .answers import interpret
 from .breaker import Breaker
-from .budget import deadline_within, is_news
+from .budget import checked_seconds, deadline_within, used_up
 from .late import attempt_given_up
 
 if TYPE_CHECKING:
@@ -95,7 +95,12 @@ class Transport:
         timeout: Seconds that one exchange may take in all, its retries and pauses included.
         clock: The circuit's clock; `time.monotonic` when left out.
         pause: Waits for so many seconds; `time.sleep` when left out.
-        jitter: Picks a number of seconds between two.
+
+    Attributes:
+        url: The endpoint's address.
+        timeout: Seconds that one request may take in all.
+        on_circuit_close: Called with the seconds for which the endpoint was left alone, when it
+            works again. May be set; by default it writes the log line that says so.
     """
 
     def __init__(
@@ -106,16 +111,11 @@ class Transport:
         timeout: float,
         clock: Callable[[], float] | None = None,
         pause: Callable[[float], None] | None = None,
-        jitter: Callable[[float, float], float] | None = None,
     ) -> None:
-        self.url = url
-        #: Called with the seconds for which the circuit was open, when the endpoint works again.
+        self.url, self._token = url, token
+        self.timeout = checked_seconds("timeout", timeout)
+        self._clock, self._pause = clock, pause
         self.on_circuit_close: Callable[[float], None] = _log_closed
-        self._token = token
-        self._timeout = timeout
-        self._clock = clock
-        self._pause = pause
-        self._jitter = jitter
         self._start()
 
     def _start(self) -> None:
@@ -131,27 +131,32 @@ class Transport:
         self._pid = os.getpid()
 
     def close(self) -> None:
-        """Close the kept connections. The next exchange opens a new one."""
+        """Close the kept connections. A later call opens new ones."""
         if self._http is not None:
             self._http.close()
 
     def retry_now(self) -> None:
-        """Let the next call through, even if the circuit is open."""
+        """Let the next command be sent even if the endpoint is left alone after failures."""
         (seam.simulated_breaker() or self._breaker).retry_now()
 
     def exchange(
         self,
         commands: Sequence[Command[Any]],
+        *,
         path: str = seam.PIPELINE,
         deadline: float | None = None,
     ) -> Exchange:
-        """Send commands in one request.
+        """Send commands in one request, and learn how the exchange went.
 
         Args:
-            commands: The commands; with the path COMMAND it is one.
-            path: COMMAND, whose refusal is raised; PIPELINE; or TRANSACTION for all or nothing.
+            commands: What functions of `upstash_state.commands` return.
+            path: COMMAND for a single one, whose refusal is raised; PIPELINE; or TRANSACTION for
+                all or nothing.
             deadline: When it must have ended, on `time.monotonic()`'s clock. It can only shorten
-                what the timeout and a `time_budget` leave.
+                what the client's timeout and a `time_budget` leave.
+
+        Returns:
+            Each command's result or `UpstashError`, and how the exchange went.
 
         Raises:
             ResponseError: The endpoint refused the request as a whole.
@@ -162,16 +167,15 @@ class Transport:
             # that a thread of the parent holds.
             self._start()
         began = time.monotonic()
-        ends = deadline_within(self._timeout)
-        if deadline is not None:
-            ends = min(ends, deadline)
-        left = ends - began
+        end = deadline_within(self.timeout)
+        if deadline is not None and deadline < end:
+            end = deadline
+        left = end - began
         if left <= 0:
-            text = "not asked: the time budget was used up before"
-            raise errors.BudgetError(text, reported=not is_news())
+            raise used_up()
         outer = _under_way.get()
         if outer:
-            outer = tuple(end for end in outer if end > began)
+            outer = tuple(moment for moment in outer if moment > began)
         if len(outer) > DEEPEST:
             text = "not sent: a handler calls for what its own calls make happen"
             raise errors.UnavailableError(text, may_have_executed=False)
@@ -179,8 +183,8 @@ class Transport:
         probe = breaker.enter(left)
         answered = news = False
         try:
-            _under_way.set((*outer, ends))
-            answers, abandoned = self._until(ends, path, commands)
+            _under_way.set((*outer, end))
+            answers, abandoned = self._attempts(commands, path, end, left)
             answered = True
         except errors.ResponseError:
             answered = True
@@ -189,22 +193,21 @@ class Transport:
             # It works, but cannot be asked for that much at once, or so often.
             raise
         except errors.UnavailableError as error:
-            news = left >= self._timeout * WHOLE and error.reason != "local"
+            news = left >= self.timeout * WHOLE and error.reason != "local"
             if news:
                 breaker.failed(error, probe=probe)
             raise
         finally:
             _under_way.set(outer)
+            self.last_success = None
             if answered:
                 latency = time.monotonic() - began
                 self.last_success = Success(time.time(), latency)
                 seconds_open = breaker.succeeded()
                 if seconds_open is not None:
                     self.on_circuit_close(seconds_open)
-            else:
-                self.last_success = None
-                if not news:
-                    breaker.abandoned(probe=probe)
+            elif not news:
+                breaker.abandoned(probe=probe)
         if not self._announced:
             self._announced = True
             log.info("Redis connection established")
@@ -220,8 +223,8 @@ class Transport:
             raise results[0]
         return Exchange(results, latency, abandoned)
 
-    def _until(
-        self, deadline: float, path: str, commands: Sequence[Command[Any]]
+    def _attempts(
+        self, commands: Sequence[Command[Any]], path: str, deadline: float, patience: float
     ) -> tuple[Any, bool]:
         """Make attempts until one is answered. Return the answer, and whether one was given up."""
         if path == seam.COMMAND:
@@ -232,13 +235,10 @@ class Transport:
             repeatable = all(command.repeatable for command in commands)
         body = text.encode()
         if self._http is None:
-            # Without a lock, which a handler that calls in again would wait for. Of two that are
-            # made at the same time, one is used once.
             self._http = _new_http(self.url, self._token)
         sender = self._http.sender(repeatable=repeatable)
         send = seam.intercepted(self._http, sender)
-        retries = 0
-        abandoned = False
+        retries, abandoned = 0, False
         while True:
             try:
                 # In one expression: no frame of a traceback must hold the answer.
@@ -258,19 +258,15 @@ class Transport:
                 wait = error.retry_after
                 # An endpoint that is asked too often is not asked again at once, whatever it says.
                 if wait is None or (patient and not wait):
-                    wait = self._wait(retries)
+                    wait = _jitter(min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
                 retries += 1
-                if (retries > RETRIES and not patient) or time.monotonic() + wait >= deadline:
+                # Waits count as well, since a clock may stand still (freezegun).
+                patience -= wait
+                late = patience <= 0 or time.monotonic() + wait >= deadline
+                if late or (retries > RETRIES and not patient):
                     raise
             if wait and seam.simulated_breaker() is None:
                 (self._pause or time.sleep)(wait)
-
-    def _wait(self, retries: int) -> float:
-        if self._jitter is None:
-            from random import uniform
-
-            self._jitter = uniform
-        return self._jitter(0, min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
 
 
 def _new_http(url: str, token: Secret) -> Http:
@@ -288,6 +284,13 @@ def _new_http(url: str, token: Secret) -> Http:
         from .http import Http
 
     return Http(url, token)
+
+
+def _jitter(longest: float) -> float:
+    # Importing it takes several ms, which every cold start would pay.
+    from random import uniform
+
+    return uniform(0, longest)
 
 
 def _log_closed(seconds: float) -> None:
