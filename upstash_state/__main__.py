@@ -5,8 +5,15 @@ import sys
 
 def main() -> int:
     """Run the command line and return its exit status."""
-    from .cli.main import main
-
+    try:
+        from .cli.main import main
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if missing not in ("click", "rich", "dotenv"):
+            raise
+        sys.exit(f"upstash-state: {missing} is missing: pip install 'upstash-state[cli]'")
+    except KeyboardInterrupt:
+        return 130
     return main()
 
 

@@ -119,7 +119,7 @@ class Terminal:
         self._process = subprocess.Popen(
             [*command, *args],
             cwd=directory,
-            env={"COLUMNS": "120", **env},
+            env={"COLUMNS": "120", "TERM": "xterm", **env},
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -128,6 +128,11 @@ class Terminal:
             preexec_fn=_take_terminal,
         )
         os.close(slave)
+
+    @property
+    def shown(self) -> str:
+        """What it has shown, without lines that said for a moment how far something was."""
+        return re.sub(r"\x1b\[\?25l.*?\x1b\[\?25h\r\x1b\[1A\x1b\[2K", "", self.text, flags=re.S)
 
     def __enter__(self) -> Terminal:
         return self

@@ -118,9 +118,7 @@ class Reader:
                 status = terminal.end()
             assert (status != 0) == (block.comment == FAILS), terminal.text
             if block.output is not None:
-                # Without what a terminal shows for a moment, such as how far something is.
-                shown = re.sub(r"^.*\r(\x1b\[K)?", "", terminal.text, flags=re.M)
-                assert _shape(shown) == _shape(block.output)
+                assert _shape(terminal.shown) == _shape(block.output)
 
     def _leave_running(self, block: Block) -> None:
         # On a free port, since others may use the usual one.

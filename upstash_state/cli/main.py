@@ -1,25 +1,65 @@
-"""The command line: runs what was asked for, and says how it ended."""
-
-from __future__ import annotations
+"""The command line: its commands, the file .env, and how a command ends."""
 
 import errno
 import io
 import logging
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
-from ..errors import UpstashError
-from ..settings import DOCTOR
-from .terminal import ToolError, complain
+import click
+from click.shell_completion import shell_complete
+from dotenv import dotenv_values
 
-# The shells' convention: 128 and the number of the signal that would have ended the process.
+from .. import __version__
+from ..environment import environment
+from ..errors import MissingCredentialsError, UpstashError
+from ..settings import CREDENTIALS, DOCTOR, credentials
+from .browse import browse
+from .delete import delete
+from .demo.run import demo
+from .doctor import doctor
+from .export import export
+from .import_ import import_orders
+from .list import list_orders
+from .serve import serve
+from .show import count, show
+from .terminal import complain
+
+# Shells add the number of a signal to 128.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 WINDOWS = os.name == "nt"
+
+
+COMMANDS = [doctor, list_orders, show, count, browse, delete, export, import_orders, demo, serve]
+
+
+@click.group(commands=COMMANDS, invoke_without_command=True)
+@click.version_option(__version__, message="upstash-state %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> int:
+    """Orders backed up to Upstash Redis: check the set-up, look at the backup, get it out and in.
+
+    The database is the one that UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN name. They,
+    and the app's UPSTASH_STATE_* settings, come from the environment, or from a file .env in the
+    current directory.
+
+    \b
+    Examples:
+      upstash-state doctor
+      upstash-state list --status new
+      upstash-state export orders.jsonl.gz
+
+    \b
+    Exit status: 0 fine, 1 something is wrong, 2 usage.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,53 +72,88 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 fine, 1 something is wrong, 2 usage; 130 after Ctrl-C and 141 when
         nobody reads the output any more, as for other programs in a shell.
     """
-    # Where a shell has closed one, Python has None.
+    # Python has None for a stream that the shell has closed.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     if sys.stdout is None:
-        sys.exit("upstash-state: standard output is closed")
+        complain("standard output is closed")
+        return 1
     for stream in (sys.stdout, sys.stderr):
-        # Orders hold characters that not every terminal can show. In a pipe, Windows's own
-        # encoding would not be that in which ids are read again.
+        # Orders hold characters that not every terminal can show. In a pipe on Windows, ids are
+        # read again as UTF-8.
         if isinstance(stream, io.TextIOWrapper):
             encoding = "utf-8" if WINDOWS and not stream.isatty() else None
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
     if WINDOWS:
-        # Has the console of Windows 10 understand colours (bugs.python.org/issue30075).
+        # Makes the console of Windows 10 understand colours (bugs.python.org/issue30075).
         os.system("")
+    if "_UPSTASH_STATE_COMPLETE" in os.environ:
+        what = os.environ["_UPSTASH_STATE_COMPLETE"]
+        return shell_complete(cli, {}, "upstash-state", "_UPSTASH_STATE_COMPLETE", what)
+    log, shown = logging.getLogger("upstash_state"), _LogLines(logging.WARNING)
+    log.addHandler(shown)
     try:
-        # Takes so long that Ctrl-C may come meanwhile.
-        from .arguments import parse
-
-        return _run(parse(argv))
-    except KeyboardInterrupt as interrupt:
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        values = _read_file()
+        used = _used(values)
+        from_file = {name: name in used for name in values}
+        # Not cli.main(), which ends the process after a closed pipe.
+        with (
+            environment(**used),
+            cli.make_context("upstash-state", arguments, obj=from_file) as context,
+        ):
+            status: int = cli.invoke(context)
+        print(end="", flush=True)
+        return status or int(shown.errors)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, click.Abort) as interrupt:
         complain(f"interrupted{interrupt}")
         return INTERRUPTED
+    except click.ClickException as error:
+        usage = isinstance(error, click.UsageError) and error.ctx
+        help = f" Try '{usage.command_path} --help'." if usage else ""
+        complain(f"{error.format_message()}{help}")
+        return error.exit_code
     except UpstashError as error:
         complain(str(error))
-        if not isinstance(error, ToolError):
-            complain(DOCTOR)
+        complain(DOCTOR)
         return 1
     except OSError as error:
         # On Windows a closed pipe is an invalid argument (bugs.python.org/issue35754).
         if isinstance(error, BrokenPipeError) or (WINDOWS and error.errno == errno.EINVAL):
-            # Python flushes standard output once more when it exits.
+            # Python flushes standard output once more at exit.
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return 1
-
-
-def _run(args: Namespace) -> int:
-    log, shown = logging.getLogger("upstash_state"), _LogLines(logging.WARNING)
-    log.addHandler(shown)
-    try:
-        status: int = args.run(args)
     finally:
         log.removeHandler(shown)
-    print(end="", flush=True)
-    return status or int(shown.errors)
+
+
+def _read_file() -> dict[str, str]:
+    """Read the file .env in the current directory."""
+    path = Path(".env")
+    try:
+        # Anything else, such as a FIFO, could block.
+        values = dotenv_values(path, encoding="utf-8-sig") if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        complain(f"the file .env here cannot be read: {error}")
+        values = {}
+    return {name: value for name, value in values.items() if value and "\0" not in value}
+
+
+def _used(values: dict[str, str]) -> dict[str, str]:
+    """Return the package's variables of the file .env that the environment does not set.
+
+    A pair of URL and token in the environment is not mixed with another database's in the file.
+    """
+    used = {name: value for name, value in values.items() if name not in os.environ}
+    with suppress(MissingCredentialsError):
+        credentials(os.environ)
+        used = {name: value for name, value in used.items() if name not in CREDENTIALS}
+    return {n: v for n, v in used.items() if "UPSTASH_" in n or "KV_REST_API_" in n}
 
 
 class _LogLines(logging.Handler):

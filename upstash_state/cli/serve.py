@@ -1,104 +1,93 @@
 """`serve`: the embedded endpoint for a person at a terminal."""
 
-from __future__ import annotations
-
-import argparse
 import errno
 import logging
-import re
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import Any
 
-from ..errors import UpstashError
-from ..settings import is_loopback
-from .durations import seconds
-from .terminal import paragraph
+import click
 
-if TYPE_CHECKING:
-    from ..local import LocalEndpoint
-
-# Arguments that are not those of LocalEndpoint.
-_OTHERS = {"run", "command", "verbose"}
+from ..errors import SettingsError, UpstashError
+from ..settings import check_token, is_loopback
+from .params import seconds, share
+from .terminal import wrapped
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `serve`."""
-    add = parser.add_argument
-    add("--port", type=int, default=8079, metavar="N", help="default: 8079; 0: a free one")
-    add("--host", default="127.0.0.1", metavar="H", help="default: 127.0.0.1")
-    add(
-        "--token",
-        metavar="T",
-        help="default: a random one; other users of this machine can see arguments",
-    )
-    add("--read-only-token", metavar="T", help="one that may only read; shown if given")
-    add("--redis-url", metavar="URL", help="a Redis server to work on; default: one in memory")
-    add("--verbose", action="store_true", help="show each request")
-    add("--latency", type=seconds, default=0.0, metavar="TIME", help="such as 150ms, each time")
-    add("--errors", type=_share, default=0.0, metavar="P", help="such as 20%%: answered with 503")
-    add("--quota", type=int, metavar="N", help="commands until the plan's quota is used up")
-    add("--rps", type=int, metavar="N", help="requests a second; those beyond get a 429")
+def _token(text: str) -> str:
+    try:
+        check_token(text)
+    except SettingsError as error:
+        raise click.BadParameter(f"{str(error).partition(':')[0]}.") from None
+    return text
 
 
-def run(args: argparse.Namespace, out: TextIO | None = None) -> int:
-    """Run Upstash's REST API on this machine.
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8079, help="Default: 8079; 0: free.")
+@click.option("--host", default="127.0.0.1", metavar="H", help="Default: 127.0.0.1.")
+@click.option(
+    "--token", type=_token, metavar="T", help="Default: random. Other users can see arguments."
+)
+@click.option(
+    "--read-only-token", type=_token, metavar="T", help="One that may only read; shown if given."
+)
+@click.option("--redis-url", metavar="URL", help="A Redis server; default: one in memory.")
+@click.option("--verbose", is_flag=True, help="Show each request.")
+@click.option("--latency", type=seconds, default="0s", metavar="TIME", help="Of each, as in 150ms.")
+@click.option("--errors", type=share, default="0%", metavar="P", help="Such as 20%: answer 503.")
+@click.option("--quota", type=click.IntRange(0), metavar="N", help="Commands until it is used up.")
+@click.option("--rps", type=click.IntRange(1), metavar="N", help="Requests a second; then 429.")
+def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **options: Any) -> int:
+    """Run Upstash's REST API on this machine, until Ctrl-C.
 
-    Until Ctrl-C. For people's own tests it can also misbehave.
+    For the tests of your own app it can also misbehave: --latency, --errors, --quota and --rps.
 
-    examples:
-      upstash-state serve --token demo-token
+    \b
+    Examples:
+      upstash-state serve
       upstash-state serve --latency 150ms --errors 20% --verbose
     """
     from ..local import LocalEndpoint
 
-    out = sys.stdout if out is None else out
     try:
-        endpoint = LocalEndpoint(**{n: v for n, v in vars(args).items() if n not in _OTHERS})
+        endpoint = LocalEndpoint(host=host, port=port, read_only_token=read_only_token, **options)
         endpoint.start()
     except (OSError, OverflowError) as error:
-        print(f"Cannot listen on {args.host}, port {args.port}: {error}", file=out)
+        hint = ""
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            with suppress(OSError), LocalEndpoint(host=args.host) as other:
-                print(f"Free at the moment: --port {other.url.rpartition(':')[2]}", file=out)
-        return 1
+            with suppress(OSError), LocalEndpoint(host=host) as other:
+                hint = f"; free at the moment: --port {other.url.rpartition(':')[2]}"
+        text = error.strerror if isinstance(error, OSError) else error
+        raise click.ClickException(f"cannot listen on {host}, port {port}: {text}{hint}") from None
     except (ImportError, UpstashError, ValueError) as error:
-        print(f"Cannot start: {error}", file=out)
-        return 1
+        raise click.ClickException(f"cannot start: {error}") from None
     log = logging.getLogger("upstash_state.local")
-    handler = logging.StreamHandler(out)
-    # A reader that has seen enough is no reason for a traceback at each request.
+    handler = logging.StreamHandler(sys.stdout)
+    # A reader that has gone away is no reason for a traceback at each request.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    if args.verbose:
+    if verbose:
         log.addHandler(handler)
         log.setLevel(logging.DEBUG)
     try:
         with endpoint:
-            _introduce(endpoint, args, out)
+            over = f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}."
+            print(wrapped(over, sys.stdout))
+            print(f"\nexport UPSTASH_REDIS_REST_URL={endpoint.url}")
+            print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n")
+            if read_only_token:
+                print(f"The read-only token: {endpoint.read_only_token}\n")
+            if not is_loopback(host):
+                warning = (
+                    "Warning: others can reach this host, and this is plain HTTP: whoever sees the "
+                    "traffic can read the token, and with it all the data."
+                )
+                print(f"{wrapped(warning, sys.stdout)}\n")
+            print("Ctrl-C ends it.", flush=True)
             endpoint.serve_forever()
     except KeyboardInterrupt:
-        print(file=out)
+        print()
     finally:
         log.removeHandler(handler)
         log.setLevel(logging.NOTSET)
     return 0
-
-
-def _introduce(endpoint: LocalEndpoint, args: argparse.Namespace, out: TextIO) -> None:
-    print(paragraph(f"Upstash's REST API at {endpoint.url}, over {endpoint.backend}.", 0), file=out)
-    print(f"\nexport UPSTASH_REDIS_REST_URL={endpoint.url}", file=out)
-    print(f"export UPSTASH_REDIS_REST_TOKEN={endpoint.token}\n", file=out)
-    if args.read_only_token:
-        print(f"The read-only token: {endpoint.read_only_token}\n", file=out)
-    if not is_loopback(args.host):
-        warning = "Warning: others can reach this host, and this is plain HTTP: whoever can see the"
-        print(f"{warning}\ntraffic can read the token, and with it all the data.\n", file=out)
-    print("Ctrl-C ends it.", file=out, flush=True)
-
-
-def _share(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 20% or 0.2")
-    return float(match[1]) / (100 if match[2] else 1)

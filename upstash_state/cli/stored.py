@@ -1,6 +1,4 @@
-"""Orders as they lie in Redis, for a person's tool: their text, and how long they have to live."""
-
-from __future__ import annotations
+"""Orders as Redis stores them: their text, and what a table shows of it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,136 +10,126 @@ from typing import Any, NamedTuple
 from ..errors import OrderUnreadableError, UpstashError
 from ..serialization import deserialize_order
 from ..store import OrderStore, created_at
-from .durations import duration
+from .requests import in_requests
+from .terminal import duration
 
-#: What `TTL` answers for a key that never expires, and for one that does not exist.
+#: TTL of a key that never expires, and of one that does not exist.
 NEVER, GONE = -1, -2
-# How many values are read by id in one request: even large ones stay below what it may answer.
-BATCH = 20
+#: Text and TTL of an order, the reason why it cannot be read, or None if there is none.
+Found = tuple[str, int] | UpstashError | None
 
 
 class Row(NamedTuple):
-    """What is said of an order.
+    """What a table shows of an order.
 
     Attributes:
         id: Its id.
         created_at: When it was created, None if it does not say.
         age: Seconds since then, None if it does not say.
-        ttl: Seconds until it expires, `NEVER` if it does not.
+        ttl: Seconds until it expires, `NEVER` if it does not, None if nobody asked.
         size: Bytes of its stored text.
         status: Its status, "" if it has none, "(unreadable)" if it is not an order in JSON.
         name: Its name, "" if it has none.
     """
 
     id: str
-    created_at: datetime | None
-    age: int | None
-    ttl: int
-    size: int
-    status: str
-    name: str
+    created_at: datetime | None = None
+    age: int | None = None
+    ttl: int | None = None
+    size: int = 0
+    status: str = ""
+    name: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields, as JSON can hold them."""
+        """Return its fields as JSON can hold them."""
         return self._asdict() | {"created_at": self.created_at and self.created_at.isoformat()}
 
     def as_text(self) -> dict[str, str]:
-        """Its fields for people."""
+        """Return its fields for people."""
         return self._asdict() | {
             "created_at": "-" if self.created_at is None else self.created_at.isoformat(" "),
             "age": "-" if self.age is None else duration(self.age),
-            "ttl": "never" if self.ttl == NEVER else duration(self.ttl),
+            "ttl": "" if self.ttl is None else "never" if self.ttl == NEVER else duration(self.ttl),
             "size": f"{self.size:,}",
         }
 
 
-class Stored(NamedTuple):
-    """An order as it lies in Redis.
-
-    Attributes:
-        order_id: Its id.
-        text: Its JSON text.
-        ttl: Seconds until it expires, `NEVER` if it does not.
-    """
-
-    order_id: str
-    text: str
-    ttl: int
-
-    def order(self) -> dict[str, Any] | None:
-        """The order, None if it cannot be read."""
-        try:
-            return deserialize_order(self.text)
-        except OrderUnreadableError:
-            return None
-
-    def row(self) -> Row:
-        """What is said of it."""
-        order = self.order()
-        if order is None:
-            order = {"status": "(unreadable)"}
-        created = created_at(order)
-        since = None if created is None else datetime.now(timezone.utc) - created
-        age = None if since is None else int(since.total_seconds())
-        size = len(self.text.encode(errors="replace"))
-        shown = (order.get("status"), order.get("name"))
-        status, name = (str(v) if isinstance(v, (str, int, float)) else "" for v in shown)
-        return Row(self.order_id, created, age, self.ttl, size, status, name)
-
-    def content(self) -> dict[str, Any]:
-        """The order as JSON can hold it, datetimes as they are stored; else the stored text.
-
-        Python's NaN and infinities, which are not JSON, become text.
-        """
-        if self.order() is None:
-            return {"stored": self.text}
-        return {"order": json.loads(self.text, parse_constant=str, parse_float=_number)}
-
-
 @contextmanager
 def opened() -> Iterator[OrderStore]:
-    """The store that the environment names."""
+    """Open the store that the environment names."""
     store = OrderStore.from_env()
     with store.client:
         yield store
 
 
-def pages(store: OrderStore) -> Iterator[list[Stored]]:
-    """All orders, a page at a time. Costs a command for each, and about two for each 1,000.
+def row(order_id: str, text: str, ttl: int | None = None) -> Row:
+    """Return what a table shows of an order."""
+    try:
+        order = deserialize_order(text)
+    except OrderUnreadableError:
+        order = {"status": "(unreadable)"}
+    created = created_at(order)
+    since = None if created is None else datetime.now(timezone.utc) - created
+    age = None if since is None else int(since.total_seconds())
+    status, name = (
+        str(value) if isinstance(value, (str, int, float)) else ""
+        for value in (order.get("status"), order.get("name"))
+    )
+    return Row(order_id, created, age, ttl, len(text.encode(errors="replace")), status, name)
 
-    Raises:
-        UpstashError: Redis could not be asked, or refused.
+
+def content(text: str) -> dict[str, Any]:
+    """Return `{"order": …}` as JSON can hold it, datetimes as they are stored.
+
+    Python's NaN and infinities, which are not JSON, become text. Of text that is not an order,
+    `{"stored": text}` is returned.
     """
-    for page in store.iter_texts():
+    try:
+        deserialize_order(text)
+    except OrderUnreadableError:
+        return {"stored": text}
+    return {"order": json.loads(text, parse_constant=str, parse_float=_number)}
+
+
+def pretty(content: dict[str, Any]) -> str:
+    """Return an order, or other stored text, for people."""
+    return content.get("stored") or json.dumps(content["order"], ensure_ascii=False, indent=2)
+
+
+def ttls(store: OrderStore, ids: Sequence[str]) -> Iterator[int]:
+    """Ask how many seconds orders have left, whenever the last answers have been taken.
+
+    Costs a command for each.
+    """
+
+    def ask(part: Sequence[str]) -> list[int]:
         pipeline = store.client.pipeline(transaction=False)
-        for order_id, _ in page:
+        for order_id in part:
             pipeline.ttl(store.key(order_id))
-        stored = (Stored(*pair, ttl) for pair, ttl in zip(page, pipeline.execute()))
-        yield [one for one in stored if one.ttl != GONE]
+        return pipeline.execute()
+
+    return (ttl for _, ttl in in_requests(ids, ask) if isinstance(ttl, int))
 
 
-def read(store: OrderStore, order_ids: Sequence[str]) -> dict[str, Stored | UpstashError]:
-    """Orders by id, without those that do not exist. Costs two commands for each.
+def read(store: OrderStore, ids: Sequence[str]) -> Iterator[tuple[str, Found]]:
+    """Read orders by id. Costs two commands for each.
 
-    Returns:
-        Each order, or why its key cannot be read: it may hold another type.
-
-    Raises:
-        UpstashError: Redis could not be asked, or refused.
+    Yields:
+        Each id with the text and the seconds that are left, with the reason why its key cannot be
+        read (it may hold another type), or with None if there is no such order.
     """
-    found: dict[str, Stored | UpstashError] = {}
-    for begin in range(0, len(order_ids), BATCH):
-        batch = order_ids[begin : begin + BATCH]
+
+    def ask(part: Sequence[str]) -> list[Found]:
         pipeline = store.client.pipeline(transaction=False)
-        for order_id in batch:
+        for order_id in part:
             pipeline.get(store.key(order_id)).ttl(store.key(order_id))
         results = pipeline.execute(raise_on_error=False)
-        for order_id, text, ttl in zip(batch, results[::2], results[1::2]):
-            if isinstance(text, UpstashError):
-                found[order_id] = text
-            elif text is not None and ttl != GONE:
-                found[order_id] = Stored(order_id, text, ttl)
-    return found
+        return [
+            text if text is None or isinstance(text, UpstashError) else (text, ttl)
+            for text, ttl in zip(results[::2], results[1::2])
+        ]
+
+    return in_requests(ids, ask)
 
 
 def _number(text: str) -> float | str:

@@ -1,106 +1,79 @@
-"""Text for people: what a terminal may be shown, and how wide; questions, progress, JSON."""
-
-from __future__ import annotations
+"""Text for people: what a terminal may show, and how wide; progress and JSON."""
 
 import json
-import os
 import re
-import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from unicodedata import category, east_asian_width
+from shutil import get_terminal_size
+from typing import TextIO
 
-from ..errors import UpstashError
+from rich.console import Console
 
-RED, GREEN, YELLOW = "31", "32", "33"
-# To the beginning of the line, and remove what stands there (ECMA-48, EL).
-_CLEAR = "\r\x1b[K"
-# Asks for the glyph of an emoji, which is twice as wide (Unicode's UTS 51, section 2.3).
-_EMOJI = "\ufe0f"
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-class ToolError(UpstashError):
-    """Raised when a command cannot be done. The text says why, and needs no further diagnosis."""
+def console(stream: TextIO) -> Console:
+    """Return a console with the colours that a stream can show (NO_COLOR, TERM)."""
+    return Console(
+        file=stream, force_terminal=stream.isatty(), soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def printable(text: str) -> str:
-    """Text in one line that cannot do anything to a terminal: the rest is escaped as in JSON.
+    """Return text in one line, with everything that is not printable escaped as in JSON.
 
-    Ids, names and error texts come from outside; written as they are, their control characters
-    could move the cursor, or hide what stands before.
+    Ids, names and error texts come from outside. Their control characters could move the cursor or
+    hide other text.
     """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
-def cells(text: str) -> int:
-    """How many cells of a terminal printable text takes, or a few more (UAX 11; joined emoji)."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        1 + (east_asian_width(c) in "WF") if c == _EMOJI or category(c) not in ("Mn", "Me") else 0
-        for c in text
-    )
+def wrapped(text: str, stream: TextIO, indent: int = 0) -> str:
+    """Break text between words for a terminal, and leave it alone elsewhere.
 
-
-def fit(text: str, width: int) -> str:
-    """Text in at most so many cells, with … in place of what was cut off."""
-    if cells(text) <= width:
+    Args:
+        text: One line.
+        stream: Where it will be printed.
+        indent: The column in which it begins, and in which its further lines begin.
+    """
+    if not stream.isatty():
         return text
-    # A cell holds a character at least, but for accents, so no more need be looked at.
-    text = text[: max(width, 0)]
-    while text and cells(text) >= width:
-        text = text[:-1]
-    return text + "…" * (width > 0)
-
-
-def coloured(text: str, colour: str) -> str:
-    """Text for standard output, in a colour where that is a terminal that takes one."""
-    plain = not colour or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return text if plain or not sys.stdout.isatty() else f"\x1b[{colour}m{text}\x1b[0m"
-
-
-def paragraph(text: str, indent: int) -> str:
-    """Text for standard output; in a terminal, lines after the first begin where it begins."""
-    if not sys.stdout.isatty():
-        return text
-    width = max(shutil.get_terminal_size().columns - indent, 20)
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    width = max(get_terminal_size().columns, indent + 20)
+    lines = textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
     return ("\n" + " " * indent).join(lines)
 
 
-def print_json(value: object) -> None:
-    """Print JSON as RFC 8259 has it: no NaN."""
-    print(json.dumps(value, indent=2, allow_nan=False))
-
-
 def orders(count: int) -> str:
-    """A number of orders: `1 order`, `5,000 orders`."""
+    """Return a number of orders: `1 order`, `5,000 orders`."""
     return f"{count:,} order{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units: `6 d 23 h`, `45 s`."""
+    rest = abs(int(seconds))
+    parts: list[str] = []
+    for name, length in _UNITS:
+        number, rest = divmod(rest, length)
+        if number or parts:
+            parts.append(f"{number} {name}" if number else "")
+    shown = " ".join(filter(None, parts[:2])) or "0 s"
+    return f"-{shown}" if seconds <= -1 else shown
+
+
 def complain(text: str) -> None:
-    """Say something on standard error."""
+    """Print a line on standard error."""
     with suppress(OSError):
-        # Where a progress line is, it begins anew after this.
-        begin = _CLEAR if sys.stderr.isatty() else ""
-        print(f"{begin}upstash-state: {printable(text)}", file=sys.stderr)
+        print(wrapped(f"upstash-state: {printable(text)}", sys.stderr), file=sys.stderr)
 
 
-def confirm(question: str) -> bool:
-    """Ask a person, who has to type y or yes."""
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
-    print("Nothing deleted.", file=sys.stderr)
-    return False
-
-
-def ids_from(arguments: list[str]) -> list[str]:
-    """Ids as they were given, in place of `-` those of standard input, a line each; none twice."""
+def ids_from(arguments: Sequence[str]) -> list[str]:
+    """Return ids as given, those of standard input, a line each, in place of `-`; none twice."""
     lines = []
     if "-" in arguments:
         # What is not UTF-8 cannot be sent: the client refuses it.
@@ -110,24 +83,31 @@ def ids_from(arguments: list[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
+def print_json(value: object) -> None:
+    """Print JSON as RFC 8259 defines it: without NaN."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
 @contextmanager
-def progress(doing: str) -> Iterator[Callable[[int], None]]:
-    """A line in the terminal that counts up, and is gone at the end. Without a terminal, nothing.
+def progress(doing: str, visible: bool = True) -> Iterator[Callable[[int], None]]:
+    """Show in the terminal how many orders are done, until the block ends.
 
     Args:
-        doing: What is counted, as in `exported`.
+        doing: What is done with them, such as `exported`.
+        visible: Whether to show anything, if there is a terminal.
 
     Yields:
-        What shows how many it has been so far.
+        A function that takes the number so far.
     """
-    seen = sys.stderr.isatty()
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    def show(count: int) -> None:
-        if seen:
-            print(f"{_CLEAR}{doing} {orders(count)}", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield show
-    finally:
-        if seen:
-            print(_CLEAR, end="", file=sys.stderr, flush=True)
+    with Progress(
+        SpinnerColumn("line"),
+        TextColumn("{task.description} {task.completed:,.0f} orders"),
+        console=console(sys.stderr),
+        transient=True,
+        redirect_stdout=False,
+        disable=not (visible and sys.stderr.isatty()),
+    ) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda count: bar.update(task, completed=count)

@@ -1,5 +1,1 @@
-"""`demo`: one process saves orders and is gone, another restores them and compares."""
-
-from .run import demo
-
-__all__ = ["demo"]
+"""`demo`: one process saves orders and ends, another restores them and compares."""

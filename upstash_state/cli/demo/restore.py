@@ -1,71 +1,57 @@
-"""The demo's second process: an empty STATE, restored and compared with what was saved.
+"""The demo's second process: an empty STATE, restored and compared with the saved orders.
 
-The database's address and token come in the environment, as for any app; what was saved comes on
+The database's URL and token come in the environment, as for any app, and the saved orders on
 standard input.
 """
-
-from __future__ import annotations
 
 import os
 import pickle
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
+from pprint import pformat
+from typing import Any
 
 from upstash_state import redis_get_all_orders, redis_get_order_count
-from upstash_state.cli.demo.meter import metered
-from upstash_state.cli.demo.orders import Order
-from upstash_state.cli.terminal import fit, orders, printable
+from upstash_state.cli.meter import metered
+from upstash_state.cli.terminal import orders, printable
 
-#: The exit status when something is not as it was saved.
-DIFFERENT = 3
+Order = dict[str, Any]
 
 
 def differences(saved: dict[str, Order], restored: dict[str, Order]) -> Iterator[str]:
-    """What is not as it was saved, a sentence each."""
+    """Yield a sentence for each order that is not as it was saved."""
     for order_id in saved | restored:
         if order_id not in restored:
             yield f"order {order_id} was not restored"
-            continue
-        if order_id not in saved:
+        elif order_id not in saved:
             yield f"order {order_id} was restored, but not saved"
-            continue
-        before, after = (dict(_leaves(side[order_id], "")) for side in (saved, restored))
-        # Their texts, since for Python 1, 1.0 and True are equal.
-        for path in before | after:
-            one, other = (fit(leaves.get(path, "nothing"), 100) for leaves in (before, after))
-            if before.get(path) != after.get(path):
-                yield f"order {order_id}{path}: saved {one}, restored {other}"
-                break
-
-
-def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Each value in a value that is not itself a list or dict with members, by its path."""
-    if value and isinstance(value, dict):
-        for key, member in value.items():
-            yield from _leaves(member, f"{path}.{key}" if path else f", {key}")
-    elif value and isinstance(value, list):
-        for index, member in enumerate(value):
-            yield from _leaves(member, f"{path}[{index}]")
-    else:
-        yield path, repr(value)
+        else:
+            # Texts, since for Python 1, 1.0 and True are equal. A line for each value.
+            sides = (pformat(side[order_id], width=1) for side in (saved, restored))
+            for before, after in zip_longest(*map(str.splitlines, sides), fillvalue="nothing"):
+                if before != after:
+                    one, other = (line.strip()[:100] for line in (before, after))
+                    yield f"order {order_id}: saved {one}, restored {other}"
+                    break
 
 
 def main() -> int:
-    """Restore, compare, print what was found. Returns the exit status."""
+    """Restore, compare, print the result. Returns the exit status."""
     saved: dict[str, Order] = pickle.load(sys.stdin.buffer)
     with metered() as cost:
         state = redis_get_all_orders()
-    print(
-        f"Restoring   process {os.getpid()} began with an empty STATE and restored "
-        f"{orders(len(state))}\n            {cost}"
-    )
+    began = f"process {os.getpid()} began with an empty STATE and restored {orders(len(state))}"
+    print(f"Restoring   {began}\n            {cost}")
     different = list(differences(saved, state))
-    counted = redis_get_order_count()
-    if counted != len(saved):
+    if (counted := redis_get_order_count()) != len(saved):
         different.append(f"{len(saved)} orders were saved, {counted} counted")
-    plural = "" if len(different) == 1 else "s"
-    verdict = f"{len(different)} difference{plural}" if different else "none differs"
+    verdict = f"{len(different)} different" if different else "none differs"
     print(f"Comparing   {orders(len(saved))}: {verdict}")
     for difference in different:
         print(f"            {printable(difference)}")
-    return DIFFERENT if different else 0
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,78 +1,109 @@
-"""The demo: one process saves orders and is gone, another restores them and compares."""
+"""The demo: one process saves orders and ends, another restores them and compares."""
 
-from __future__ import annotations
-
+import json
 import os
 import pickle
 import secrets
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
 
 from ...client import UpstashRedis
 from ...environment import environment
-from ...errors import UpstashError
 from ...process import reset_client
+from ...serialization import deserialize_order
 from ...settings import URL_AND_TOKEN
 from ...state import get_redis_client, redis_delete_order, redis_save_order
-from ..terminal import orders, paragraph, printable
+from ..meter import metered
+from ..terminal import orders, wrapped
 from . import restore
-from .meter import metered
-from .orders import Order, Sample, from_file, shipped
 
 SETTINGS = {
-    # Removed at the end; should that be prevented, the orders are gone after an hour.
+    # Orders are removed at the end; if that is prevented, they expire after an hour.
     "UPSTASH_STATE_TTL": "3600",
     # Each save is a request.
     "UPSTASH_STATE_SKIP_UNCHANGED": "0",
     "UPSTASH_STATE_BACKGROUND": "0",
 }
+SHIPPED = Path(__file__).with_name("orders.jsonl")
 DELETED = "cancelled-1"
 
 
-def demo(args: Namespace) -> int:
+@click.command()
+@click.argument("file", type=Path, default=SHIPPED)
+@click.option("--endpoint", type=click.Choice(["local", "env"]), default="local")
+def demo(file: Path, endpoint: str) -> int:
     """Save orders, restore them in a second process, compare.
 
-    Needs no account and no server. With --endpoint env the orders get a prefix
-    of their own in your database, and are removed at the end.
+    Needs no account and no server. With --endpoint env the orders get a prefix of their own in your
+    database, and are removed at the end. FILE is an export of your own orders.
 
-    examples:
+    \b
+    Examples:
       upstash-state demo
       upstash-state demo --endpoint env
     """
-    try:
-        samples = shipped() if args.file is None else from_file(args.file)
-        with ExitStack() as stack:
-            enter = _local() if args.endpoint == "local" else _named_by_environment(samples)
-            print(f"Database    {paragraph(stack.enter_context(enter), 12)}")
-            return _save_and_restore(samples)
-    except (UpstashError, ImportError) as error:
-        print(f"The demo cannot run: {printable(str(error))}")
-        return 1
+    saved = read_orders(file)
+    with _local() if endpoint == "local" else _named_by_environment([*saved, DELETED]) as database:
+        print(f"Database    {wrapped(database, sys.stdout, 12)}")
+        with metered() as cost:
+            if get_redis_client() is None:
+                raise click.ClickException("the database does not answer")
+            changes = _save(saved)
+        said = f"process {os.getpid()} backed up each of {changes} changes"
+        print(f"Saving      {said}; its STATE holds {orders(len(saved))}\n            {cost}")
+        sys.stdout.flush()
+        # The token is passed on in the environment: other users can read a process's arguments.
+        second = [sys.executable, "-m", restore.__name__]
+        # In a session of its own, Ctrl-C ends this process, which then cleans up.
+        return subprocess.run(second, input=pickle.dumps(saved), start_new_session=True).returncode
+
+
+def read_orders(path: Path) -> dict[str, restore.Order]:
+    """Read the orders of a file of export.
+
+    Raises:
+        ClickException: It is another kind of file.
+        OSError: It cannot be read.
+    """
+    saved = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            fields = json.loads(line)
+            saved[str(fields["id"])] = deserialize_order(fields["stored"])
+        except (ValueError, TypeError, LookupError):
+            form = '{"id": "...", "stored": "..."}'
+            raise click.ClickException(f"{path}, line {number}, is not like {form}") from None
+    return saved
 
 
 @contextmanager
 def _local() -> Iterator[str]:
-    # fakeredis may be missing, and who has a database of their own does not need it.
+    # Only here: a demo in a database of your own does not need fakeredis.
     from ...local import LocalEndpoint
 
-    with LocalEndpoint() as endpoint:
-        credentials = dict(zip(URL_AND_TOKEN[0], (endpoint.url, endpoint.token)))
-        with _environment(UPSTASH_STATE_PREFIX="order:", **credentials):
-            yield f"{endpoint.url}, the embedded endpoint over {endpoint.backend}"
+    try:
+        with LocalEndpoint() as endpoint:
+            credentials = dict(zip(URL_AND_TOKEN[0], (endpoint.url, endpoint.token)))
+            with _environment(UPSTASH_STATE_PREFIX="order:", **credentials):
+                yield f"{endpoint.url}, the embedded endpoint over {endpoint.backend}"
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @contextmanager
-def _named_by_environment(samples: list[Sample]) -> Iterator[str]:
+def _named_by_environment(order_ids: list[str]) -> Iterator[str]:
     prefix = f"upstash-state-demo-{secrets.token_hex(4)}:"
     with UpstashRedis.from_env() as client, _environment(UPSTASH_STATE_PREFIX=prefix):
         client.ping()
         try:
             yield f"{client.url}, keys {prefix}*"
         finally:
-            keys = [prefix + order_id for order_id in [DELETED, *(s.order_id for s in samples)]]
+            keys = [prefix + order_id for order_id in order_ids]
             for begin in range(0, len(keys), 1000):
                 client.delete(*keys[begin : begin + 1000])
             print(f"Removed     all keys {prefix}*")
@@ -89,54 +120,16 @@ def _environment(**variables: str) -> Iterator[None]:
         reset_client(flush=False)
 
 
-def _save_and_restore(samples: list[Sample]) -> int:
-    state: dict[str, Order] = {}
-    with metered() as saving:
-        if get_redis_client() is None:
-            print("The demo cannot run: the database does not answer")
-            return 1
-        changes, unsaved = _take_orders_in(samples, state)
-    print(
-        f"Saving      process {os.getpid()} backed up each of {changes} changes; "
-        f"its STATE holds {orders(len(state))}\n            {saving}",
-    )
-    for said in unsaved:
-        print(f"            {printable(said)}")
-    sys.stdout.flush()
-    # The token goes in the environment: other users can read a process's arguments.
-    code = f"import sys; from {restore.__name__} import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps(state),
-        # Ctrl-C is this process's to handle: it ends the second one and cleans up.
-        start_new_session=True,
-    )
-    if done.returncode not in (0, restore.DIFFERENT):
-        print("Restoring   the second process failed")
-    return 1 if unsaved or done.returncode else 0
-
-
-def _take_orders_in(samples: list[Sample], state: dict[str, Order]) -> tuple[int, list[str]]:
-    """What an app does: change STATE, back the order up. How often, and what was not saved."""
-    changes = 0
-    unsaved = []
-    for sample in samples:
-        for order in _life(sample.order):
-            state[sample.order_id] = order
-            changes += 1
-            if not redis_save_order(sample.order_id, order):
-                unsaved.append(f"order {sample.order_id} was not saved")
-    changes += 2
-    cancelled = {"name": "cancelled", "status": "new"}
-    if not redis_save_order(DELETED, cancelled) or not redis_delete_order(DELETED):
-        unsaved.append(f"order {DELETED} was not saved and deleted")
-    return changes, unsaved
-
-
-def _life(order: Order) -> Iterator[Order]:
-    """The order after each entry of its history."""
-    history = order.get("status_history")
-    if isinstance(history, list):
+def _save(state: dict[str, restore.Order]) -> int:
+    """Save each order after each entry of its history, as an app does; return how often."""
+    changes = 2
+    for order_id, order in state.items():
+        history = order.get("status_history")
+        history = history if isinstance(history, list) else []
         for length in range(1, len(history)):
-            yield {**order, "status_history": history[:length]}
-    yield order
+            redis_save_order(order_id, {**order, "status_history": history[:length]})
+        redis_save_order(order_id, order)
+        changes += max(len(history), 1)
+    redis_save_order(DELETED, {"name": "cancelled", "status": "new"})
+    redis_delete_order(DELETED)
+    return changes

@@ -1,5 +1,5 @@
-"""`doctor`: what is wrong with the set-up, and what to do about it."""
+"""`doctor`: find out what is wrong with the set-up, and say what to do."""
 
-from .report import doctor, examine
+from .report import doctor
 
-__all__ = ["doctor", "examine"]
+__all__ = ["doctor"]

@@ -1,110 +1,166 @@
-"""The doctor's look at the environment: which variables are set, and whether they can be used."""
+"""The doctor's checks of the environment: which variables are set, and whether they can be used."""
 
-from __future__ import annotations
-
+import os
 import re
+import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from difflib import get_close_matches
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from ... import settings as package
 from ...errors import MissingCredentialsError, SettingsError
-from ...settings import CREDENTIALS, OPTIONS, WHERE, Settings, credentials, unquoted
-from .finding import Finding, Wrong, ok, warning
+from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
+from .finding import Finding
 
-# Not the REST API's address but a page for people, which is open in the browser when one copies.
-CONSOLE = "console.upstash.com"
-# What .env.example has in place of a URL and a token.
+# The values that .env.example has in place of a URL and a token.
 PLACEHOLDERS = {"https://example-12345.upstash.io", "replace-me"}
 # Redis over TCP, and over TLS, as its own documentation and those of hosters have it.
 REDIS_PORTS = (6379, 6380)
-# Nearer than UPSTASH_REDIS_URL is, which is a name of the TCP address, to UPSTASH_REDIS_REST_URL.
+# UPSTASH_REDIS_URL, a usual name for the address over TCP, is less alike UPSTASH_REDIS_REST_URL.
 ALIKE = 0.85
-LOAD = "nothing loads it: set -a; . ./.env; set +a"
+_TCP = re.compile(r"(?:\w+_)?(?:REDIS|KV)(?:_TLS)?_URL")
+_ADDRESS = re.compile(r"\w+://|\.upstash\.io\b")
+_SITE = r"^(https?://)?(www\.)?"
+# Patterns of wrong values: what is wrong, and what to do if it is not to copy the right value.
+_SLIPS = {
+    "[“”„‟‘’‚‛«»`´]": "has typographic quotes: write plain ones, or none",
+    r"\$\{|^\$|\{\{|^%.*%$": "contains a reference, such as ${NAME}, that nothing has replaced: "
+    "write the value itself",
+    "[\u00ad\u200b-\u200f\u2060\ufeff]": "contains an invisible character",
+    "[*•●·]{3}": "is the hidden text that the console shows in place of the value",
+}
+_URL_SLIPS = {
+    **_SLIPS,
+    r"^(redis-cli|curl)\b": "is a command line",
+    rf"{_SITE}console\.upstash\.com": "is the address of the console, a website",
+    rf"{_SITE}upstash\.(com|io)(/|$)": "is the address of Upstash's website",
+    rf"{_SITE}(qstash|[\w-]+-(vector|search))[\w.-]*\.upstash\.io": "is the address of another "
+    "product (QStash, Vector or Search)",
+    r"^(?!https?://[^/\\]|rediss?://)([htps]{3,7}[:;/\\]|\w+:/)": "begins with a misspelt https://:"
+    " let it begin with https://",
+    r"^[\w-]+(\.[\w-]+)+(:\d+)?(/|$)": "has no https:// before the host: add it",
+}
+_TOKEN_SLIPS = {**_SLIPS, r"^\w+://": "is a URL, not a token"}
 
 
-def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Which variables are set.
-
-    Raises:
-        Wrong: No pair of URL and token is.
-    """
+def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iterator[Finding]:
+    """Check which variables are set."""
     try:
-        pair = credentials(environ)
+        pair = package.credentials(environ)
     except MissingCredentialsError as error:
         found, _, advice = str(error).partition(": ")
-        raise Wrong(found, _from_file() or _misspelt(environ) or advice) from None
+        yield Finding("wrong", found, _other_names(environ, from_file) or advice)
+        return
+    url, token = (unquoted(environ[name]) for name in pair)
     for name in pair:
         if unquoted(environ[name]) in PLACEHOLDERS:
-            raise Wrong(f"{name} is the placeholder of .env.example", WHERE)
-    yield ok(f"{pair[0]} and {pair[1]} are set")
+            yield Finding("wrong", f"{name} is the placeholder of .env.example", WHERE)
+    if _ADDRESS.search(token) and not _ADDRESS.search(url):
+        yield Finding("wrong", f"{' and '.join(pair)} are swapped", "exchange their values")
+    sources = ["the file .env here" if from_file.get(n) else "the environment" for n in pair]
+    first = "" if sources[0] == sources[1] else f" from {sources[0]}"
+    yield Finding("ok", f"{pair[0]}{first} and {pair[1]} from {sources[1]}")
     others = [n for n in CREDENTIALS if unquoted(environ.get(n, "")) and n not in pair]
     if others:
-        advice = f"unset what the app does not need; {pair[0]} and {pair[1]} count"
-        yield warning(f"{' and '.join(others)} too: not used", advice)
+        advice = f"unset those that the app does not need; {pair[0]} and {pair[1]} count"
+        yield Finding("warning", f"{' and '.join(others)} too: not used", advice)
     for name in pair:
         if environ[name] != unquoted(environ[name]):
+            found = f"{name} has quotes or white space around it, ignored here"
             advice = "remove them: other programs take them for a part of the value"
-            yield warning(f"{name} has quotes or white space around it, ignored here", advice)
+            yield Finding("warning", found, advice)
 
 
-def url(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether URL and token have the right form.
-
-    Raises:
-        Wrong: One of them has not.
-    """
+def url_and_token(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the form of URL and token."""
+    pair = package.credentials(environ)
+    for check, name, slips in zip(("URL", "token"), pair, (_URL_SLIPS, _TOKEN_SLIPS)):
+        for pattern, text in slips.items():
+            if re.search(pattern, unquoted(environ[name]), re.I):
+                found, _, advice = text.partition(": ")
+                yield Finding("wrong", f"{name} {found}", advice or WHERE, check)
     try:
         address = urlsplit(Settings(environ).url)
     except SettingsError as error:
         found, _, advice = str(error).partition(": ")
-        raise Wrong(found, advice) from None
-    if address.hostname == CONSOLE:
-        raise Wrong(f"the URL is that of the console ({CONSOLE})", WHERE)
+        yield Finding("wrong", found, advice, "token" if found.startswith(pair[1]) else "URL")
+        return
     # Without a path, into which people paste tokens.
-    yield ok(f"{address.scheme}://{address.netloc}")
+    yield Finding("ok", f"{address.scheme}://{address.netloc}")
     if address.port in REDIS_PORTS:
-        advice = "leave the port out: Upstash's REST API is at https's own, 443"
-        yield warning(f"port {address.port} is usually Redis's own, without HTTP", advice)
+        found = f"port {address.port} is usually Redis's own, without HTTP"
+        yield Finding("warning", found, "leave it out: Upstash's REST API is at that of https, 443")
     if address.path:
         advice = f"Upstash's has none, so unless your own gateway wants it: {WHERE}"
-        yield warning("the URL has a path after the host", advice)
+        yield Finding("warning", "the URL has a path after the host", advice)
 
 
-def settings(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Which of the app's other settings are set, unusable, or unknown."""
-    complaints = Settings(environ).complaints
-    names = [name for name in OPTIONS if unquoted(environ.get(name, ""))]
-    yield ok(f"set: {', '.join(names)}; else the defaults" if names else "the defaults")
-    for complaint in complaints:
-        found, _, default = complaint.rpartition(" - ")
-        yield warning(found, f"correct it; until then, {default}")
+def settings(
+    environ: Mapping[str, str], values: Settings, from_file: Mapping[str, bool]
+) -> Iterator[Finding]:
+    """Check the app's other settings."""
+    refused = [complaint.split()[0] for complaint in values.complaints]
+    named = [
+        f"{name} {_shown(values, name)}{' (.env)' * from_file.get(name, False)}"
+        for name in OPTIONS
+        if unquoted(environ.get(name, "")) and name not in refused
+    ]
+    yield Finding("ok", f"{', '.join(named)}; else the defaults" if named else "the defaults")
+    for complaint in values.complaints:
+        found, _, _ = complaint.rpartition(" - ")
+        advice = f"correct it; until then, {_shown(values, found.split()[0])} is used"
+        yield Finding("warning", found, advice)
     for name in environ:
         if name.startswith("UPSTASH_STATE_") and name not in OPTIONS:
             near = get_close_matches(name, OPTIONS, 1, ALIKE)
             advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(OPTIONS)}"
-            yield warning(f"{name} is not a setting: not used", advice)
+            yield Finding("warning", f"{name} is not a setting: not used", advice)
 
 
-def _from_file() -> str:
-    """What to do if the variables are in a file .env of this directory, "" if they are not."""
-    text = ""
-    with suppress(OSError):
-        text = Path(".env").read_text(encoding="utf-8", errors="replace")
-    there = dict(re.findall(r"^\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*$", text, re.M))
+def tls(url: str) -> Iterator[Finding]:
+    """Check the files that TLS needs."""
+    if not url.startswith("https:"):
+        return
+    name, file = package.ca_bundle() or ("", "")
     try:
-        pair = credentials(there)
-    except MissingCredentialsError:
-        return ""
-    if PLACEHOLDERS & {unquoted(there[name]) for name in pair}:
-        return f"replace the placeholders in .env here ({WHERE}); then load it, since {LOAD}"
-    return f"the file .env here sets them, but {LOAD}"
+        if file:
+            context, folder = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), os.path.isdir(file)
+            context.load_verify_locations(**{"capath" if folder else "cafile": file})
+        trusted = f"{file} ({name})" if file else "the certificates of certifi"
+        name = "SSLKEYLOGFILE"
+        if log := os.environ.get(name):
+            os.close(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
+        yield Finding("ok", f"trusts {trusted}")
+    except OSError as error:
+        # An error of OpenSSL, which is an OSError, names the line of its source.
+        why = str(error.strerror).partition(" (_ssl")[0]
+        found = f"the file that {name} names cannot be used: {why}"
+        yield Finding("wrong", found, f"correct or unset {name}")
 
 
-def _misspelt(environ: Mapping[str, str]) -> str:
-    for name in environ:
-        near = get_close_matches(name, CREDENTIALS, 1, ALIKE)
+def _shown(values: Settings, name: str) -> str:
+    """Return a setting as a person writes it."""
+    value = getattr(values, name.removeprefix("UPSTASH_STATE_").lower())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g} s" if value else "off"
+
+
+def _other_names(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> str:
+    """Return what to do about variables with other names than those that are read, else ""."""
+    names = [*environ, *(name for name in from_file if name not in environ)]
+    for name in CREDENTIALS:
+        if name in from_file and not unquoted(environ.get(name, "?")):
+            return f"{name} is blank in the environment, which hides that of .env: unset it"
+    if all(any(unquoted(environ.get(name, "")) for name in names) for names in zip(*URL_AND_TOKEN)):
+        return "names that begin with UPSTASH_ and with KV_ are never mixed: rename one of them"
+    for known in CREDENTIALS:
+        for other in (name for name in names if name.endswith(f"_{known}")):
+            return f"{other} is set: rename it to {known} (Vercel adds a prefix if told to)"
+    for name in names:
+        near = get_close_matches(name.upper(), CREDENTIALS, 1, ALIKE)
         if near and name not in CREDENTIALS:
             return f"{name} is set; did you mean {near[0]}? {WHERE}"
+    for name in filter(_TCP.fullmatch, names):
+        return f"{name} is set, an address for Redis over TCP; the REST API has its own: {WHERE}"
     return ""

@@ -1,37 +1,19 @@
-"""What the doctor finds: a line each."""
-
-from __future__ import annotations
+"""Findings of the doctor, a row each."""
 
 from typing import Literal, NamedTuple
 
 
 class Finding(NamedTuple):
-    """One thing that was found.
+    """One finding. The first that is wrong explains everything after it.
 
     Attributes:
-        state: How serious it is. What is a warning works, but not for certain, or not for ever.
+        state: "warning" for something that works, but not for certain or not for ever.
         found: What was found.
         advice: What to do about it, "" for nothing.
+        check: The name of its row; "" for that of the check that is under way.
     """
 
     state: Literal["ok", "warning", "wrong"]
     found: str
     advice: str = ""
-
-
-class Wrong(Exception):
-    """Raised by a check for what explains everything after it."""
-
-    def __init__(self, found: str, advice: str) -> None:
-        super().__init__(found)
-        self.finding = Finding("wrong", found, advice)
-
-
-def ok(found: str) -> Finding:
-    """All is well here."""
-    return Finding("ok", found)
-
-
-def warning(found: str, advice: str) -> Finding:
-    """It works, but not for certain, or not for ever."""
-    return Finding("warning", found, advice)
+    check: str = ""

@@ -1,30 +1,31 @@
-"""What the demo's requests cost, counted where every attempt of this package passes."""
-
-from __future__ import annotations
+"""Count the requests of this process, where every attempt of the package passes."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ...transport import Answer, Endpoint, Send, intercepting
+from ..transport import Answer, Endpoint, Send, intercepting
 
 
 @dataclass
 class Cost:
-    """What has been spent.
+    """What has been sent and received.
 
     Attributes:
         requests: HTTP requests sent, repeated ones included.
-        commands: Commands in them: what Upstash bills.
+        commands: Commands in them, which Upstash bills.
         bytes_sent: Bytes of JSON in the requests, without the HTTP headers.
-        bytes_received: Bytes of JSON in the answers, likewise, and unpacked.
+        bytes_received: Bytes of JSON in the answers, likewise, unpacked.
+        statuses: How many answers had which HTTP status.
     """
 
     requests: int = 0
     commands: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
@@ -35,7 +36,7 @@ class Cost:
 
 @contextmanager
 def metered() -> Iterator[Cost]:
-    """Count all requests of this process while the block runs. What is given grows meanwhile."""
+    """Count all requests of this process while the block runs."""
     cost = Cost()
 
     def counting(wire: Endpoint, send: Send) -> Send:
@@ -46,6 +47,7 @@ def metered() -> Iterator[Cost]:
             cost.bytes_sent += len(body)
             answer = send(path, body, deadline)
             cost.bytes_received += len(answer.body)
+            cost.statuses[answer.status] += 1
             return answer
 
         return counted

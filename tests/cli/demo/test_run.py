@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,7 @@ import pytest
 from tests.support.cli import SECONDS, TOKEN, Gate, Terminal, environment, names, piped, put, use
 from tests.support.paths import STORED_ORDERS
 from upstash_state import UpstashRedis
-from upstash_state.cli.demo.meter import metered
-from upstash_state.cli.demo.orders import from_file, shipped
-from upstash_state.cli.demo.restore import differences
+from upstash_state.cli.demo.run import SHIPPED, read_orders
 from upstash_state.cli.main import main
 from upstash_state.local import LocalEndpoint
 
@@ -32,7 +28,7 @@ class Demo:
         status = main(["demo", "--endpoint", endpoint, *([str(file)] if file else [])])
         out, err = self._capfd.readouterr()
         assert TOKEN not in out + err
-        return status, out
+        return status, out + err
 
 
 @pytest.fixture
@@ -65,7 +61,7 @@ def test_all_stored_orders_come_back_and_none_differs() -> None:
 def test_without_a_file_it_has_orders_of_its_own() -> None:
     status, out, err = piped(environment("", ""), "demo")
     assert (status, err) == (0, "")
-    assert f"Comparing   {len(shipped())} orders: none differs\n" in out
+    assert f"Comparing   {len(read_orders(SHIPPED))} orders: none differs\n" in out
 
 
 def test_another_process_restores() -> None:
@@ -94,17 +90,8 @@ def test_what_it_counts_is_what_the_endpoint_was_asked(demo: Demo, few: LocalEnd
     assert saving[1] + restoring[1] == usage.commands - 3
     assert saving[2] + restoring[2] < usage.bytes_received
     assert saving[3] + restoring[3] < usage.bytes_sent
-    changes = (len(sample.order["status_history"]) for sample in from_file(STORED_ORDERS))
+    changes = (len(order["status_history"]) for order in read_orders(STORED_ORDERS).values())
     assert saving[0] == saving[1] == 1 + 2 + sum(max(number, 1) for number in changes)
-
-
-def test_the_meter_counts_each_command_of_a_pipeline(few: LocalEndpoint) -> None:
-    with metered() as cost, UpstashRedis(few.url, few.token) as client:
-        client.pipeline().set("a", "x" * 1000).get("a").execute()
-        client.get("a")
-    assert (cost.requests, cost.commands) == (2, 3)
-    assert 1000 < cost.bytes_sent < few.usage().bytes_received
-    assert 2000 < cost.bytes_received < few.usage().bytes_sent
 
 
 def test_the_token_is_no_argument_of_the_second_process(
@@ -136,8 +123,8 @@ def test_what_the_database_changes_is_named_and_the_status_is_1(
         monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
         status, out = demo()
     assert status == 1
-    assert "3 orders: 1 difference\n" in out
-    assert "order 5866, customer.name: saved 'Zoë Groß', restored 'Zoe Groß'" in out
+    assert "3 orders: 1 different\n" in out
+    assert re.search("order 5866: saved .*'Zoë ', restored .*'Zoe '", out)
     assert keys(few) == []
 
 
@@ -156,8 +143,6 @@ def test_an_order_that_cannot_be_saved_is_named(
         monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
         status, out = demo()
     assert status == 1
-    assert "order pickup/7 * was not saved" in out
-    assert "order pickup/7 * was saved, but not restored" not in out
     assert "order pickup/7 * was not restored" in out
     assert "Failed to save order pickup/7 * to Redis" in caplog.text
     assert keys(few) == []
@@ -167,44 +152,8 @@ def test_a_second_process_that_fails_is_no_success(
     demo: Demo, few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    status, out = demo()
-    assert status == 1
-    assert "Restoring   the second process failed\n" in out
+    assert demo()[0] == 1
     assert keys(few) == []
-
-
-MOMENT = datetime(2025, 12, 1, 12, 0, tzinfo=timezone(timedelta(hours=1)))
-
-
-@pytest.mark.parametrize(
-    ("saved", "found", "difference"),
-    [
-        ({"a": 1}, {"a": True}, "order 1, a: saved 1, restored True"),
-        ({"a": 1}, {"a": 1.0}, "order 1, a: saved 1, restored 1.0"),
-        ({"a": [{"b": "x"}]}, {"a": [{"b": "y"}]}, "order 1, a[0].b: saved 'x', restored 'y'"),
-        ({"a": [1]}, {"a": [1, 2]}, "order 1, a[1]: saved nothing, restored 2"),
-        ({"a": []}, {"a": {}}, "order 1, a: saved [], restored {}"),
-        ({"a": 1}, {"b": 1}, "order 1, a: saved 1, restored nothing"),
-        ({"a": "T"}, {"a": MOMENT}, "order 1, a: saved 'T', restored datetime.datetime(2025"),
-        (
-            {"a": MOMENT},
-            {"a": MOMENT.astimezone(timezone.utc)},
-            "order 1, a: saved datetime.datetime(2025",
-        ),
-    ],
-)
-def test_the_first_difference_of_an_order_is_named(
-    saved: dict[str, Any], found: dict[str, Any], difference: str
-) -> None:
-    (named,) = differences({"1": saved}, {"1": found})
-    assert named.startswith(difference)
-
-
-def test_orders_that_are_missing_or_too_many_are_named() -> None:
-    assert list(differences({"1": {}}, {"2": {}})) == [
-        "order 1 was not restored",
-        "order 2 was restored, but not saved",
-    ]
 
 
 def test_a_failed_restore_is_no_success(
@@ -219,25 +168,16 @@ def test_a_failed_restore_is_no_success(
     assert "order 5866 was not restored\n" in out
 
 
-def test_a_file_whose_stored_text_reads_differently_is_named(
-    demo: Demo, few: LocalEndpoint, tmp_path: Path
-) -> None:
-    file = tmp_path / "orders.jsonl"
-    file.write_text('{"id": "1", "stored": "{\\"a\\": 1}", "restored": {"a": 2}}\n')
-    status, out = demo(file)
-    assert status == 1
-    assert "line 1: its stored text reads otherwise" in out
-
-
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "line 1, is not of the form"),
-        ('{"id": "1", "stored": "{}", "restored": {}}\n{"id": 2}\n', "line 2, is not of the form"),
-        ("not JSON\n", "line 1, is not of the form"),
-        ('{"id": "1", "stored": "{}", "restored": {}}\n' * 2, "line 2: its id came before"),
-        ('{"id": "1", "stored": "{}", "restored": {}}\n\udcff', "line 2, is not of the form"),
-        (None, "cannot be read"),
+        ('{"id": "1", "stored": "{}"}\n{"id": 2}\n', "line 2, is not like {"),
+        ('{"id": "1", "stored": "{"}\n', "line 1, is not like {"),
+        ('{"id": "1", "stored": "{}"}\n\n', "line 2, is not like {"),
+        ("not JSON\n", "line 1, is not like {"),
+        ("7\n", "line 1, is not like {"),
+        ('{"id": "1", "stored": "{}"}\n\udcff', "line 2, is not like {"),
+        (None, "No such file"),
     ],
 )
 def test_a_file_of_another_form_is_refused(
@@ -294,9 +234,9 @@ def test_without_fakeredis_it_says_what_to_install() -> None:
         text=True,
         timeout=SECONDS,
     )
-    assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.count("\n") == 1
-    assert "pip install 'upstash-state[local]'" in done.stdout
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'upstash-state[local]'" in done.stderr
 
 
 def test_the_environment_is_as_before(demo: Demo, few: LocalEndpoint) -> None:
@@ -306,8 +246,3 @@ def test_the_environment_is_as_before(demo: Demo, few: LocalEndpoint) -> None:
     demo(None, "local")
     demo()
     assert dict(os.environ) == before
-
-
-def test_the_shipped_orders_are_what_json_can_hold() -> None:
-    for sample in shipped():
-        json.dumps(sample.order, default=datetime.isoformat)

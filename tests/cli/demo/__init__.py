@@ -1,0 +1,1 @@
+"""Tests of `upstash_state.cli.demo`."""

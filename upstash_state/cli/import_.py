@@ -1,0 +1,274 @@
+"""`import`: write orders from a file in the form of `export` to Redis."""
+
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from io import BufferedReader
+from math import inf
+from pathlib import Path
+from time import time
+from typing import NamedTuple, cast
+
+import click
+
+from ..errors import UpstashError
+from ..serialization import deserialize_order
+from ..store import OrderStore
+from .params import STANDARD, json_option
+from .requests import TOO_LARGE, in_requests
+from .stored import NEVER, opened
+from .terminal import complain, orders, progress
+
+# Redis rounds a TTL to seconds, and so does the file.
+ROUNDING = 2
+# Orders that are gathered before they are compared with Redis.
+CHUNK = 1000
+# Three times the limit for a request on most plans: JSON in JSON has its quotes escaped.
+LONGEST_LINE = 32 * 1024 * 1024
+# Broken lines that are named. If a file starts with so many, export has not written it.
+NAMED = 20
+
+
+@click.command("import")
+@click.argument("file", type=Path)
+@click.option("--force", is_flag=True, help="Overwrite newer orders, too.")
+@json_option
+def import_orders(file: Path, force: bool, as_json: bool) -> int:
+    """Write orders from a file of export to Redis.
+
+    Each expires when it would have; one without expires_at as a newly saved order does. One that
+    Redis holds in another form is overwritten if it expires before the file's, so was saved before
+    it; otherwise it is newer and is kept. After an interruption, run it again. - stands for
+    standard input.
+
+    Costs a command for each order written and for each 500, and one for each order that Redis
+    holds in another form.
+
+    \b
+    Examples:
+      upstash-state import orders.jsonl.gz
+      ssh backup cat orders.jsonl | upstash-state import -
+    """
+    with opened() as store, _unpacked(file) as lines, progress("imported") as show:
+        work = Import(store, force=force)
+        try:
+            for count in work.run(lines):
+                show(count)
+        except KeyboardInterrupt:
+            done = f" after {orders(work.total())}: run it again to import the rest"
+            raise KeyboardInterrupt(done) from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            done = f"after {orders(work.total())}: {error}"
+            raise click.ClickException(f"{file} is cut off or damaged {done}") from None
+        finally:
+            for text in work.broken:
+                complain(text)
+    counts = work.counts
+    if counts["broken"] > NAMED:
+        complain(f"{counts['broken'] - NAMED:,} more lines not imported")
+    if as_json:
+        print(json.dumps(counts))
+    else:
+        said = (f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts.items() if n)
+        print(f"{orders(work.total())}: {', '.join(said) or 'nothing to do'}")
+        if counts["newer"]:
+            print("Newer orders in Redis were kept; --force overwrites them.", file=sys.stderr)
+    return 1 if counts["newer"] or counts["broken"] else 0
+
+
+class _Line(NamedTuple):
+    number: int
+    key: str
+    text: str
+    #: When it expires, infinite for never.
+    expires_at: float
+    #: Whether the file says so.
+    dated: bool
+
+
+class Import:
+    """One import. It may be run again after an interruption: equal orders are left alone.
+
+    An order in Redis that differs from the file's is overwritten if it expires before the file's
+    does: each save renews the expiry, so it was saved before, as long as UPSTASH_STATE_TTL was the
+    same. Otherwise it counts as newer, also where one of the two does not say when it expires.
+
+    Of two lines with the same id, the one that expires later counts, and of equals the first.
+
+    Args:
+        store: Where to write.
+        force: Whether to overwrite newer orders.
+
+    Attributes:
+        counts: How many lines ended in which way.
+        broken: What is wrong with the first broken lines.
+    """
+
+    def __init__(self, store: OrderStore, *, force: bool) -> None:
+        self._store = store
+        self._force = force
+        self._seen: dict[str, float] = {}
+        # Lines for which a SET was sent, perhaps in a request that was cut afterwards.
+        self._sent: set[int] = set()
+        kinds = ("written", "already_there", "expired", "newer", "duplicate", "broken")
+        self.counts = dict.fromkeys(kinds, 0)
+        self.broken: list[str] = []
+
+    def total(self) -> int:
+        """Return how many lines are done."""
+        return sum(self.counts.values())
+
+    def run(self, file: BufferedReader) -> Iterator[int]:
+        """Import the lines of a file, and yield from time to time how many are done.
+
+        Raises:
+            ClickException: The file starts with broken lines.
+            UpstashError: Redis could not be reached, or refused. Some lines may be imported.
+        """
+        chunk: dict[str, _Line] = {}
+        for number, raw in _lines(file):
+            try:
+                line = self._parse(number, raw)
+            except (ValueError, RecursionError, UpstashError) as error:
+                self._leave_out(number, error)
+                if not self._seen and self.counts["broken"] == NAMED:
+                    break
+                continue
+            if line.expires_at <= self._seen.get(line.key, -inf) + ROUNDING:
+                self.counts["duplicate"] += 1
+                continue
+            self.counts["duplicate"] += line.key in chunk
+            self._seen[line.key] = line.expires_at
+            chunk[line.key] = line
+            if len(chunk) == CHUNK:
+                self._import(list(chunk.values()))
+                chunk = {}
+                yield self.total()
+        if self.broken and not self._seen:
+            self.broken = self.broken[:1]
+            raise click.ClickException("the file is not an export; nothing is imported")
+        self._import(list(chunk.values()))
+
+    def _parse(self, number: int, raw: bytes) -> _Line:
+        if len(raw) > LONGEST_LINE:
+            raise ValueError(f"it is longer than {LONGEST_LINE:,} bytes")
+        # Editors on Windows start a file with a mark (U+FEFF).
+        match fields := json.loads(raw.decode("utf-8-sig")):
+            case {"id": str(order_id), "stored": str(text)}:
+                key = self._store.key(order_id)
+            case _:
+                raise ValueError("it is not a JSON object whose id and stored are text")
+        text.encode()  # UTF-8 has to carry it.
+        deserialize_order(text)
+        moment = fields.get("expires_at", ...)
+        expires_at = time() + self._store.ttl if moment is ... else _timestamp(moment)
+        return _Line(number, key, text, expires_at, isinstance(moment, str))
+
+    def _leave_out(self, number: int, error: Exception) -> None:
+        self.counts["broken"] += 1
+        if len(self.broken) < NAMED:
+            self.broken.append(f"line {number} not imported: {error}")
+
+    def _import(self, lines: list[_Line]) -> None:
+        for line, became in in_requests(lines, self._write, _size):
+            if isinstance(became, TOO_LARGE):
+                self._leave_out(line.number, became)
+            elif isinstance(became, UpstashError):
+                raise became
+            else:
+                self.counts[became] += 1
+
+    def _write(self, batch: Sequence[_Line]) -> list[str | UpstashError]:
+        """Write a batch where it has to be written, and say what became of each line."""
+        there = self._store.client.mget([line.key for line in batch])
+        newer = set() if self._force else self._newer(batch, there)
+        pipeline = self._store.client.pipeline(transaction=False)
+        became: list[str | UpstashError] = []
+        for line, text in zip(batch, there):
+            left = None if line.expires_at == inf else int(line.expires_at - time())
+            if text == line.text:
+                became.append("written" if line.number in self._sent else "already_there")
+            elif left is not None and left <= 0:
+                became.append("expired")
+            elif line.number in newer:
+                became.append("newer")
+            else:
+                # nx: an order that the app has saved since the MGET is newer, too.
+                pipeline.set(line.key, line.text, ex=left, nx=text is None and not self._force)
+                self._sent.add(line.number)
+                became.append("")
+        results = iter(pipeline.execute(raise_on_error=False))
+        # True, None because of nx, or an error.
+        names = {True: "written", None: "newer"}
+        return [kind or names.get(result := next(results), result) for kind in became]
+
+    def _newer(self, batch: Sequence[_Line], there: list[str | None]) -> set[int]:
+        """Return the numbers of the lines that Redis holds in another form that was saved later."""
+        differing = [line for line, text in zip(batch, there) if text not in (None, line.text)]
+        pipeline = self._store.client.pipeline(transaction=False)
+        for line in differing:
+            pipeline.ttl(line.key)
+        now = time()
+        return {
+            line.number
+            for line, ttl in zip(differing, pipeline.execute())
+            if ttl == NEVER or not line.dated or now + ttl > line.expires_at - ROUNDING
+        }
+
+
+def _size(line: _Line) -> int:
+    # The rest of a SET: its name, its options, brackets, quotes and commas.
+    return len(json.dumps([line.key, line.text], ensure_ascii=False).encode()) + 60
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BufferedReader]:
+    """Open the file to read, and unpack it if it is packed.
+
+    Raises:
+        ClickException: It is in UTF-16.
+    """
+    with nullcontext(sys.stdin.buffer) if path == STANDARD else path.open("rb") as binary:
+        file = cast(BufferedReader, binary)
+        begin = file.peek(4)[:4]
+        packed = begin.startswith(b"\x1f\x8b")
+        if not packed and (b"\0" in begin or begin.startswith((b"\xff\xfe", b"\xfe\xff"))):
+            raise click.ClickException(
+                f"{path} is in UTF-16, as PowerShell's > writes it: convert it to UTF-8, and "
+                "export with: upstash-state export FILE"
+            )
+        with gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as unpacked:
+            yield cast(BufferedReader, unpacked)
+
+
+def _lines(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
+    """Read the lines of a file that are not blank, with their numbers.
+
+    Of a line that is too long, only as much is returned as shows that it is.
+    """
+    number = 1
+    while ahead := file.peek(1):
+        # Many blank lines are skipped at once.
+        if blank := file.read(len(ahead) - len(ahead.lstrip())):
+            number += blank.count(b"\n")
+            continue
+        line = file.readline(LONGEST_LINE + 1)
+        yield number, line
+        number += 1
+        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LONGEST_LINE + 1)
+
+
+def _timestamp(moment: object) -> float:
+    if moment is None:
+        return inf
+    if isinstance(moment, str):
+        # Python 3.10 does not read the Z.
+        parsed = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+        if parsed.utcoffset() is not None:
+            return parsed.timestamp()
+    raise ValueError("expires_at must be like 2025-12-08T11:00:28+00:00, or null")

@@ -1,0 +1,166 @@
+"""`list`: the orders in a table, in a pager, in lines for programs, or as JSON."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from itertools import chain
+from shutil import get_terminal_size
+
+import click
+from rich.cells import cell_len
+from rich.text import Text
+
+from ..store import OrderStore
+from .params import json_option, utf8
+from .stored import GONE, Row, opened, row, ttls
+from .terminal import orders, print_json, printable, progress
+
+#: The columns' names, which are those of `Row`, and their headings.
+HEADINGS = dict(zip(Row._fields, ("ID", "CREATED", "AGE", "EXPIRES IN", "BYTES", "STATUS", "NAME")))
+USUAL = [name for name in HEADINGS if name != "created_at"]
+_RIGHT = ("age", "ttl", "size")
+# To how many cells a column may be cut down before the end of the line is cut off.
+_CUT = {"status": 16, "name": 8, "id": 8}
+_GAP = "  "
+_EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
+
+
+def _columns(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
+    names = None if text is None else text.split(",")
+    for name in names or ():
+        if name not in HEADINGS:
+            raise click.BadParameter(f"{name!r} is not a column: {', '.join(HEADINGS)}.")
+    return names
+
+
+@click.command("list")
+@click.option(
+    "--search", type=utf8, metavar="TEXT", help="Only orders with this text, in any case."
+)
+@click.option("--status", type=utf8, multiple=True, metavar="S", help="Only this; repeatable.")
+@click.option("--sort", type=click.Choice(list(HEADINGS)), default="age", help="Default: age.")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--limit", type=click.IntRange(1, 999_999), metavar="N", help="At most N orders.")
+@click.option("--columns", callback=_columns, metavar="A,B", help="These columns, in this order.")
+@click.option("--header", is_flag=True, help="In a pipe, start with the names of the columns.")
+@json_option
+def list_orders(
+    search: str | None,
+    status: Sequence[str],
+    sort: str,
+    reverse: bool,
+    limit: int | None,
+    columns: list[str] | None,
+    header: bool,
+    as_json: bool,
+) -> int:
+    """List the orders, the youngest first.
+
+    In a terminal that is too small, a pager shows them. In a pipe, each order is a line, with tabs
+    between id, age in seconds, seconds until it expires (-1: never), bytes, status and name.
+
+    Costs 2 commands for each 1,000 orders, and one for each order shown with the column ttl.
+
+    \b
+    Examples:
+      upstash-state list --status new --limit 20
+      upstash-state list --search margherita
+      upstash-state list --columns id,created_at --header > orders.tsv
+    """
+    names = columns or (list(HEADINGS) if as_json else USUAL)
+    with opened() as store:
+        rows, total = read_rows(store, search)
+        rows = [row for row in rows if not status or row.status in status]
+        if sort == "ttl":
+            rows = list(_with_ttl(store, rows))
+        rows = ordered(rows, sort)[:: -1 if reverse else 1][:limit]
+        shown = _with_ttl(store, rows) if "ttl" in names and sort != "ttl" else iter(rows)
+        if as_json:
+            print_json([{name: row.as_json()[name] for name in names} for row in shown])
+        elif sys.stdout.isatty():
+            lines = table(rows, names, shown)
+            if len(rows) + 2 > get_terminal_size().lines:
+                click.echo_via_pager(f"{line}\n" for line in lines)
+            else:
+                print("\n".join(lines))
+            of_all = orders(total) if len(rows) == total else f"{len(rows):,} of {orders(total)}"
+            print(f"{of_all}, {sum(row.size for row in rows):,} bytes")
+        else:
+            if header:
+                print(*names, sep="\t")
+            for row in shown:
+                fields = row.as_json()
+                texts = ("" if fields[name] is None else str(fields[name]) for name in names)
+                print(*map(printable, texts), sep="\t")
+    return 0
+
+
+def read_rows(store: OrderStore, search: str | None = None) -> tuple[list[Row], int]:
+    """Read all orders. Costs two commands for each 1,000.
+
+    Args:
+        store: The orders.
+        search: Text that an order or its id must contain, in any case; None for any.
+
+    Returns:
+        What a table shows of each order, and how many orders there are in all.
+    """
+    rows: list[Row] = []
+    total = 0
+    needle = (search or "").casefold()
+    with progress("read") as show:
+        for page in store.iter_texts():
+            rows += (row(*pair) for pair in page if needle in "\n".join(pair).casefold())
+            total += len(page)
+            show(total)
+    return rows, total
+
+
+def ordered(rows: list[Row], column: str = "age") -> list[Row]:
+    """Sort orders by a column; by their time of creation the youngest first, then by id."""
+    rows = sorted(rows, key=lambda row: row.id)
+    young = column in ("age", "created_at")
+    rows.sort(
+        key=lambda row: (row.created_at or _EARLIEST) if young else getattr(row, column),
+        reverse=young,
+    )
+    return rows
+
+
+def table(
+    rows: Sequence[Row], names: Sequence[str], shown: Iterable[Row] | None = None
+) -> Iterator[str]:
+    """Return the lines of a table that is no wider than the terminal.
+
+    Args:
+        rows: The orders; the columns are made as wide as they need.
+        names: The columns.
+        shown: The same orders, read while the lines are taken.
+    """
+    headings = [HEADINGS[name] for name in names]
+    widths = [
+        max(map(cell_len, column)) for column in zip(headings, *map(partial(_cells, names), rows))
+    ]
+    width = get_terminal_size().columns
+    for name in filter(names.__contains__, _CUT):
+        wide = widths[names.index(name)]
+        over = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+        widths[names.index(name)] = min(wide, max(wide - over, _CUT[name]))
+    for line in chain([headings], map(partial(_cells, names), shown or rows)):
+        parts = [Text(text, overflow="ellipsis") for text in line]
+        for part, name, cells in zip(parts, names, widths):
+            part.align("right" if name in _RIGHT else "left", cells)
+        whole = Text(_GAP.join(part.plain for part in parts).rstrip())
+        whole.truncate(width, overflow="ellipsis")
+        yield whole.plain
+
+
+def _cells(names: Sequence[str], row: Row) -> list[str]:
+    fields = row.as_text()
+    return [printable(fields[name]) for name in names]
+
+
+def _with_ttl(store: OrderStore, rows: Sequence[Row]) -> Iterator[Row]:
+    asked = ttls(store, [row.id for row in rows])
+    return (row._replace(ttl=ttl) for row, ttl in zip(rows, asked) if ttl != GONE)
