@@ -9,6 +9,8 @@ import pydoc
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta, timezone
 from enum import Enum, IntEnum
 from typing import Any, get_args, get_type_hints
@@ -16,6 +18,8 @@ from unittest.mock import create_autospec
 
 import pytest
 import requests
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tests.support.environ import TOKEN, URL, Environ
 from upstash_state import (
@@ -23,8 +27,10 @@ from upstash_state import (
     AuthenticationError,
     CapacityExceededError,
     DataError,
+    Health,
     KeyTooLargeError,
     NoPermissionError,
+    OrderStore,
     Pipeline,
     QuotaExceededError,
     RecordTooLargeError,
@@ -36,7 +42,9 @@ from upstash_state import (
     UpstashRedis,
     WrongTypeError,
     commands,
+    reset_client,
 )
+from upstash_state.commands import Command
 from upstash_state.transport import Answer, Endpoint, Send, intercepting
 
 
@@ -514,15 +522,177 @@ def test_errors_have_one_root() -> None:
     assert not issubclass(ResponseError, UnavailableError)
 
 
-def test_a_walk_of_ever_new_cursors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upstash_state.commands.MOST_PAGES", 100)
-    cursors = itertools.count(1)
+def scanning(pages: Iterator[tuple[int | str, list[str]]]) -> AbstractContextManager[None]:
+    """Answer each SCAN with the next page, and everything else with null."""
+
+    def one(command: list[str]) -> Any:
+        if command[0] == "SCAN":
+            return next(pages)
+        return [None] * len(command[1:]) if command[0] == "MGET" else None
 
     def interceptor(endpoint: Endpoint, send: Send) -> Send:
-        return lambda path, body, deadline: Answer(
-            200, {}, json.dumps({"result": [str(next(cursors)), ["k"]]}).encode()
-        )
+        def answer(path: str, body: bytes, deadline: float) -> Answer:
+            sent = json.loads(body)
+            said = [{"result": one(command)} for command in (sent if path != "/" else [sent])]
+            return Answer(200, {}, json.dumps(said if path != "/" else said[0]).encode())
 
-    with intercepting(interceptor), pytest.raises(AnswerError, match="does not come to an end"):
-        list(UpstashRedis(URL, "token").scan_iter())
-    assert next(cursors) == 102
+        return answer
+
+    return intercepting(interceptor, simulated=True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "pages"),
+    [
+        (lambda n: [], 30),
+        (lambda n: ["k"], 31),
+        (lambda n: [] if n % 2 else ["k", "l"], 31),
+        (lambda n: [f"order:{n}"], 100),
+        (lambda n: [f"order:{n % 2}"], 100),
+    ],
+    ids=["no keys", "one key", "one page", "new keys", "two pages"],
+)
+@pytest.mark.parametrize("call", ["scan_iter", "count", "health", "get_all", "cleanup"])
+def test_a_walk_of_ever_new_cursors_ends(
+    keys: Callable[[int], list[str]], pages: int, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "MOST_PAGES", 100)
+    monkeypatch.setattr(commands, "MOST_IDLE_PAGES", 30)
+    numbers = itertools.count(1)
+    client = UpstashRedis(URL, TOKEN)
+    store = OrderStore(client)
+    calls: dict[str, Callable[[], object]] = {
+        "scan_iter": lambda: list(client.scan_iter(count=1000)),
+        "count": store.count,
+        "health": store.health,
+        "get_all": store.get_all,
+        "cleanup": lambda: store.delete_older_than(datetime.now(timezone.utc)),
+    }
+    with scanning((str(number), keys(number)) for number in numbers):
+        if call == "health":
+            error: object = store.health().error
+        else:
+            with pytest.raises(UpstashError) as caught:
+                calls[call]()
+            error = caught.value
+    assert "SCAN does not come to an end" in str(error)
+    assert pages <= next(numbers) <= pages + 4
+
+
+def test_a_small_count_has_more_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "MOST_IDLE_PAGES", 3)
+    numbers = itertools.count(1)
+    with scanning((number, []) for number in numbers):
+        with pytest.raises(AnswerError, match="301 pages were read, the last 301 without a new"):
+            list(UpstashRedis(URL, TOKEN).scan_iter())
+        with pytest.raises(AnswerError, match="4 pages were read, the last 4 without a new key"):
+            list(UpstashRedis(URL, TOKEN).scan_iter(count=10_000))
+
+
+def test_pages_without_keys_between_pages_with_keys_are_no_reason_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands, "MOST_IDLE_PAGES", 3)
+    pages = [(n, [f"k{n}"] if n % 4 == 0 else []) for n in range(1, 41)] + [(0, ["last"])]
+    with scanning(iter(pages)):
+        keys = list(UpstashRedis(URL, TOKEN).scan_iter(count=1000))
+    assert keys == [f"k{n}" for n in range(4, 41, 4)] + ["last"]
+
+
+#: For each command, a call of it and the type of its result.
+CALLS: dict[str, tuple[Command[Any], Any]] = {
+    "PING": (commands.ping(), bool),
+    "SET": (commands.set("k", "v"), bool | None),
+    "MSETEX": (commands.msetex({"k": "v"}), bool),
+    "GET": (commands.get("k"), str | None),
+    "MGET": (commands.mget("k", "l"), list),
+    "DEL": (commands.delete("k"), int),
+    "EXISTS": (commands.exists("k"), int),
+    "EXPIRE": (commands.expire("k", 1), bool),
+    "TTL": (commands.ttl("k"), int),
+    "PTTL": (commands.pttl("k"), int),
+    "KEYS": (commands.keys(), list),
+    "SCAN": (commands.scan(), tuple),
+    "DBSIZE": (commands.dbsize(), int),
+}
+NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 2**63, 2**64, 10**400, 1.0, 17.0])
+TEXTS = st.text() | st.sampled_from(["OK", "0", "17", "1_0", " 5", "+5", "-1", "\u0665", "9" * 400])
+ANSWERS = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+        | st.tuples(inner, st.lists(inner, max_size=2)).map(list)
+    ),
+    max_leaves=6,
+)
+
+
+@given(answer=ANSWERS)
+@example(answer=[True, []])
+@example(answer=[17.0, []])
+@example(answer=[float("inf"), []])
+@example(answer=[10**400, []])
+@example(answer=["9" * 400, []])
+@example(answer=[["0"], ["k"]])
+@example(answer=True)
+@example(answer=10**400)
+@example(answer=1.0)
+@example(answer=float("nan"))
+def test_a_command_reads_any_answer_as_a_result_of_its_type_or_an_error(answer: Any) -> None:
+    for name, (command, kind) in CALLS.items():
+        result = command.read(answer)
+        if isinstance(result, UpstashError):
+            assert type(result) is AnswerError
+            assert result.__traceback__ is result.__context__ is None
+            continue
+        assert isinstance(result, kind)
+        if kind is int:
+            assert type(result) is int
+            assert -(2**63) <= result < 2**63
+        if name == "SCAN":
+            cursor, keys = result
+            assert type(cursor) is int
+            assert 0 <= cursor < 10**20
+            assert all(type(key) is str for key in keys)
+        if name in ("MGET", "KEYS"):
+            assert all(type(value) in (str, type(None)) for value in result)
+
+
+def test_the_table_of_calls_has_every_command() -> None:
+    assert {command.args[0] for command, _ in CALLS.values()} == set(CALLS)
+    assert len(CALLS) == len(COMMANDS) - 1, "all but execute_command, whose answer is its result"
+
+
+@given(answer=ANSWERS, status=st.sampled_from([200, 200, 200, 400, 503]))
+@settings(max_examples=100)
+def test_no_answer_makes_a_store_raise_anything_but_its_own_errors(
+    answer: Any, status: int
+) -> None:
+    def interceptor(endpoint: Endpoint, send: Send) -> Send:
+        def give(path: str, body: bytes, deadline: float) -> Answer:
+            said: Any = {"result": answer}
+            said = [said] * len(json.loads(body)) if path != "/" else said
+            return Answer(status, {}, json.dumps(said).encode())
+
+        return give
+
+    reset_client(flush=False)
+    store = OrderStore(UpstashRedis(URL, TOKEN, timeout=1))
+    order = {"name": "Zoë"}
+    calls: list[Callable[[], object]] = [
+        lambda: store.save("1", order),
+        lambda: store.save_many({"1": order, "2": order}),
+        lambda: store.delete("1"),
+        lambda: store.get("1"),
+        store.count,
+        store.get_all,
+        store.ping,
+        lambda: store.delete_older_than(datetime.now(timezone.utc)),
+    ]
+    with intercepting(interceptor, simulated=True):
+        for call in calls:
+            with suppress(UpstashError):
+                call()
+        assert isinstance(store.health(), Health)
+    reset_client(flush=False)

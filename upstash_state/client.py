@@ -107,10 +107,10 @@ class UpstashRedis(Transport):
         self, match: Argument | None = None, count: int | None = None, _type: str | None = None
     ) -> Iterator[str]:
         """All keys, page by page; arguments as for `scan`. A key may come twice."""
-        cursors = commands.Cursors()
+        cursors = commands.Cursors(count)
         cursor, page = self.scan(0, match, count, _type)
         yield from page
-        while cursors.lead_on(cursor):
+        while cursors.lead_on(cursor, page):
             cursor, page = self.scan(cursor, match, count, _type)
             yield from page
 

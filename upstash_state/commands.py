@@ -99,31 +99,50 @@ class _Signed:
         )
 
 
-# Of one walk by SCAN. With a COUNT of 1,000, so many show a billion keys.
-MOST_PAGES = 1_000_000
+# Pages of one walk by SCAN: without a new key in a row, and in all. With a COUNT of 1,000, so many
+# show 10 million keys of others between two of ours, and 50 million keys.
+MOST_IDLE_PAGES = 10_000
+MOST_PAGES = 50_000
 
 
 class Cursors:
-    """The cursors of one walk by SCAN.
+    """The cursors of one walk by SCAN, which ends also if the endpoint never gives the last one.
 
-    Redis counts them upwards, their bits in reverse, so none comes twice (`dictScan` in dict.c). A
-    walk that follows one that does would never end; nor would one of ever new cursors.
+    Redis counts cursors upwards, with their bits reversed, so none comes twice (`dictScan` in
+    dict.c). A page may be empty before the end (Redis's documentation of SCAN).
+
+    Args:
+        count: The COUNT of each page, None for Redis's own (10). With a smaller one than 1,000, the
+            walk may have more pages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count: int | None = None) -> None:
         self._followed: dict[int, None] = {}
+        self._keys: list[str] = []
+        self._idle = 0
+        self._scale = 1000 / min(max(count or 10, 1), 1000)
 
-    def lead_on(self, cursor: int) -> bool:
-        """Whether the walk goes on with this cursor; 0 ends it.
+    def lead_on(self, cursor: int, keys: list[str]) -> bool:
+        """Return whether the walk goes on with a cursor; 0 ends it.
+
+        Args:
+            cursor: The cursor of the next page.
+            keys: The keys of this page.
 
         Raises:
-            AnswerError: The cursor has been followed before, or too many have.
+            AnswerError: The cursor was followed before, or too many were.
         """
         if cursor in self._followed:
             raise AnswerError(f"SCAN goes in circles: it gave the cursor {cursor} twice")
-        if len(self._followed) >= MOST_PAGES:
-            raise AnswerError(f"SCAN does not come to an end: {MOST_PAGES} pages have been read")
         self._followed[cursor] = None
+        self._idle = self._idle + 1 if keys in ([], self._keys) else 0
+        self._keys = keys or self._keys
+        pages = len(self._followed)
+        if pages > MOST_PAGES * self._scale or self._idle > MOST_IDLE_PAGES * self._scale:
+            raise AnswerError(
+                f"SCAN does not come to an end: {pages} pages were read, "
+                f"the last {self._idle} without a new key"
+            )
         return cursor != 0
 
 
@@ -347,11 +366,14 @@ def _whole(time: int | timedelta | datetime, per_second: int) -> str:
 def _expected(answer: Any, kind: type[T], name: str) -> T:
     if isinstance(answer, kind) and not isinstance(answer, bool):
         return answer
-    raise AnswerError(f"the endpoint answered with {type(answer).__name__}, not {name}")
+    raise AnswerError(f"the endpoint answered with {type_name(answer)}, not {name}")
 
 
 def _integer(answer: Any) -> int:
-    return _expected(answer, int, "an integer")
+    # Redis's integers have 64 bits (its protocol specification, "Integers").
+    if -(2**63) <= (number := _expected(answer, int, "an integer")) < 2**63:
+        return number
+    raise AnswerError("the endpoint answered with an integer of more than 64 bits")
 
 
 def _text_or_none(answer: Any) -> str | None:
@@ -361,14 +383,14 @@ def _text_or_none(answer: Any) -> str | None:
 def _ok_or_none(answer: Any) -> bool | None:
     if answer in ("OK", None):
         return answer and True
-    raise AnswerError(f"the endpoint answered with {type(answer).__name__}, not OK")
+    raise AnswerError(f"the endpoint answered with {type_name(answer)}, not OK")
 
 
 def _set(answer: Any) -> bool:
     # Redis answers 1; a test's canned answer for everything is OK.
-    if answer in (1, "OK"):
+    if answer == "OK" or _integer(answer) == 1:
         return True
-    raise AnswerError(f"the endpoint answered with {type(answer).__name__}, not 1")
+    raise AnswerError("the endpoint answered MSETEX with another integer than 1")
 
 
 def _list(answer: Any) -> list[Any]:
@@ -380,8 +402,9 @@ def _texts(answer: Any) -> list[str]:
 
 
 def _page(answer: Any) -> tuple[int, list[str]]:
-    try:
-        cursor, keys = _list(answer)
-        return int(cursor), _texts(keys)
-    except (TypeError, ValueError):
-        raise AnswerError("the endpoint answered SCAN without a cursor and keys") from None
+    page = _list(answer)
+    # A cursor is an unsigned integer of 64 bits; it comes as text, since JSON could round it.
+    cursor = str(page[0]) if page and type(page[0]) in (int, str) else ""
+    if len(page) == 2 and cursor.isascii() and cursor.isdigit() and len(cursor) <= 20:
+        return int(cursor), _texts(page[1])
+    raise AnswerError("the endpoint answered SCAN without a cursor and keys")

@@ -83,7 +83,7 @@ class Walk:
             UpstashError: The walk could not go on.
         """
         seen: set[str] = set()
-        cursors = Cursors()
+        cursors = Cursors(PAGE)
         last = False
         keys: list[str] = []
         values, (cursor, found) = self._step([], 0)
@@ -95,7 +95,7 @@ class Walk:
             # Redis gives a key twice when it rehashes under way (documentation of SCAN).
             keys = [key for key in dict.fromkeys(found) if key not in seen]
             seen.update(keys)
-            last = not cursors.lead_on(cursor)
+            last = not cursors.lead_on(cursor, found)
             step = partial(self._step, keys, None if last else cursor)
             following = begun(step) if page else step
             if page:
