@@ -62,6 +62,55 @@ print(json.dumps([
     assert json.loads(run(code)) == [[], [], 1]
 
 
+def test_who_makes_the_first_client_imports_requests(endpoint: LocalEndpoint) -> None:
+    code = """
+import sys, upstash_state
+upstash_state.redis_save_order("1", {})
+print("requests" in sys.modules)
+upstash_state.reset_client(flush=False)
+"""
+    # The worker would wait for an hour.
+    assert run(code, UPSTASH_STATE_BACKGROUND="3600") == "True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_fork_while_requests_is_imported_does_not_hang_the_child(
+    endpoint: LocalEndpoint,
+) -> None:
+    code = """
+import os, signal, sys, threading, warnings
+from upstash_state import UpstashRedis
+warnings.simplefilter("ignore", DeprecationWarning)
+begun, go_on = threading.Event(), threading.Event()
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "requests":
+            begun.set()
+            assert go_on.wait(20)
+
+sys.meta_path.insert(0, Slow())
+pinged = []
+
+def ping():
+    pinged.append(UpstashRedis.from_env().ping())
+
+thread = threading.Thread(target=ping)
+thread.start()
+assert begun.wait(20)
+threading.Timer(0.2, go_on.set).start()
+pid = os.fork()
+if not pid:
+    signal.alarm(20)
+    ping()
+    os._exit(0)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+thread.join()
+print(status, pinged)
+"""
+    assert run(code) == "0 [True]\n"
+
+
 def test_help_reads_like_a_manual_page() -> None:
     text = run("import upstash_state; help(upstash_state)", PAGER="cat", LINES="1000")
     for name in ("redis_save_order", "OrderStore", "time_budget", "class UpstashRedis"):

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.support.faults import Fault, FaultServer
+from tests.support.clock import Stopwatch
+from tests.support.faults import Certificates, Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
 from tests.support.sending import run
@@ -85,6 +86,11 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 def server() -> Iterator[FaultServer]:
     with FaultServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -281,9 +287,9 @@ def test_a_name_that_resolves_slowly_does_not_hold_the_call(
     assert connecting() == []
 
 
-def test_where_no_thread_can_be_started_the_call_connects_itself(
-    redis: UpstashRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread can be started to connect."""
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
@@ -292,7 +298,44 @@ def test_where_no_thread_can_be_started_the_call_connects_itself(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_where_no_thread_can_be_started_the_call_connects_itself(redis: UpstashRedis) -> None:
     assert redis.ping()
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_call_that_connects_itself_sends_nothing_when_its_time_is_over(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = 0
+    resolve = socket.getaddrinfo
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        nonlocal looked_up
+        looked_up += 1
+        server.closing.wait(0.5)
+        return resolve(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(EndpointTimeoutError) as caught:
+        UpstashRedis(server.url, server.token, timeout=0.2).ping()
+    assert not caught.value.may_have_executed
+    assert looked_up == 1
+    assert not server.requests
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_call_that_connects_itself_does_not_wait_for_an_endpoint_that_is_silent(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.bundle))
+    with FaultServer(certificates) as server:
+        server.plan(faults.handshake_that_never_ends, None)
+        with Stopwatch() as watch, pytest.raises(EndpointTimeoutError):
+            UpstashRedis(server.url, server.token, timeout=0.5).ping()
+    assert watch.seconds < 3
 
 
 def test_a_name_that_does_not_exist_is_an_error_like_any_other(
