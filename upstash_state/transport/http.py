@@ -6,8 +6,6 @@ kept connections (tests/transport/test_undocumented.py).
 
 from __future__ import annotations
 
-# A thread that connects needs it. It must not import anything, since a fork would copy the lock.
-import encodings.idna  # noqa: F401
 import os
 import queue
 import socket
