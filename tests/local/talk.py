@@ -51,8 +51,8 @@ def converse(endpoint: LocalEndpoint, sent: bytes) -> bytes:
 
 def raw(method: str, body: bytes, headers: str, path: str = "/") -> bytes:
     """One request as bytes."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-    return head.encode() + body
+    headers = f"Host: localhost\r\nContent-Length: {len(body)}\r\n{headers}"
+    return f"{method} {path} HTTP/1.1\r\n{headers}\r\n".encode() + body
 
 
 def unavailable(name: str) -> str:

@@ -184,7 +184,7 @@ def authorization(endpoint: LocalEndpoint) -> str:
 
 def chunked(*pieces: bytes, headers: str = "", end: bytes = b"0\r\n\r\n") -> bytes:
     """A POST request with a body in chunks."""
-    head = f"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n"
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{headers}\r\n"
     chunks = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
     return head.encode() + b"".join(chunks) + end
 
@@ -239,7 +239,7 @@ class TestFraming:
         ],
     )
     def test_a_body_has_one_end(self, endpoint: LocalEndpoint, headers: str, status: bytes) -> None:
-        head = f"POST / HTTP/1.1\r\nHost: x\r\n{authorization(endpoint)}{headers}\r\n"
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\n{authorization(endpoint)}{headers}\r\n"
         answers = converse(endpoint, head.encode() + b'["PING"]')
         assert answers.startswith(b"HTTP/1.1 " + status)
         assert answers.count(b"HTTP/1.1 ") == 1
@@ -270,15 +270,25 @@ class TestFraming:
         assert answers.count(b"\r\nConnection: close\r\n") == 1
 
 
+FOREIGN = {
+    "error": "ERR only pages and names of this machine, such as http://localhost:3000, may ask here"
+}
+
+
 class TestBrowsers:
     """The Fetch standard's CORS protocol, since Upstash recommends the read-only token for them."""
 
-    def test_a_preflight_is_answered_without_a_token(self, endpoint: LocalEndpoint) -> None:
+    @pytest.mark.parametrize(
+        "origin", ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:1"]
+    )
+    def test_a_preflight_is_answered_without_a_token(
+        self, endpoint: LocalEndpoint, origin: str
+    ) -> None:
         asked = "authorization, upstash-telemetry-sdk"
         answer = requests.options(
             endpoint.url,
             headers={
-                "Origin": "https://shop.example",
+                "Origin": origin,
                 "Access-Control-Request-Method": "POST",
                 "Access-Control-Request-Headers": asked,
             },
@@ -290,19 +300,92 @@ class TestBrowsers:
         assert "POST" in answer.headers["Access-Control-Allow-Methods"]
         assert endpoint.usage().commands == 0
 
-    @pytest.mark.parametrize("token", ["read_only_token", "wrong"])
-    def test_answers_may_be_read(self, endpoint: LocalEndpoint, token: str) -> None:
+    @pytest.mark.parametrize("token", ["token", "read_only_token", "wrong"])
+    def test_a_page_of_this_machine_may_read_answers(
+        self, endpoint: LocalEndpoint, token: str
+    ) -> None:
         answer = send(
             endpoint,
             ["GET", "k"],
             authorization=f"Bearer {getattr(endpoint, token, token)}",
-            origin="https://shop.example",
+            origin="http://shop.localhost:3000",
+            sec_fetch_site="cross-site",
         )
+        assert answer.status_code == (401 if token == "wrong" else 200)
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         assert answer.headers["Access-Control-Expose-Headers"] == "Upstash-Sync-Token"
 
     def test_others_are_not_bothered(self, endpoint: LocalEndpoint) -> None:
         assert "Access-Control-Allow-Origin" not in send(endpoint, ["PING"]).headers
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"origin": "https://shop.example"},
+            {"origin": "http://localhost.example"},
+            {"origin": "http://127.0.0.1.example:8079"},
+            {"origin": "http://localhost:80@shop.example"},
+            {"origin": "http://[::1"},
+            {"origin": "null"},
+            {"origin": ""},
+            # What an image, a link or a form of another page sends.
+            {"sec_fetch_site": "cross-site"},
+            # A page whose own name leads to this machine: DNS rebinding.
+            {"host": "shop.example:8079"},
+            {"host": "shop.example:8079", "sec_fetch_site": "same-origin"},
+            {"host": "shop.example", "origin": "http://localhost:3000"},
+            {"host": "localhost.shop.example"},
+            {"host": "[::1"},
+            {"host": ""},
+            {"host": "0.0.0.0:8079"},
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/"), ("GET", "/set/k/v?_token="), ("GET", "/subscribe/c")]
+    )
+    def test_pages_of_other_sites_are_refused(
+        self, endpoint: LocalEndpoint, headers: dict[str, str], method: str, path: str
+    ) -> None:
+        if path.endswith("_token="):
+            path += endpoint.token
+        body = ["SET", "k", "v"] if method == "POST" else None
+        answer = send(endpoint, body, path, method, **headers)
+        assert (answer.status_code, answer.json()) == (403, FOREIGN)
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+        assert ask(endpoint, "EXISTS", "k") == {"result": 0}
+
+    def test_so_is_their_preflight(self, endpoint: LocalEndpoint) -> None:
+        headers = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+        answer = requests.options(endpoint.url, headers=headers, timeout=DEADLINE)
+        assert answer.status_code == 403
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"host": "localhost:8079"},
+            {"host": "LOCALHOST"},
+            {"host": "shop.localhost:1"},
+            {"host": "127.0.0.2"},
+            {"host": "[::1]:8079"},
+            {"sec_fetch_site": "none"},
+            {"sec_fetch_site": "same-site"},
+        ],
+    )
+    def test_what_comes_from_this_machine_is_answered(
+        self, endpoint: LocalEndpoint, headers: dict[str, str]
+    ) -> None:
+        assert send(endpoint, ["PING"], **headers).json() == {"result": "PONG"}
+
+    def test_http_1_0_names_no_host(self, endpoint: LocalEndpoint) -> None:
+        request = f'POST / HTTP/1.0\r\n{authorization(endpoint)}Content-Length: 8\r\n\r\n["PING"]'
+        assert converse(endpoint, request.encode()).endswith(b'{"result":"PONG"}')
+
+    def test_on_an_address_for_others_pages_are_answered_as_upstash_does(self) -> None:
+        with LocalEndpoint(host="0.0.0.0") as endpoint:
+            answer = send(endpoint, ["PING"], origin="https://shop.example", host="redis.example")
+        assert answer.json() == {"result": "PONG"}
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 MEMORY = """

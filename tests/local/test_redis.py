@@ -79,6 +79,7 @@ class TestRedisServers:
     def test_without_the_extra_it_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.delitem(sys.modules, "upstash_state.local.fake", raising=False)
         monkeypatch.setitem(sys.modules, "fakeredis", None)
         with pytest.raises(ImportError, match=r"pip install 'upstash-state\[local\]'"):
             LocalEndpoint().start()

@@ -11,7 +11,9 @@ from contextlib import suppress
 from hmac import compare_digest
 from http import HTTPStatus
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+from ..settings import is_loopback
 from .http import HttpRequest, head, response
 from .misbehaviour import Misbehaviour
 from .protocol import (
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 _METHODS = "HEAD, GET, POST, PUT"
 _JSON = {"Content-Type": "application/json"}
 _RESP2 = {"Content-Type": "application/octet-stream"}
+_FOREIGN = "ERR only pages and names of this machine, such as http://localhost:3000, may ask here"
 _EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Connection": "close"}
 
 
@@ -66,6 +69,8 @@ class Api:
         read_only_token: str,
         max_request_bytes: int,
         misbehaviour: Misbehaviour,
+        guarded: bool,
+        any_name: bool,
     ) -> None:
         """Make one.
 
@@ -75,12 +80,17 @@ class Api:
             read_only_token: May only read.
             max_request_bytes: Size limit of a request's body, and of what one command answers.
             misbehaviour: What goes wrong on purpose.
+            guarded: Whether pages of other sites are refused.
+            any_name: Whether the endpoint may be called anything: with TLS its certificate says
+                by which names browsers may reach it.
         """
         self.max_request_bytes = max_request_bytes
         self._backend = backend
         self._token = token.encode()
         self._read_only_token = read_only_token.encode()
         self._misbehaviour = misbehaviour
+        self._guarded = guarded
+        self._any_name = any_name
         self._sync = itertools.count(1)
         self._lock = threading.Lock()
         self._usage = Usage()
@@ -96,9 +106,12 @@ class Api:
         An empty piece means that there was nothing to send for a moment.
         """
         started = time.perf_counter()
-        status, headers = HTTPStatus.OK, self._headers(request)
+        foreign = self._guarded and _is_foreign(request, any_name=self._any_name)
+        status, headers = HTTPStatus.OK, self._headers(request, cors=not foreign)
         commands: list[Command] = []
         try:
+            if foreign:
+                raise Refusal(_FOREIGN, HTTPStatus.FORBIDDEN)
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
                 body = b""
             else:
@@ -203,9 +216,9 @@ class Api:
                 self._count(Usage(bytes_sent=len(piece)))
                 yield piece
 
-    def _headers(self, request: HttpRequest) -> dict[str, str]:
+    def _headers(self, request: HttpRequest, *, cors: bool) -> dict[str, str]:
         headers = {**_JSON, **self._sync_token()}
-        if "Origin" in request.headers:
+        if cors and "Origin" in request.headers:
             # The read-only token is meant for browsers, which ask for these (Fetch, CORS protocol).
             asked = request.headers.get("Access-Control-Request-Headers", "")
             headers["Access-Control-Allow-Origin"] = "*"
@@ -220,6 +233,27 @@ class Api:
     def _count(self, more: Usage) -> None:
         with self._lock:
             self._usage = Usage(*map(sum, zip(self._usage, more)))
+
+
+def _is_foreign(request: HttpRequest, *, any_name: bool) -> bool:
+    """Return whether a page of another site may have sent a request.
+
+    Its browser names the page in Origin (Fetch, section 3.2), or says in Sec-Fetch-Site that an
+    image or a link crosses sites (Fetch Metadata Request Headers, section 2.4). A page whose own
+    name leads to this machine (DNS rebinding) shows in Host.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        return True
+    names = [] if any_name else [f"//{host}" for host in request.headers.get_all("Host", [])]
+    return not all(map(_is_local, names if origin is None else [*names, origin]))
+
+
+def _is_local(url: str) -> bool:
+    with suppress(ValueError):
+        name = urlsplit(url).hostname or ""
+        return is_loopback(name) or name.endswith(".localhost")
+    return False
 
 
 def _encoded(

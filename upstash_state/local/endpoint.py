@@ -7,7 +7,7 @@ import ssl
 import threading
 from types import TracebackType
 
-from ..settings import check_token
+from ..settings import check_token, is_loopback
 from .api import Api, Usage
 from .http import Server
 from .misbehaviour import Misbehaviour
@@ -148,6 +148,8 @@ class LocalEndpoint:
                 read_only_token=self.read_only_token,
                 max_request_bytes=self._max_request_bytes,
                 misbehaviour=self._misbehaviour,
+                guarded=is_loopback(self._host),
+                any_name=self._tls is not None,
             )
         self._closed.clear()
         try:

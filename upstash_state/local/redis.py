@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError, UnavailableError
-from .gaps import stand_in
 from .protocol import Command, Failure, Refusal, Reply
+from .scripts import Scripts, Shape
 
 if TYPE_CHECKING:
     from redis import ConnectionPool
@@ -20,7 +20,7 @@ _ANSWER_SECONDS = 60.0
 # How long `listen` waits for a message before it lets its caller look whether anybody listens.
 _LISTEN_SECONDS = 0.1
 # A thread takes one for each request that it works on, and there is a thread for each client.
-_MAX_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 10_000
 _CODE = re.compile("[A-Z]{3,} ")
 # redis-py takes these codes off the error's text (redis/_parsers/base.py, EXCEPTION_CLASSES).
 _CODES = {
@@ -39,11 +39,11 @@ class Backend:
     objects, command by command, and an endpoint must hand on what Redis said.
     """
 
-    def __init__(self, pool: ConnectionPool, name: str, *, fake: bool) -> None:
+    def __init__(self, pool: ConnectionPool, name: str) -> None:
         self._pool = pool
         #: What a person may call it; holds no password.
         self.name = name
-        self._fake = fake
+        self._scripts = Scripts()
 
     @classmethod
     def connect(cls, redis_url: str | None) -> Backend:
@@ -61,40 +61,29 @@ class Backend:
             import redis
 
             if redis_url is None:
-                import fakeredis
+                from .fake import FakeBackend
+
+                return FakeBackend()
         except ImportError as error:
             raise ImportError(
                 f"the embedded endpoint needs {error.name}: pip install 'upstash-state[local]'"
             ) from None
-        if redis_url is None:
-            # RESP2, because that is what the REST API's answers are made of.
-            client = fakeredis.FakeRedis(
-                server=fakeredis.FakeServer(version=(8, 4)),
+        try:
+            pool = redis.ConnectionPool.from_url(
+                redis_url,
                 protocol=2,
-                max_connections=_MAX_CONNECTIONS,
+                max_connections=MAX_CONNECTIONS,
+                socket_connect_timeout=_CONNECT_SECONDS,
+                socket_timeout=_ANSWER_SECONDS,
             )
-            pool: ConnectionPool = client.connection_pool
-            name = "fakeredis (in memory: gone when this ends)"
-        else:
-            try:
-                pool = redis.ConnectionPool.from_url(
-                    redis_url,
-                    protocol=2,
-                    max_connections=_MAX_CONNECTIONS,
-                    socket_connect_timeout=_CONNECT_SECONDS,
-                    socket_timeout=_ANSWER_SECONDS,
-                )
-            except ValueError:
-                # Its text may hold a piece of the password.
-                raise SettingsError(
-                    "the Redis URL should look like redis://127.0.0.1:6379/0"
-                ) from None
-            at = pool.connection_kwargs
-            name = f"Redis at {at.get('path') or at.get('host', 'localhost')}"
-            if "path" not in at:
-                name += f":{at.get('port', 6379)}"
-            name += f"/{at.get('db', 0)}"
-        backend = cls(pool, name, fake=redis_url is None)
+        except ValueError:
+            # Its text may hold a piece of the password.
+            raise SettingsError("the Redis URL should look like redis://127.0.0.1:6379/0") from None
+        at = pool.connection_kwargs
+        name = f"Redis at {at.get('path') or at.get('host', 'localhost')}"
+        if "path" not in at:
+            name += f":{at.get('port', 6379)}"
+        backend = cls(pool, f"{name}/{at.get('db', 0)}")
         backend.check()
         return backend
 
@@ -114,8 +103,7 @@ class Backend:
 
     def disconnect(self) -> None:
         """Close all connections. Further commands open new ones."""
-        with suppress(ValueError):  # fakeredis, while a script that never returns is executed.
-            self._pool.disconnect()
+        self._pool.disconnect()
 
     def run(self, commands: list[Command], *, atomic: bool) -> list[Reply]:
         """Run commands in order, in one round trip.
@@ -131,9 +119,7 @@ class Backend:
             Refusal: The server is gone or failed (the commands may have been executed anyway), or
                 it discarded the transaction as a whole.
         """
-        shapes = []
-        if self._fake:
-            commands, shapes = map(list, zip(*map(stand_in, commands), strict=True))
+        commands, shapes = map(list, zip(*map(self._prepared, commands), strict=True))
         with self._lent() as connection:
             if atomic:
                 commands = [[b"MULTI"], *commands, [b"EXEC"]]
@@ -145,7 +131,10 @@ class Backend:
                 failure = next(reply for reply in replies if isinstance(reply, Failure))
                 raise Refusal(failure.text)
             replies = executed
-        return [shape(reply) for shape, reply in zip(shapes, replies)] if shapes else replies
+        return [shape(reply) for shape, reply in zip(shapes, replies)]
+
+    def _prepared(self, command: Command) -> tuple[Command, Shape]:
+        return self._scripts.rewritten(command)
 
     def listen(self, command: Command) -> Iterator[Reply]:
         """What Redis says from now on to one who subscribes or monitors.
@@ -159,8 +148,7 @@ class Backend:
         Raises:
             Refusal: The server is gone.
         """
-        if self._fake:
-            command, _ = stand_in(command)
+        command, _ = self._prepared(command)
         with self._lent() as connection:
             connection.send_packed_command(connection.pack_commands([command]))
             while True:
@@ -181,9 +169,6 @@ class Backend:
             if isinstance(error, RedisError):
                 text = f"ERR {self.name} is not available: {error}"
                 raise Refusal(text, HTTPStatus.SERVICE_UNAVAILABLE) from None
-            if self._fake and isinstance(error, Exception):
-                text = f"ERR fakeredis failed: {type(error).__name__}: {error}"
-                raise Refusal(text, HTTPStatus.INTERNAL_SERVER_ERROR) from error
             raise
         finally:
             if connection is not None:

@@ -34,6 +34,8 @@ _NOT_FOR_USERS = _names(
     SAVE SHUTDOWN SLAVEOF SLOWLOG SWAPDB SYNC
     """
 )
+#: Not for scripts either.
+UNAVAILABLE = _NOT_OVER_REST | _NOT_FOR_USERS
 # Redis' category @read without SCAN and KEYS ("Some powerful read commands (e.g. SCAN, KEYS) are
 # also restricted") and without what Redis calls @dangerous; PING and ECHO touch no data.
 _READ_ONLY = _names(
@@ -51,6 +53,7 @@ _READ_ONLY = _names(
 )
 # SCRIPT DEBUG and its like take the connection, or are for the operator.
 _SUBCOMMANDS = {
+    "FUNCTION": _names("DELETE FLUSH LIST LOAD STATS"),
     "MEMORY": _names("USAGE"),
     "SCRIPT": _names("EXISTS FLUSH LOAD"),
 }
@@ -78,11 +81,11 @@ def why_refused(command: Command, *, read_only: bool) -> str | None:
         return f"ERR unknown command '{name}', with args beginning with: "
     subcommand = command[1].decode("latin-1").upper() if len(command) > 1 else ""
     if (
-        name in _NOT_OVER_REST
+        name in UNAVAILABLE
         or name.startswith(_BLOCKING)
-        or name in _NOT_FOR_USERS
         or subcommand not in _SUBCOMMANDS.get(name, {subcommand})
         or (name in ("XREAD", "XREADGROUP") and _blocks(command))
+        or (name == "COPY" and b"DB" in map(bytes.upper, command[3:]))
     ):
         return (
             f"ERR Command is not available: '{name}'. "
