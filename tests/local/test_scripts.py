@@ -298,6 +298,16 @@ class TestOverFakeredis:
 
         assert sum(map(escapes, payloads.ESCAPES)) > 20
 
+    def test_a_condition_on_the_digest(self, endpoint: LocalEndpoint) -> None:
+        xxhash = pytest.importorskip("xxhash", reason="xxhash is not installed")
+        digest = xxhash.xxh3_64_hexdigest(b"v")
+        ask(endpoint, "SET", "k", "v")
+        assert ask(endpoint, "DIGEST", "k") == {"result": digest}
+        assert ask(endpoint, "SET", "k", "w", "IFDNE", digest) == {"result": None}
+        assert ask(endpoint, "SET", "k", "w", "IFDEQ", digest) == {"result": "OK"}
+        assert ask(endpoint, "DELEX", "k", "IFDEQ", digest) == {"result": 0}
+        assert ask(endpoint, "DELEX", "k", "IFDNE", digest) == {"result": 1}
+
     @pytest.mark.slow
     def test_nothing_stops_the_endpoint(self, impatient: LocalEndpoint) -> None:
         with impatient:
