@@ -1,8 +1,7 @@
 """Redis commands, each defined once: what to send, how to read the answer, whether to repeat it.
 
-Named and shaped as in redis-py, where it has a name for a thing. To add one, write its function
-here, and give it a line each in `UpstashRedis` and `Pipeline`, which get signature and docstring
-from here.
+Names and arguments are those of redis-py. To add a command, write its function here, and a line in
+each of `UpstashRedis` and `Pipeline`, whose methods take signature and docstring from here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -63,8 +62,8 @@ def as_method(command: Callable[..., Command[Any]], method: Method, returns: obj
 
     Args:
         command: The command's function in this module.
-        method: What a class calls by the same name, with `self` and the command's arguments.
-        returns: What it returns, or None for the command's result.
+        method: A method that takes the command's arguments.
+        returns: The type that the method returns, None for that of the command's result.
     """
     method.__name__ = command.__name__
     method.__qualname__ = f"{method.__annotations__['self']}.{command.__name__}"
@@ -76,15 +75,15 @@ def as_method(command: Callable[..., Command[Any]], method: Method, returns: obj
 
 
 class _Signed:
-    """Where `inspect.signature` looks for a method's signature, made only when it does.
+    """Makes a method's signature when `inspect.signature` asks for it.
 
-    Importing `inspect` takes 3 ms, which every cold start would pay.
+    So a cold start need not import `inspect`, which takes a few milliseconds.
     """
 
     def __init__(self, command: Callable[..., Any], method: Callable[..., Any]) -> None:
         self._command = command
         self._method = method
-        # Where `typing.get_type_hints` looks names up.
+        # `typing.get_type_hints` looks names up here.
         self.__globals__ = method.__globals__
 
     @property
@@ -147,7 +146,7 @@ class Cursors:
 
 
 def execute_command(*args: Argument) -> Command[Any]:
-    """Any command, such as `execute_command("INCR", "visits")`. It is never sent twice.
+    """Execute any command, such as `execute_command("INCR", "visits")`. It is never sent twice.
 
     Args:
         args: The command's name and its arguments; each is sent as text.
@@ -161,9 +160,9 @@ def execute_command(*args: Argument) -> Command[Any]:
 
 
 def ping() -> Command[bool]:
-    """True when the endpoint answers and accepts the token."""
-    # That there is an answer and no error is the proof. Its text is not looked at, so that a
-    # test's one canned answer for everything serves here as well.
+    """Return True when the endpoint answers and accepts the token."""
+    # An answer without an error is proof enough. Its text is not checked, so that a test can have
+    # one canned answer for everything.
     return Command(["PING"], lambda answer: True, repeatable=True)
 
 
@@ -186,10 +185,10 @@ def set(
         px: Expiry in milliseconds.
         nx: Only if the key does not exist. Not retried once it may have been executed.
         xx: Only if the key exists.
-        pxat: Moment of expiry, an int in milliseconds since 1970 UTC.
+        pxat: Time of expiry; an int is in milliseconds since 1970 UTC.
 
     Returns:
-        True, or None where `nx` or `xx` kept it from being set.
+        True, or None if the key was not set because of `nx` or `xx`.
     """
     args = ["SET", encode(name), encode(value)]
     for option, expiry, scale in (("EX", ex, 1), ("PX", px, 1000), ("PXAT", pxat, 1000)):
@@ -205,9 +204,9 @@ def set(
 
 
 def msetex(mapping: Mapping[str, Argument], *, ex: int | timedelta | None = None) -> Command[bool]:
-    """Set keys to values, with one expiry, as one command: all of them or none.
+    """Set several keys to values, with one expiry. All of them are set or none.
 
-    Upstash has it (redis/commands/string/msetex in its documentation), and Redis since 8.4.
+    Upstash has this command (redis/commands/string/msetex in its documentation), Redis since 8.4.
 
     Args:
         mapping: The values by key.
@@ -224,16 +223,19 @@ def msetex(mapping: Mapping[str, Argument], *, ex: int | timedelta | None = None
 
 
 def get(name: Argument) -> Command[str | None]:
-    """The value of a key, None if there is none."""
+    """Return the value of a key, None if there is none."""
     return Command(["GET", encode(name)], _text_or_none, repeatable=True)
 
 
 def mget(keys: Argument | Iterable[Argument], *args: Argument) -> Command[list[str | None]]:
-    """The values of keys, in their order, None for each that is missing or no string.
+    """Return the values of keys, in their order.
 
     Args:
         keys: The keys, or the first of them.
         args: More keys.
+
+    Returns:
+        The values, with None for a key that is missing or holds another type than a string.
     """
     names = _names(keys, args)
 
@@ -250,39 +252,42 @@ def delete(*names: Argument) -> Command[int]:
     """Delete keys.
 
     Returns:
-        How many there were; a count of 0 may mean that a retried request had deleted them.
+        How many of them existed. It can be 0 after a retry, if the first request deleted them.
     """
     return Command(["DEL", *_names(names)], _integer, repeatable=True)
 
 
 def exists(*names: Argument) -> Command[int]:
-    """How many of the keys exist."""
+    """Return how many of the keys exist."""
     return Command(["EXISTS", *_names(names)], _integer, repeatable=True)
 
 
 def expire(name: Argument, time: int | timedelta) -> Command[bool]:
-    """Let a key expire. False if there is no such key.
+    """Set a key's expiry.
 
     Args:
         name: The key.
-        time: Seconds until then.
+        time: Expiry in seconds.
+
+    Returns:
+        False if there is no such key.
     """
     args = ["EXPIRE", encode(name), _whole(time, 1)]
     return Command(args, lambda answer: _integer(answer) == 1, repeatable=True)
 
 
 def ttl(name: Argument) -> Command[int]:
-    """Seconds until a key expires; -1 if it never does, -2 if there is no such key."""
+    """Return the seconds until a key expires; -1 if it never does, -2 if there is no such key."""
     return Command(["TTL", encode(name)], _integer, repeatable=True)
 
 
 def pttl(name: Argument) -> Command[int]:
-    """Milliseconds until a key expires; -1 if it never does, -2 if there is no such key."""
+    """Return the milliseconds until a key expires; -1 and -2 as for `ttl`."""
     return Command(["PTTL", encode(name)], _integer, repeatable=True)
 
 
 def keys(pattern: Argument = "*") -> Command[list[str]]:
-    """All keys that match a glob. One command, but slow on a large database: see `scan`."""
+    """Return all keys that match a glob. This is slow on a large database: see `scan`."""
     return Command(["KEYS", encode(pattern)], _texts, repeatable=True)
 
 
@@ -292,12 +297,12 @@ def scan(
     count: int | None = None,
     _type: str | None = None,
 ) -> Command[tuple[int, list[str]]]:
-    """One page of the keys.
+    """Return one page of the keys.
 
     Args:
-        cursor: 0 to begin, then what the page before gave.
+        cursor: 0 for the first page, then the cursor that the page before returned.
         match: A glob that the keys must match; `\\*?[]` in plain text need a backslash.
-        count: About how many keys to look at.
+        count: About how many keys Redis looks at for this page.
         _type: The type that the values must have, such as "string".
 
     Returns:
@@ -312,21 +317,21 @@ def scan(
 
 
 def dbsize() -> Command[int]:
-    """How many keys the database holds, of whatever kind."""
+    """Return how many keys the database holds, of any type."""
     return Command(["DBSIZE"], _integer, repeatable=True)
 
 
 def encode(value: Argument) -> str:
-    """An argument as text. Takes what redis-py takes, and refuses the rest with its error class.
+    """Return an argument as text. The types are those of redis-py.
 
-    An Enum that is also text or a number is sent as its value, whatever the Python: `str()` of one
-    gives its name on some.
+    An Enum that is also text or a number becomes its value on every Python; `str()` returns its
+    name on some.
 
     Args:
         value: Text, bytes or a number.
 
     Raises:
-        DataError: It is something else, or cannot be carried as UTF-8.
+        DataError: It has another type, or is not UTF-8.
     """
     try:
         if isinstance(value, str):

@@ -1,8 +1,8 @@
-"""What can go wrong, one class for each thing a caller may want to do about it.
+"""The exceptions of this package, a class for each thing that a caller may want to do.
 
-Everything raised by this package on purpose is an `UpstashError`. Below it, `UnavailableError` says
-that the endpoint could not be reached or did not work (asking again later may help), and
-`ResponseError` that it worked and refused (asking again will not).
+Each is an `UpstashError`. Of its two main children, `UnavailableError` means that the endpoint
+could not be reached or did not work (a later call may succeed), and `ResponseError` that it worked
+and refused (a repeated call is refused again).
 """
 
 from __future__ import annotations
@@ -55,30 +55,30 @@ class DataError(UpstashError, TypeError):
 
 
 class OrderNotSerializableError(DataError):
-    """Raised for an order that JSON cannot hold. The text names the path to the culprit."""
+    """Raised for an order that JSON cannot hold. The text names the path to the value."""
 
 
 class NotRecordedError(UpstashError):
-    """Raised in tests, in place of a request that no recording answers or that none covers."""
+    """Raised in tests instead of sending a request that no recording answers or covers."""
 
 
 class OrderUnreadableError(UpstashError, ValueError):
-    """Raised for stored text that is not an order in JSON."""
+    """Raised for a stored text that is not an order in JSON."""
 
 
 class UnavailableError(UpstashError):
-    """Raised when the endpoint could not be reached, or answered in a way that says it is broken.
+    """Raised when the endpoint could not be reached, or answered as if it did not work.
 
     Args:
         message: What happened, for people.
-        reason: What kind of thing happened, for programs.
-        transient: Whether it may go differently the next time.
-        may_have_executed: Whether the command may have been executed anyway.
-        retry_after: Seconds to wait before another attempt, where that is known.
+        reason: What happened, for programs; that of the class by default.
+        transient: Whether another attempt may succeed.
+        may_have_executed: Whether the command may have been executed, or may still be.
+        retry_after: Seconds to wait before another attempt, None if that is not known.
     """
 
     reason: Reason = "local"
-    #: Whether the log has said so before, so that it need not be said for every call.
+    #: Whether the log has the same failure already, so that it is not logged for every call.
     reported = False
 
     def __init__(
@@ -91,33 +91,32 @@ class UnavailableError(UpstashError):
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
-        #: What kind of thing happened: "dns" (the name was not found), "connect" (no connection),
-        #: "tls", "certificate" (it was refused), "proxy" (the proxy refused or did not work),
-        #: "timeout", "closed" (the connection broke), "status" (of HTTP), "not-http", "answer"
-        #: (not one of Upstash's REST API), "too-large", "circuit" (open, so nothing was sent),
-        #: "budget" (used up, so nothing was sent), or "local" (a fault of this package or of what
-        #: surrounds it).
+        #: What happened: "dns" (the name was not found), "connect" (no connection), "tls",
+        #: "certificate" (it was refused), "proxy" (the proxy refused or did not work), "timeout",
+        #: "closed" (the connection broke), "status" (of HTTP), "not-http", "answer" (not one of
+        #: Upstash's REST API), "too-large", "circuit" (open, so nothing was sent), "budget" (used
+        #: up, so nothing was sent), or "local" (a fault in this package or in what surrounds it).
         self.reason = reason or type(self).reason
-        #: Whether it may go differently the next time.
+        #: Whether another attempt may succeed.
         self.transient = transient
-        #: Whether the command may have been executed anyway.
+        #: Whether the command may have been executed, or may still be.
         self.may_have_executed = may_have_executed
-        #: Seconds to wait before another attempt, None where nothing is known.
+        #: Seconds to wait before another attempt, None if that is not known.
         self.retry_after = retry_after
 
 
 class EndpointTimeoutError(UnavailableError):
-    """Raised when the time budget of a call ran out before the whole answer was there."""
+    """Raised when a call's time budget ended before the whole answer had arrived."""
 
     reason: Reason = "timeout"
 
 
 class BudgetError(EndpointTimeoutError):
-    """Raised without any request when an enclosing `time_budget` was used up before.
+    """Raised without a request when the enclosing `time_budget` was already used up.
 
     Args:
         message: What happened, for people.
-        reported: Whether the same was raised before for the same budget.
+        reported: Whether the same error was raised before for the same budget.
     """
 
     reason: Reason = "budget"
@@ -128,25 +127,29 @@ class BudgetError(EndpointTimeoutError):
 
 
 class SlowDownError(UnavailableError):
-    """Raised when the endpoint answered with HTTP status 429 until the time budget ran out."""
+    """Raised when the endpoint answered with HTTP status 429 until the time budget ended."""
 
     reason: Reason = "status"
 
 
 class AnswerError(UnavailableError):
-    """Raised when what came back is not an answer of Upstash's REST API."""
+    """Raised for an answer that is not one of Upstash's REST API, or not one to the command."""
 
     reason: Reason = "answer"
 
 
 class AnswerTooLargeError(AnswerError):
-    """Raised when an answer is larger than this client is willing to hold, and was given up."""
+    """Raised for an answer that is larger than this client reads."""
 
     reason: Reason = "too-large"
 
 
 class CircuitOpenError(UnavailableError):
-    """Raised without any request while the endpoint is left alone after repeated failures."""
+    """Raised without a request while the circuit is open, after repeated failures.
+
+    Args:
+        retry_in: Seconds until the next call is sent.
+    """
 
     reason: Reason = "circuit"
     reported = True
@@ -158,12 +161,12 @@ class CircuitOpenError(UnavailableError):
             may_have_executed=False,
             retry_after=retry_in,
         )
-        #: Seconds until the next call is let through.
+        #: Seconds until the next call is sent.
         self.retry_in = retry_in
 
 
 class ResponseError(UpstashError):
-    """Raised when the endpoint refused a command: its `{"error": …}`, in its own words."""
+    """Raised when the endpoint refused a command. The text is the endpoint's own."""
 
 
 class AuthenticationError(ResponseError):
@@ -179,7 +182,7 @@ class QuotaExceededError(ResponseError):
 
 
 class RequestTooLargeError(ResponseError):
-    """Raised when a request, or what it would answer, is over the plan's size limit."""
+    """Raised when a request, or the answer to it, is over the plan's size limit."""
 
 
 class RecordTooLargeError(ResponseError):
@@ -203,12 +206,17 @@ class RestoreError(UpstashError):
 
 
 class SaveManyError(UpstashError):
-    """Raised when some of many orders could not be saved. The others have been."""
+    """Raised when some of many orders could not be saved. The others were saved.
+
+    Args:
+        saved: The ids of the orders that Redis now holds.
+        failed: The error of each other order, by its id.
+    """
 
     def __init__(self, saved: Sequence[str], failed: Mapping[str, UpstashError]) -> None:
         first = next(iter(failed.values()))
         super().__init__(f"{len(failed)} of {len(saved) + len(failed)} orders not saved: {first}")
         #: The ids of the orders that Redis now holds.
         self.saved = saved
-        #: What went wrong, by order id. Orders lost to one cause share one exception object.
+        #: The errors by order id. Orders that failed for one cause share one exception object.
         self.failed = failed

@@ -144,14 +144,13 @@ def credentials(environ: Mapping[str, str | Secret]) -> tuple[str, str]:
         name: "set" if _value(environ, name) else "blank" if name in environ else "not set"
         for name in CREDENTIALS
     }
-    touched: list[str] = []
     # Pairs are never mixed: a token must not be sent to another database's host.
     for pair in URL_AND_TOKEN:
         if all(states[name] == "set" for name in pair):
             return pair
-        if any(states[name] != "not set" for name in pair):
-            touched += pair
-    said = ", ".join(f"{name} is {states[name]}" for name in touched or URL_AND_TOKEN[0])
+    touched = [pair for pair in URL_AND_TOKEN if any(name in environ for name in pair)]
+    names = [name for pair in touched or URL_AND_TOKEN[:1] for name in pair]
+    said = ", ".join(f"{name} is {states[name]}" for name in names)
     raise MissingCredentialsError(f"{said}: {WHERE}")
 
 

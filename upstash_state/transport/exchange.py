@@ -14,6 +14,7 @@ from logging import getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
+from ..commands import Command
 from ..settings import Secret
 from . import seam
 from .answers import interpret
@@ -22,7 +23,6 @@ from .budget import checked_seconds, deadline_within, used_up
 from .late import attempt_given_up
 
 if TYPE_CHECKING:
-    from ..commands import Command
     from .http import Http
 
 log = getLogger("upstash_state")
