@@ -25,6 +25,7 @@ from tests.support.cli import (
     piped,
     put,
 )
+from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 
 
@@ -216,3 +217,31 @@ def test_a_link_that_leads_nowhere_gets_its_target(
     (tmp_path / "link").symlink_to("target")
     assert tool("export", str(tmp_path / "link")).status == 0
     assert (tmp_path / "target").exists()
+
+
+def test_a_fifo_named_like_a_left_over_does_not_hold_the_export(
+    few: LocalEndpoint, tmp_path: Path
+) -> None:
+    put(few, "order:1", "{}")
+    os.mkfifo(tmp_path / ".orders.jsonl.x.partial")
+    file = str(tmp_path / "orders.jsonl")
+    assert piped(environment(few.url), "export", file).out == f"1 order exported to {file}\n"
+
+
+@pytest.mark.slow
+def test_an_endpoint_that_is_slow_for_each_command_gets_smaller_requests(
+    few: LocalEndpoint, tmp_path: Path
+) -> None:
+    file = tmp_path / "orders.jsonl"
+    with UpstashRedis(few.url, few.token) as client:
+        client.msetex({f"order:{number}": "{}" for number in range(300)}, ex=TTL)
+    with Gate(few.url).open() as gate:
+        gate.holds = lambda body: len(names(body)) > 30
+        env = environment(gate.url, UPSTASH_STATE_TIMEOUT="3")
+        exported = piped(env, "export", str(file))
+        assert (exported.status, exported.err) == (0, "")
+        assert len(file.read_text().splitlines()) == 300
+        with UpstashRedis(few.url, few.token) as client:
+            client.execute_command("FLUSHDB")
+        imported = piped(env, "import", str(file))
+        assert imported == (0, "300 orders: 300 written\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -13,8 +14,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import click
+import hypothesis
 import pytest
 import redis
+from hypothesis import strategies as st
 
 from tests.cli.conftest import MANY
 from tests.support.cli import (
@@ -29,8 +33,10 @@ from tests.support.cli import (
     put,
     use,
 )
+from tests.support.clock import Stopwatch
 from tests.support.paths import STORED_ORDERS
 from upstash_state import OrderStore, UpstashRedis, serialize_order
+from upstash_state.cli.demo import read_orders
 from upstash_state.cli.export import LAST_MOMENT
 from upstash_state.cli.import_ import LONGEST_LINE, Import
 from upstash_state.local import LocalEndpoint
@@ -126,7 +132,7 @@ def test_an_interrupted_import_is_finished_by_running_it_again(
     piped(environment(many.url), "export", file)
     tcp.flushall()
     with Gate(many.url).open() as gate:
-        gate.holds = lambda body: names(body)[0] == "MGET" and len(gate.seen) > 8
+        gate.holds = lambda body: names(body)[0] == "MGET" and len(gate.seen) > 16
         with Terminal(environment(gate.url), "import", file) as terminal:
             assert gate.holding.wait(SECONDS)
             assert terminal.interrupt() == 130
@@ -377,3 +383,89 @@ def test_a_very_long_line_is_not_held_in_memory(few: LocalEndpoint, tmp_path: Pa
         f"upstash-state: line 1 not imported: it is longer than {LONGEST_LINE:,} bytes\n"
     )
     assert done.stdout == "2 orders: 1 written, 1 broken\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello\n" * 1000, "line 1 not imported: Expecting value"),
+        (b"\x89PNG\r\n\x1a\n\x07" * 100, "line 1 not imported: "),
+        (b'{"an": "object"}\n', "it is not a JSON object whose id and stored are text"),
+        (b"[\n  {}\n]\n", "line 1 not imported: "),
+        (b"id,name\n" * 100, "line 1 not imported: "),
+        (b"x" * 1000, "line 1 not imported: "),
+    ],
+)
+def test_a_file_that_is_no_export_gets_one_message(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path, content: bytes, said: str
+) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(content)
+    status, out, err = tool("import", str(file))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("upstash-state: the file is not an export: line 1 ")
+    assert said in err
+
+
+def test_of_many_broken_lines_the_first_20_are_named(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path
+) -> None:
+    file = tmp_path / "f"
+    file.write_text(json.dumps(line("1", {}, 1000)) + "\n{" * 500)
+    status, out, err = tool("import", str(file))
+    assert (status, out) == (1, "501 orders: 1 written, 500 broken\n")
+    assert err.count("\n") == 21
+    assert err.endswith("upstash-state: 480 more lines not imported\n")
+
+
+def test_many_blank_lines_are_skipped_at_once(few: LocalEndpoint, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    good = json.dumps(line("1", {}, 1000)).encode()
+    with file.open("wb") as out:
+        out.write(b"\r\n" * 10_000_000)
+        out.write(b"  " + good + b"\n\n{\n")
+    with Stopwatch() as watch:
+        done = piped(environment(few.url), "import", str(file))
+    assert done.out == "2 orders: 1 written, 1 broken\n"
+    assert "line 10000003 not imported" in done.err
+    assert watch.seconds < 10
+
+
+@hypothesis.settings(
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+    pieces=st.lists(
+        st.sampled_from(
+            [
+                b'{"id": "1", "stored": "{}"}\n',
+                b'{"id": "1", "stored": "{}", "expires_at": null}\n',
+                b'{"id": 1, "stored": "{}"}\n',
+                b'{"id": "1", "stored": "{}", "expires_at": "9999-12-31T23:59:59-23:59"}\n',
+                b'{"id": "1", "stored": "{}", "expires_at": "0001-01-01T00:00:00+23:59"}\n',
+                b'{"id": "2", "stored": "\\ud800"}\n',
+                b'{"id": "2", "stored": "{\\"a\\": 1e999}"}\n',
+                b"\x1f\x8b\x08\x00",
+                b"\xff\xfe",
+                b"\xef\xbb\xbf",
+                b"\0",
+                b"\r",
+                b"\n",
+                b"[" * 3000,
+                b"1" * 5000,
+            ]
+        )
+        | st.binary(max_size=20),
+        max_size=8,
+    )
+)
+def test_no_file_is_a_traceback(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path, pieces: list[bytes]
+) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"".join(pieces))
+    assert tool("import", str(file)).status in (0, 1)
+    with contextlib.suppress(click.ClickException):
+        read_orders(file)

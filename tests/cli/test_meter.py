@@ -12,5 +12,4 @@ def test_the_meter_counts_each_command_of_a_pipeline(few: LocalEndpoint) -> None
         client.pipeline().set("a", "x" * 1000).get("a").execute()
         client.get("a")
     assert (cost.requests, cost.commands) == (2, 3)
-    assert 1000 < cost.bytes_sent < few.usage().bytes_received
-    assert 2000 < cost.bytes_received < few.usage().bytes_sent
+    assert cost.statuses == {200: 2}

@@ -7,16 +7,14 @@ from datetime import datetime, timedelta, timezone
 
 import click
 
-from ..store import OrderStore
+from ..errors import UpstashError
 from .list import ordered, read_rows, table
 from .params import json_option, seconds, utf8
-from .requests import in_requests
-from .stored import Found, Row, opened, read, row
+from .stored import Row, ask, opened, row
 from .terminal import ids_from, orders, printable
 
 # How many orders, and how many ids that do not exist, are named.
 _NAMED = 10
-_FOREIGN = "(not an order)"
 _COLUMNS = ["id", "age", "size", "status", "name"]
 
 
@@ -57,7 +55,8 @@ def delete(
         elif yes and not dry_run:
             rows = [Row(order_id) for order_id in given]
         else:
-            rows = [_row(*pair) for pair in read(store, given) if pair[1] is not None]
+            asked = ask(store, given, "get", raise_on_error=False)
+            rows = [_row(order_id, text) for order_id, [text] in asked if text is not None]
         there = [row.id for row in rows]
         if dry_run or not yes:
             _name(rows, _without(given, there))
@@ -70,7 +69,7 @@ def delete(
         if rows and not yes and not click.confirm(question, prompt_suffix=" ", err=True):
             print("Nothing deleted.", file=sys.stderr)
             return 1
-        deleted = _delete(store, there)
+        deleted = [order_id for order_id, [existed] in ask(store, there, "delete") if existed]
     if as_json:
         print(json.dumps({"deleted": len(deleted), "missing": _without(given, deleted)}))
     else:
@@ -79,8 +78,8 @@ def delete(
     return 0
 
 
-def _row(order_id: str, found: Found) -> Row:
-    return row(order_id, found[0]) if isinstance(found, tuple) else Row(order_id, status=_FOREIGN)
+def _row(order_id: str, text: str | UpstashError) -> Row:
+    return row(order_id, text) if isinstance(text, str) else Row(order_id, status="(not an order)")
 
 
 def _name(rows: Sequence[Row], missing: Sequence[str]) -> None:
@@ -97,15 +96,3 @@ def _name(rows: Sequence[Row], missing: Sequence[str]) -> None:
 def _without(ids: Sequence[str], others: Sequence[str]) -> list[str]:
     known = set(others)
     return [order_id for order_id in ids if order_id not in known]
-
-
-def _delete(store: OrderStore, ids: Sequence[str]) -> list[str]:
-    """Delete orders, and return the ids of those that existed."""
-
-    def send(part: Sequence[str]) -> list[int]:
-        pipeline = store.client.pipeline(transaction=False)
-        for order_id in part:
-            pipeline.delete(store.key(order_id))
-        return pipeline.execute()
-
-    return [order_id for order_id, existed in in_requests(ids, send) if existed]

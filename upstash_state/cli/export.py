@@ -22,7 +22,7 @@ import click
 
 from ..serialization import escape_surrogates
 from .params import STANDARD, json_option
-from .stored import GONE, NEVER, opened, ttls
+from .stored import GONE, NEVER, ask, opened
 from .terminal import orders, print_json, printable, progress
 
 if sys.platform != "win32":
@@ -56,10 +56,10 @@ def export(file: Path, as_json: bool) -> int:
         packed = file.suffix == ".gz"
         with gzip.GzipFile(fileobj=target, mode="wb") if packed else nullcontext(target) as out:
             for page in store.iter_texts():
-                ids = [order_id for order_id, _ in page]
-                for (order_id, text), ttl in zip(page, ttls(store, ids)):
+                texts = dict(page)
+                for order_id, [ttl] in ask(store, list(texts), "ttl"):
                     if ttl != GONE:
-                        out.write(_line(order_id, text, ttl))
+                        out.write(_line(order_id, texts[order_id], ttl))
                         count += 1
                 show(count)
     if as_json and not _is_standard(file):

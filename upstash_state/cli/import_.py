@@ -31,6 +31,7 @@ CHUNK = 1000
 LONGEST_LINE = 32 * 1024 * 1024
 # Broken lines that are named. If a file starts with so many, export has not written it.
 NAMED = 20
+KINDS = ("written", "already_there", "expired", "newer", "duplicate", "broken")
 
 
 @click.command("import")
@@ -112,10 +113,7 @@ class Import:
         self._store = store
         self._force = force
         self._seen: dict[str, float] = {}
-        # Lines for which a SET was sent, perhaps in a request that was cut afterwards.
-        self._sent: set[int] = set()
-        kinds = ("written", "already_there", "expired", "newer", "duplicate", "broken")
-        self.counts = dict.fromkeys(kinds, 0)
+        self.counts = dict.fromkeys(KINDS, 0)
         self.broken: list[str] = []
 
     def total(self) -> int:
@@ -149,8 +147,8 @@ class Import:
                 chunk = {}
                 yield self.total()
         if self.broken and not self._seen:
-            self.broken = self.broken[:1]
-            raise click.ClickException("the file is not an export; nothing is imported")
+            first, self.broken = self.broken[0], []
+            raise click.ClickException(f"the file is not an export: {first}")
         self._import(list(chunk.values()))
 
     def _parse(self, number: int, raw: bytes) -> _Line:
@@ -191,7 +189,7 @@ class Import:
         for line, text in zip(batch, there):
             left = None if line.expires_at == inf else int(line.expires_at - time())
             if text == line.text:
-                became.append("written" if line.number in self._sent else "already_there")
+                became.append("already_there")
             elif left is not None and left <= 0:
                 became.append("expired")
             elif line.number in newer:
@@ -199,10 +197,9 @@ class Import:
             else:
                 # nx: an order that the app has saved since the MGET is newer, too.
                 pipeline.set(line.key, line.text, ex=left, nx=text is None and not self._force)
-                self._sent.add(line.number)
                 became.append("")
+        # Each is True, None because of nx, or an error.
         results = iter(pipeline.execute(raise_on_error=False))
-        # True, None because of nx, or an error.
         names = {True: "written", None: "newer"}
         return [kind or names.get(result := next(results), result) for kind in became]
 
@@ -212,11 +209,11 @@ class Import:
         pipeline = self._store.client.pipeline(transaction=False)
         for line in differing:
             pipeline.ttl(line.key)
-        now = time()
+        latest = [ttl + time() if ttl != NEVER else inf for ttl in pipeline.execute()]
         return {
             line.number
-            for line, ttl in zip(differing, pipeline.execute())
-            if ttl == NEVER or not line.dated or now + ttl > line.expires_at - ROUNDING
+            for line, moment in zip(differing, latest)
+            if not line.dated or moment > line.expires_at - ROUNDING
         }
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..store import OrderStore
 from .params import json_option, utf8
-from .stored import GONE, Row, opened, row, ttls
+from .stored import GONE, Row, ask, opened, row
 from .terminal import orders, print_json, printable, progress
 
 #: The columns' names, which are those of `Row`, and their headings.
@@ -162,5 +162,5 @@ def _cells(names: Sequence[str], row: Row) -> list[str]:
 
 
 def _with_ttl(store: OrderStore, rows: Sequence[Row]) -> Iterator[Row]:
-    asked = ttls(store, [row.id for row in rows])
-    return (row._replace(ttl=ttl) for row, ttl in zip(rows, asked) if ttl != GONE)
+    asked = ask(store, [row.id for row in rows], "ttl")
+    return (row._replace(ttl=ttl) for row, (_, [ttl]) in zip(rows, asked) if ttl != GONE)

@@ -19,7 +19,7 @@ from ..errors import MissingCredentialsError, UpstashError
 from ..settings import CREDENTIALS, DOCTOR, credentials
 from .browse import browse
 from .delete import delete
-from .demo.run import demo
+from .demo import demo
 from .doctor import doctor
 from .export import export
 from .import_ import import_orders

@@ -11,27 +11,20 @@ from ..transport import Answer, Endpoint, Send, intercepting
 
 @dataclass
 class Cost:
-    """What has been sent and received.
+    """Requests of a block.
 
     Attributes:
         requests: HTTP requests sent, repeated ones included.
         commands: Commands in them, which Upstash bills.
-        bytes_sent: Bytes of JSON in the requests, without the HTTP headers.
-        bytes_received: Bytes of JSON in the answers, likewise, unpacked.
         statuses: How many answers had which HTTP status.
     """
 
     requests: int = 0
     commands: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        return (
-            f"{self.requests:,} requests, {self.commands:,} billed commands, "
-            f"{self.bytes_sent:,} bytes sent, {self.bytes_received:,} received"
-        )
+        return f"{self.requests:,} requests, {self.commands:,} billed commands"
 
 
 @contextmanager
@@ -44,9 +37,7 @@ def metered() -> Iterator[Cost]:
             command = json.loads(body)
             cost.requests += 1
             cost.commands += len(command) if isinstance(command[0], list) else 1
-            cost.bytes_sent += len(body)
             answer = send(path, body, deadline)
-            cost.bytes_received += len(answer.body)
             cost.statuses[answer.status] += 1
             return answer
 

@@ -1,9 +1,7 @@
 """`serve`: the embedded endpoint for a person at a terminal."""
 
-import errno
 import logging
 import sys
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -53,12 +51,8 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
         endpoint = LocalEndpoint(host=host, port=port, read_only_token=read_only_token, **options)
         endpoint.start()
     except (OSError, OverflowError) as error:
-        hint = ""
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            with suppress(OSError), LocalEndpoint(host=host) as other:
-                hint = f"; free at the moment: --port {other.url.rpartition(':')[2]}"
-        text = error.strerror if isinstance(error, OSError) else error
-        raise click.ClickException(f"cannot listen on {host}, port {port}: {text}{hint}") from None
+        text = f"cannot listen on {host}, port {port}: {error} (--port 0 takes a free one)"
+        raise click.ClickException(text) from None
     except (ImportError, UpstashError, ValueError) as error:
         raise click.ClickException(f"cannot start: {error}") from None
     log = logging.getLogger("upstash_state.local")

@@ -8,7 +8,7 @@ import click
 
 from ..errors import UpstashError
 from .params import json_option, utf8
-from .stored import Row, content, opened, pretty, read, row
+from .stored import Row, ask, content, opened, pretty, row
 from .terminal import complain, ids_from, print_json, printable
 
 
@@ -30,13 +30,14 @@ def show(ids: Sequence[str], as_json: bool) -> int:
     status = 0
     several = len(ids) > 1 or "-" in ids
     with opened() as store:
-        for order_id, found in read(store, ids_from(ids)):
-            if found is None:
+        asked = ask(store, ids_from(ids), "get", "ttl", raise_on_error=False)
+        for order_id, [text, *ttl] in asked:
+            if text is None:
                 complain(f"there is no order {order_id}")
-            elif isinstance(found, UpstashError):
-                complain(f"order {order_id}: its key cannot be read as an order: {found}")
+            elif isinstance(text, UpstashError):
+                complain(f"order {order_id}: its key cannot be read as an order: {text}")
             else:
-                shown, order = row(order_id, *found), content(found[0])
+                shown, order = row(order_id, text, *ttl), content(text)
                 documents.append(shown.as_json() | order)
                 if not as_json:
                     _print_order(shown, order)

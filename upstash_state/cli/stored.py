@@ -15,8 +15,6 @@ from .terminal import duration
 
 #: TTL of a key that never expires, and of one that does not exist.
 NEVER, GONE = -1, -2
-#: Text and TTL of an order, the reason why it cannot be read, or None if there is none.
-Found = tuple[str, int] | UpstashError | None
 
 
 class Row(NamedTuple):
@@ -96,40 +94,33 @@ def pretty(content: dict[str, Any]) -> str:
     return content.get("stored") or json.dumps(content["order"], ensure_ascii=False, indent=2)
 
 
-def ttls(store: OrderStore, ids: Sequence[str]) -> Iterator[int]:
-    """Ask how many seconds orders have left, whenever the last answers have been taken.
+def ask(
+    store: OrderStore, ids: Sequence[str], *commands: str, raise_on_error: bool = True
+) -> Iterator[tuple[str, list[Any]]]:
+    """Send commands for each order, a request whenever the last answers have been taken.
 
-    Costs a command for each.
-    """
-
-    def ask(part: Sequence[str]) -> list[int]:
-        pipeline = store.client.pipeline(transaction=False)
-        for order_id in part:
-            pipeline.ttl(store.key(order_id))
-        return pipeline.execute()
-
-    return (ttl for _, ttl in in_requests(ids, ask) if isinstance(ttl, int))
-
-
-def read(store: OrderStore, ids: Sequence[str]) -> Iterator[tuple[str, Found]]:
-    """Read orders by id. Costs two commands for each.
+    Args:
+        store: The orders.
+        ids: Their ids.
+        commands: The names of commands whose only argument is a key, such as `ttl`.
+        raise_on_error: Whether to raise the error of a command, or yield it in place of its result.
 
     Yields:
-        Each id with the text and the seconds that are left, with the reason why its key cannot be
-        read (it may hold another type), or with None if there is no such order.
+        Each id with the results of the commands.
     """
 
-    def ask(part: Sequence[str]) -> list[Found]:
+    def send(part: Sequence[str]) -> list[list[Any]]:
         pipeline = store.client.pipeline(transaction=False)
         for order_id in part:
-            pipeline.get(store.key(order_id)).ttl(store.key(order_id))
-        results = pipeline.execute(raise_on_error=False)
-        return [
-            text if text is None or isinstance(text, UpstashError) else (text, ttl)
-            for text, ttl in zip(results[::2], results[1::2])
-        ]
+            for name in commands:
+                getattr(pipeline, name)(store.key(order_id))
+        results = pipeline.execute(raise_on_error)
+        return [results[i : i + len(commands)] for i in range(0, len(results), len(commands))]
 
-    return in_requests(ids, ask)
+    for order_id, results in in_requests(ids, send):
+        if isinstance(results, UpstashError) and raise_on_error:
+            raise results
+        yield order_id, [results] if isinstance(results, UpstashError) else results
 
 
 def _number(text: str) -> float | str:

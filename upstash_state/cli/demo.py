@@ -1,4 +1,4 @@
-"""The demo: one process saves orders and ends, another restores them and compares."""
+"""The demo: one process saves orders and ends, another restores them; they are compared."""
 
 import json
 import os
@@ -8,19 +8,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
+from pprint import pformat
+from typing import Any
 
 import click
 
-from ...client import UpstashRedis
-from ...environment import environment
-from ...process import reset_client
-from ...serialization import deserialize_order
-from ...settings import URL_AND_TOKEN
-from ...state import get_redis_client, redis_delete_order, redis_save_order
-from ..meter import metered
-from ..terminal import orders, wrapped
-from . import restore
+from ..client import UpstashRedis
+from ..environment import environment
+from ..process import reset_client
+from ..serialization import deserialize_order
+from ..settings import URL_AND_TOKEN
+from ..state import get_redis_client, redis_delete_order, redis_save_order
+from .meter import metered
+from .terminal import orders, printable, wrapped
 
 SETTINGS = {
     # Orders are removed at the end; if that is prevented, they expire after an hour.
@@ -29,8 +31,20 @@ SETTINGS = {
     "UPSTASH_STATE_SKIP_UNCHANGED": "0",
     "UPSTASH_STATE_BACKGROUND": "0",
 }
-SHIPPED = Path(__file__).with_name("orders.jsonl")
+SHIPPED = Path(__file__).with_name("demo.jsonl")
 DELETED = "cancelled-1"
+# What an app does at its start. URL and token come in the environment: other users of the machine
+# can read a process's arguments.
+RESTORE = """
+import os, pickle, sys
+from upstash_state import redis_get_all_orders
+from upstash_state.cli.meter import metered
+with metered() as cost:
+    STATE = redis_get_all_orders()
+pickle.dump((os.getpid(), STATE, str(cost)), sys.stdout.buffer)
+"""
+
+Order = dict[str, Any]
 
 
 @click.command()
@@ -54,16 +68,25 @@ def demo(file: Path, endpoint: str) -> int:
             if get_redis_client() is None:
                 raise click.ClickException("the database does not answer")
             changes = _save(saved)
-        said = f"process {os.getpid()} backed up each of {changes} changes"
-        print(f"Saving      {said}; its STATE holds {orders(len(saved))}\n            {cost}")
-        sys.stdout.flush()
-        # The token is passed on in the environment: other users can read a process's arguments.
-        second = [sys.executable, "-m", restore.__name__]
+        print(f"Saving      process {os.getpid()} saved {orders(len(saved))} in {changes} changes")
+        print(f"            {cost}", flush=True)
         # In a session of its own, Ctrl-C ends this process, which then cleans up.
-        return subprocess.run(second, input=pickle.dumps(saved), start_new_session=True).returncode
+        second = subprocess.run(
+            [sys.executable, "-c", RESTORE], stdout=subprocess.PIPE, start_new_session=True
+        )
+    if second.returncode:
+        raise click.ClickException("the second process failed")
+    process, restored, restoring = pickle.loads(second.stdout)
+    print(f"Restoring   process {process} began with an empty STATE and restored", end=" ")
+    print(f"{orders(len(restored))}\n            {restoring}")
+    different = list(differences(saved, restored))
+    print(f"Comparing   {orders(len(saved))}: {len(different) or 'none'} different")
+    for difference in different:
+        print(f"            {printable(difference)}")
+    return int(bool(different))
 
 
-def read_orders(path: Path) -> dict[str, restore.Order]:
+def read_orders(path: Path) -> dict[str, Order]:
     """Read the orders of a file of export.
 
     Raises:
@@ -81,10 +104,22 @@ def read_orders(path: Path) -> dict[str, restore.Order]:
     return saved
 
 
+def differences(saved: dict[str, Order], restored: dict[str, Order]) -> Iterator[str]:
+    """Yield a sentence for each order that is not as it was saved."""
+    for order_id in saved | restored:
+        # Texts, since for Python 1, 1.0 and True are equal. A line for each value.
+        sides = (pformat(side.get(order_id), width=1) for side in (saved, restored))
+        for before, after in zip_longest(*map(str.splitlines, sides), fillvalue="nothing"):
+            if before != after:
+                one, other = (line.strip()[:100] for line in (before, after))
+                yield f"order {order_id}: saved {one}, restored {other}"
+                break
+
+
 @contextmanager
 def _local() -> Iterator[str]:
     # Only here: a demo in a database of your own does not need fakeredis.
-    from ...local import LocalEndpoint
+    from ..local import LocalEndpoint
 
     try:
         with LocalEndpoint() as endpoint:
@@ -120,7 +155,7 @@ def _environment(**variables: str) -> Iterator[None]:
         reset_client(flush=False)
 
 
-def _save(state: dict[str, restore.Order]) -> int:
+def _save(state: dict[str, Order]) -> int:
     """Save each order after each entry of its history, as an app does; return how often."""
     changes = 2
     for order_id, order in state.items():

@@ -1,1 +1,0 @@
-"""Tests of `upstash_state.cli.demo`."""

@@ -1,1 +1,0 @@
-"""`demo`: one process saves orders and ends, another restores them and compares."""
