@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from upstash_state.bulk import Requests
 
 from upstash_state import (
     CircuitOpenError,
@@ -13,7 +14,6 @@ from upstash_state import (
     UnavailableError,
     UpstashError,
 )
-from upstash_state.bulk import Requests
 
 Send = Callable[[list[int]], list[str]]
 

@@ -251,13 +251,6 @@ def test_nothing_is_remembered_unless_asked_for(endpoint: LocalEndpoint) -> None
     assert commands(endpoint) == 2
 
 
-def test_a_clock_set_back_forgets(store: OrderStore, endpoint: LocalEndpoint, clock: Clock) -> None:
-    store.save("1", {"n": 1})
-    clock.now -= 1
-    store.save("1", {"n": 1})
-    assert commands(endpoint) == 2
-
-
 def test_a_deleted_order_is_sent_again(store: OrderStore, endpoint: LocalEndpoint) -> None:
     store.save("1", {"n": 1})
     store.delete("1")

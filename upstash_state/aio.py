@@ -1,29 +1,40 @@
-"""The functions as coroutines, for apps on an event loop: `from upstash_state.aio import …`.
+"""The functions as coroutine functions, for apps on an event loop, and `lifespan`.
 
-Each runs in a thread, so the loop goes on while the network is waited for. An order is taken as it
-is when the function is called, and saves and deletes of one order keep the order of the calls,
-awaited or not:
+    from upstash_state.aio import lifespan, redis_save_order
 
-    saving = asyncio.create_task(redis_save_order("5866", order))
+    app = FastAPI(lifespan=lifespan)
 
-The serializers do not wait for anything, so they are the plain ones. A `time_budget` goes along.
+A save or delete is accepted when its coroutine starts, so saves of one order keep the order of the
+calls. Sending takes place in a small pool of threads of this module; the loop goes on meanwhile. A
+save that is cancelled stays pending, and is sent with the next call that finds the endpoint
+working. A `time_budget` applies to the calls in its block.
+
+The serializers do not wait for anything, so they are the plain ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import copy_context
-from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import state
+from . import process, state
 from .client import UpstashRedis
+from .errors import SaveManyError
+from .logs import log_unsaved, logged
 from .serialization import deserialize_order, serialize_order
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = [
     "deserialize_order",
     "get_redis_client",
+    "lifespan",
     "redis_cleanup_old_orders",
     "redis_delete_order",
     "redis_flush",
@@ -36,78 +47,124 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Result = Coroutine[Any, Any, T]
+
+# Requests that may be under way at the same time. An endpoint that hangs must not take all threads
+# of the app's own executor, so this module has one of its own.
+THREADS = 16
+
+_pool: list[ThreadPoolExecutor] = []
 
 
-def get_redis_client() -> Result[UpstashRedis | None]:
+async def get_redis_client() -> UpstashRedis | None:
     """As `upstash_state.get_redis_client`. The client's own methods wait in the caller's thread."""
-    return _in_thread(state.get_redis_client)
+    return await _in_thread(state.get_redis_client)
 
 
-def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -> Result[bool]:
-    """As `upstash_state.redis_save_order`. The order may be changed once this has been called."""
-    return _in_thread(state.begin_save(order_id, order_data))
+async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -> bool:
+    """As `upstash_state.redis_save_order`. The order may be changed once this has started."""
+    with logged("Failed to save order %s to Redis: %s", "redis_save_order", order_id):
+        store = process.store()
+        accepted = store.put(order_id, order_data)
+        await _in_thread(store.deliver, accepted)
+        return True
+    return False
 
 
-def redis_get_order(order_id: str | int) -> Result[dict[str, Any] | None]:
+async def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
     """As `upstash_state.redis_get_order`."""
-    return _in_thread(lambda: state.redis_get_order(order_id))
+    return await _in_thread(state.redis_get_order, order_id)
 
 
-def redis_delete_order(order_id: str | int) -> Result[bool]:
+async def redis_delete_order(order_id: str | int) -> bool:
     """As `upstash_state.redis_delete_order`."""
-    return _in_thread(state.begin_delete(order_id))
+    with logged("Failed to delete order %s from Redis: %s", "redis_delete_order", order_id):
+        store = process.store()
+        accepted = store.put(order_id, None)
+        await _in_thread(store.deliver, accepted)
+        return True
+    return False
 
 
-def redis_get_all_orders() -> Result[dict[str, dict[str, Any]]]:
+async def redis_get_all_orders() -> dict[str, dict[str, Any]]:
     """As `upstash_state.redis_get_all_orders`."""
-    return _in_thread(state.redis_get_all_orders)
+    return await _in_thread(state.redis_get_all_orders)
 
 
-def redis_get_order_count() -> Result[int]:
+async def redis_get_order_count() -> int:
     """As `upstash_state.redis_get_order_count`."""
-    return _in_thread(state.redis_get_order_count)
+    return await _in_thread(state.redis_get_order_count)
 
 
-def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> Result[int]:
-    """As `upstash_state.redis_save_orders`. The orders may be changed once this has been called."""
-    return _in_thread(state.begin_save_many(orders))
+async def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
+    """As `upstash_state.redis_save_orders`. The orders may be changed once this has started."""
+    with logged("Failed to save orders to Redis: %s", "redis_save_orders"):
+        store = process.store()
+        accepted = store.put_many(orders)
+        try:
+            return len(await _in_thread(store.deliver_many, accepted))
+        except SaveManyError as error:
+            log_unsaved(error.failed)
+            return len(error.saved)
+    return 0
 
 
-def redis_cleanup_old_orders(days_to_keep: int = 2) -> Result[int]:
+async def redis_cleanup_old_orders(days_to_keep: int = 2) -> int:
     """As `upstash_state.redis_cleanup_old_orders`."""
-    return _in_thread(lambda: state.redis_cleanup_old_orders(days_to_keep))
+    return await _in_thread(state.redis_cleanup_old_orders, days_to_keep)
 
 
-def redis_flush(timeout: float | None = None) -> Result[bool]:
+async def redis_flush(timeout: float | None = None) -> bool:
     """As `upstash_state.redis_flush`."""
-    return _in_thread(lambda: state.redis_flush(timeout))
+    return await _in_thread(state.redis_flush, timeout)
 
 
-def _in_thread(call: Callable[[], T]) -> Result[T]:
-    run = partial(copy_context().run, call)
+@asynccontextmanager
+async def lifespan(app: object = None) -> AsyncIterator[None]:
+    """Send everything that is pending when an ASGI app shuts down.
+
+        app = FastAPI(lifespan=lifespan)
+        app = Starlette(lifespan=lifespan)
+        app = Litestar(lifespan=[lifespan])
+
+    Inside a lifespan of your own: `async with lifespan(app): ...`.
+
+    Args:
+        app: The app; it is not used.
+    """
+    try:
+        yield
+    finally:
+        await redis_flush()
+
+
+async def _in_thread(call: Callable[..., T], *args: object) -> T:
+    """Run a call in a thread of this module, with the context of the caller."""
+    run = copy_context().run
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        # As in `asyncio.run(redis_save_order(…))`: the loop begins after the call.
-        return _begun_later(run)
-    # Begun now, so that it is done even if nobody awaits it.
-    return _awaited(_begun(loop, run))
-
-
-def _begun(loop: asyncio.AbstractEventLoop, run: Callable[[], T]) -> asyncio.Future[T]:
+        trio: Any = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_run():
+            result: T = await trio.to_thread.run_sync(run, call, *args)
+            return result
+        # Another event loop: it waits.
+        return run(call, *args)
     try:
-        return loop.run_in_executor(None, run)
+        future = loop.run_in_executor(_executor(), run, call, *args)
     except RuntimeError:
-        # The loop's executor is shut down, as at the end of the program, so the loop waits.
-        future: asyncio.Future[T] = loop.create_future()
-        future.set_result(run())
-        return future
-
-
-async def _begun_later(run: Callable[[], T]) -> T:
-    return await _begun(asyncio.get_running_loop(), run)
-
-
-async def _awaited(future: asyncio.Future[T]) -> T:
+        # At the end of the interpreter no thread starts, so the loop waits.
+        return run(call, *args)
     return await future
+
+
+def _executor() -> ThreadPoolExecutor:
+    if not _pool:
+        from concurrent.futures import ThreadPoolExecutor
+
+        _pool.append(ThreadPoolExecutor(THREADS, "upstash_state aio"))
+    return _pool[0]
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_pool.clear)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .bulk import TOO_LARGE, Requests
-from .client import UpstashRedis
-from .commands import Cursors
-from .errors import AnswerError, AnswerTooLargeError, ResponseError, UpstashError
+from . import commands
+from .commands import Command, Cursors
+from .errors import (
+    AnswerError,
+    AnswerTooLargeError,
+    RequestTooLargeError,
+    ResponseError,
+    UpstashError,
+)
+from .transport import COMMAND, PIPELINE
 
 T = TypeVar("T")
 
@@ -20,14 +26,15 @@ T = TypeVar("T")
 PAGE = 1000
 # How many keys one MGET may have: a page may be larger than asked for (documentation of SCAN).
 MOST = 10 * PAGE
+TOO_LARGE = (RequestTooLargeError, AnswerTooLargeError)
 
 
 def begun(work: Callable[[], T]) -> Callable[[], T]:
-    """Let a thread do some work, within the time budget of this one.
+    """Start some work in a thread, within the time budget of this one.
 
     Returns:
-        What waits for the result, and gives or raises it. It does the work itself where no thread
-        could be started, or where a fork has lost it.
+        A function that waits for the result, and returns or raises it. It does the work itself
+        where no thread could be started, or where a fork has lost it.
     """
     from concurrent.futures import Future
 
@@ -58,26 +65,28 @@ class Walk:
     """One walk over the string values whose keys match a pattern.
 
     Args:
-        client: Where to read.
+        exchange: Sends commands in one request with this path, and returns each one's result or
+            error.
         pattern: A glob that the keys match.
-        on_unreadable: Called with a key and the error, for a value that is too large to be read.
+        on_unreadable: Called with a key and the error, for a value that cannot be read.
     """
 
     def __init__(
         self,
-        client: UpstashRedis,
+        exchange: Callable[[Sequence[Command[Any]], str], list[Any]],
         pattern: str,
         on_unreadable: Callable[[str, UpstashError], None],
     ) -> None:
-        self._client = client
+        self._exchange = exchange
         self._pattern = pattern
         self._on_unreadable = on_unreadable
-        self._mgets = Requests[str](MOST, grows=False)
+        # How many keys one MGET may have; fewer, once an answer was too large.
+        self._most = MOST
 
     def pages(self) -> Iterator[list[tuple[str, str]]]:
-        """Keys and values, a page at a time, while a thread fetches the next one.
+        """Yield keys and values, a page at a time, while a thread fetches the next one.
 
-        Holds no more than two pages; no key comes twice.
+        No more than two pages are in memory, and no key comes twice.
 
         Raises:
             UpstashError: The walk could not go on.
@@ -88,11 +97,14 @@ class Walk:
         keys: list[str] = []
         values, (cursor, found) = self._step([], 0)
         while True:
-            page = self._present(keys, values)
+            # None: it expired meanwhile, or is of another type.
+            page = [(key, value) for key, value in zip(keys, values) if value is not None]
+            if keys and not page:
+                self._check(keys[0])
             if last:
                 yield page
                 return
-            # Redis gives a key twice when it rehashes under way (documentation of SCAN).
+            # Redis returns a key twice when it rehashes meanwhile (documentation of SCAN).
             keys = [key for key in dict.fromkeys(found) if key not in seen]
             seen.update(keys)
             last = not cursors.lead_on(cursor, found)
@@ -105,58 +117,56 @@ class Walk:
     def _step(
         self, keys: list[str], cursor: int | None
     ) -> tuple[list[str | None], tuple[int, list[str]]]:
-        """The values of a page, and the keys of the page at a cursor; None: there is none."""
+        """Read the values of a page, and the keys of the page at a cursor, if there is one."""
         if cursor is None:
             return self._values(keys), (0, [])
+        scan = commands.scan(cursor, match=self._pattern, count=PAGE, _type="string")
         if not keys:
-            return [], self._scan(cursor)
-        return self._values_and_page(keys, cursor)
-
-    def _scan(self, cursor: int) -> tuple[int, list[str]]:
-        return self._client.scan(cursor, match=self._pattern, count=PAGE, _type="string")
-
-    def _values_and_page(
-        self, keys: list[str], cursor: int
-    ) -> tuple[list[str | None], tuple[int, list[str]]]:
-        if len(keys) > self._mgets.now:
-            return self._values(keys), self._scan(cursor)
-        pipeline = self._client.pipeline(transaction=False).mget(keys)
-        pipeline.scan(cursor, match=self._pattern, count=PAGE, _type="string")
+            return [], self._alone(scan)
+        if len(keys) > self._most:
+            return self._values(keys), self._alone(scan)
         try:
-            got, page = pipeline.execute(raise_on_error=False)
+            got, page = self._exchange([commands.mget(keys), scan], PIPELINE)
         except TOO_LARGE as error:
-            got, page = error, self._scan(cursor)
+            got, page = error, self._alone(scan)
         if isinstance(page, UpstashError):
             raise page
-        if isinstance(got, TOO_LARGE):
-            got = self._values(keys)
-        elif isinstance(got, UpstashError):
+        return self._values(keys, got), page
+
+    def _alone(self, command: Command[T]) -> T:
+        result: T = self._exchange([command], COMMAND)[0]
+        return result
+
+    def _values(self, keys: list[str], got: Any = None) -> list[str | None]:
+        """Read values, in halves where an answer is too large.
+
+        Args:
+            keys: Their keys.
+            got: What MGET answered, or its error; None if it was not sent yet.
+        """
+        if got is None and len(keys) > self._most:
+            got = TOO_LARGE[0]("more keys than one request may have")
+        elif got is None and keys:
+            try:
+                got = self._alone(commands.mget(keys))
+            except TOO_LARGE as error:
+                got = error
+        if isinstance(got, TOO_LARGE) and len(keys) > 1:
+            half = len(keys) // 2
+            self._most = min(self._most, half)
+            return self._values(keys[:half]) + self._values(keys[half:])
+        if isinstance(got, RequestTooLargeError):
+            self._on_unreadable(keys[0], got)
+            return [None]
+        if isinstance(got, UpstashError):
+            # No order is larger than this client's own limit: the endpoint has gone wrong.
             raise got
-        return got, page
-
-    def _values(self, keys: list[str]) -> list[str | None]:
-        values: dict[str, str | None] = {}
-        for key, value in self._mgets.run(keys, self._client.mget):
-            if isinstance(value, TOO_LARGE) and not isinstance(value, AnswerTooLargeError):
-                self._on_unreadable(key, value)
-            elif isinstance(value, UpstashError):
-                # No order is larger than this client's own limit: the endpoint has gone wrong.
-                raise value
-            else:
-                values[key] = value
-        return [values.get(key) for key in keys]
-
-    def _present(self, keys: list[str], values: list[str | None]) -> list[tuple[str, str]]:
-        # None: it expired under way, or is of another type.
-        stored = [(key, value) for key, value in zip(keys, values) if value is not None]
-        if keys and not stored:
-            self._check(keys[0])
-        return stored
+        return got or []
 
     def _check(self, key: str) -> None:
         """Tell keys that are gone from a server whose MGET finds nothing."""
         try:
-            there = self._client.get(key) is not None
+            there = self._alone(commands.get(key)) is not None
         except ResponseError:
             return
         if there:

@@ -356,3 +356,28 @@ OPTIONS: Mapping[str, tuple[Any, Callable[[str], Any]]] = {
     "UPSTASH_STATE_RESTORE_WAIT": (0.0, _seconds_or_zero),
     "UPSTASH_STATE_ALLOW_HTTP": (False, _flag),
 }
+
+
+def check_option(name: str, value: Any) -> Any:
+    """Check a setting that was passed as an argument, by the same rule as its variable.
+
+    Args:
+        name: The argument's name, such as "ttl".
+        value: Its value.
+
+    Returns:
+        The value.
+
+    Raises:
+        SettingsError: It has a wrong type or value.
+    """
+    default, parse = OPTIONS[f"UPSTASH_STATE_{name.upper()}"]
+    try:
+        if isinstance(default, (bool, str)) or isinstance(value, (bool, str)):
+            if type(value) is not type(default):
+                parse("")
+            return value
+        parse(str(value))
+    except ValueError as error:
+        raise SettingsError(f"{name} is not {error}: {value!r:.40}") from None
+    return value

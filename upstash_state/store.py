@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from datetime import datetime, timedelta, timezone
-from logging import getLogger
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from . import commands
 from .client import UpstashRedis
-from .entry import Ticket
+from .commands import Command
+from .delivery import Delivery, deliveries
 from .errors import (
     DataError,
     OrderUnreadableError,
@@ -19,8 +21,9 @@ from .errors import (
     UnavailableError,
     UpstashError,
 )
+from .logs import log, plural
+from .outbox import Outbox, Write
 from .restore import Walk
-from .saver import Saver
 from .serialization import (
     deserialize_order,
     deserialize_orders,
@@ -28,9 +31,12 @@ from .serialization import (
     serialize_order,
     shown_order_id,
 )
-from .settings import Settings, own_variables
+from .settings import Settings, check_option, own_variables
+from .transport import COMMAND, deadline_within
 
-log = getLogger("upstash_state")
+T = TypeVar("T")
+
+CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 # Counting needs the keys only, so a page of them may be larger than one of orders.
 COUNTING_PAGE = 10_000
@@ -38,6 +44,15 @@ COUNTING_PAGE = 10_000
 COPIES = 100
 # Seconds between two attempts at a restore that is to wait for the endpoint.
 RESTORE_PAUSE = 1.0
+
+
+def boot_time() -> float:
+    """Return seconds on a clock that no step of the wall clock changes.
+
+    It goes on while the process is stopped, and where there is CLOCK_BOOTTIME (clock_gettime(2)),
+    while the machine sleeps.
+    """
+    return time.clock_gettime(CLOCK) if CLOCK is not None else time.monotonic()
 
 
 class Health(NamedTuple):
@@ -61,24 +76,26 @@ class OrderStore:
     Every method raises an `UpstashError` where the function of the same purpose falls back:
     `UnavailableError` when the endpoint could not be asked, `ResponseError` when it refused.
 
-    A save or delete that failed for a reason that can pass is owed: its newest text is kept, and
-    sent with the next call that finds the endpoint working. What is owed belongs to the process
-    and the database (URL, token and prefix), so that all stores for it know the same.
+    A save or delete that failed for a reason that can pass stays pending: the newest one of each
+    order is sent with the next call that finds the endpoint working. Pending writes belong to the
+    process and the database (URL, token and prefix), so all stores for it share them.
 
     Args:
         client: The database.
         prefix: What an order's key begins with.
-        ttl: Seconds until a saved order expires. Those who write the same orders must agree on it:
-            what expires later counts as saved later.
+        ttl: Seconds until a saved order expires. All writers of the same orders must use the same
+            TTL: an order that expires later was saved later.
         skip_unchanged: Seconds for which an order that is byte for byte what this process last
-            saved is not sent again; 0 for never. It trades certainty for commands: what another
-            writer changed, or Redis evicted, goes unnoticed for that long, or until a read shows
-            it.
-        catch_up: Whether what failed is owed. If not, it is forgotten.
-        background: Seconds for which changes are gathered before a worker thread sends them; 0 to
+            saved is not sent again; 0 for never. It trades certainty for commands: a change by
+            another writer, or an eviction, goes unnoticed for that long, or until a read shows it.
+        catch_up: Whether writes that failed stay pending. If not, they are dropped.
+        background: Seconds for which a worker thread gathers changes before it sends them; 0 to
             send them in the caller's thread.
         restore_wait: Seconds for which `get_all` tries again while the endpoint is unavailable.
-        clock: The time of day in seconds.
+        clock: Returns seconds, which go on while the process is stopped and never jump.
+
+    Raises:
+        SettingsError: An argument has a wrong type or value.
     """
 
     def __init__(
@@ -91,34 +108,30 @@ class OrderStore:
         catch_up: bool = True,
         background: float = 0,
         restore_wait: float = 0,
-        clock: Callable[[], float] = lambda: time.time(),
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         self.client = client
-        self.prefix = prefix
-        self.ttl = ttl
+        self.prefix: str = check_option("prefix", prefix)
+        self.ttl: int = check_option("ttl", ttl)
+        self._skip = check_option("skip_unchanged", skip_unchanged)
+        self._catch_up = check_option("catch_up", catch_up)
+        self._background = check_option("background", background)
+        self._restore_wait = check_option("restore_wait", restore_wait)
         self._clock = clock
-        self._restore_wait = restore_wait
+        self._database = (*client.database, prefix)
         self._counted: tuple[float, int] | None = None
-        self._saver = Saver(
-            client,
-            prefix,
-            ttl=ttl,
-            skip=skip_unchanged,
-            catch_up=catch_up,
-            background=background,
-            clock=clock,
-        )
+        self._own: Delivery | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> OrderStore:
-        """A store as the environment's UPSTASH_… variables say, as the functions use it.
+        """Return a store that is set up by the UPSTASH_… variables, like that of the functions.
 
         Args:
             environ: The variables; `os.environ` when left out.
 
         Raises:
             MissingCredentialsError: The environment names no database.
-            SettingsError: What it names cannot be used.
+            SettingsError: URL or token cannot be used.
         """
         # So that no traceback with local variables shows them.
         own, environ = own_variables(environ), None
@@ -129,7 +142,7 @@ class OrderStore:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> OrderStore:
-        """A store as settings say that have been read and checked."""
+        """Return a store with these settings."""
         return cls(
             UpstashRedis.from_settings(settings),
             prefix=settings.prefix,
@@ -145,14 +158,14 @@ class OrderStore:
 
     @property
     def unsaved(self) -> tuple[str, ...]:
-        """The ids of the orders whose newest save or delete Redis does not hold yet."""
-        return tuple(self._order_id(entry.key) for entry in self._saver.book.ledger.unsent())
+        """The ids of the orders with a pending save or delete."""
+        return tuple(self._order_id(write.key) for write in self._outbox.all_pending())
 
     def save(self, order_id: str | int, order: Mapping[str, Any]) -> None:
-        """Save an order under its id, to expire `ttl` seconds from now. One command.
+        """Save an order, to expire `ttl` seconds from now. One command.
 
-        Saves of one order from several threads reach Redis in the order of the calls; one that was
-        overtaken is not sent, and returns once Redis holds the newer one.
+        Saves of one order from several threads reach Redis in the order of the calls. A save that a
+        newer one overtook is not sent; it returns once Redis holds the newer one.
 
         Args:
             order_id: Any text, or an int, which is stored as its decimal digits.
@@ -162,7 +175,7 @@ class OrderStore:
             OrderNotSerializableError: JSON cannot hold it. Nothing was sent.
             UpstashError: Redis may not hold it.
         """
-        self.deliver(self.note_save(order_id, order))
+        self.deliver(self.put(order_id, order))
 
     def delete(self, order_id: str | int) -> None:
         """Delete an order. It is no error if there is none.
@@ -170,58 +183,104 @@ class OrderStore:
         Raises:
             UpstashError: Redis may still hold it.
         """
-        self.deliver(self.note_delete(order_id))
+        self.deliver(self.put(order_id, None))
 
-    def note_save(self, order_id: str | int, order: Mapping[str, Any]) -> Ticket | None:
-        """Take an order as it is now, without sending it: the first half of `save`.
+    def put(self, order_id: str | int, order: Mapping[str, Any] | None) -> Accepted:
+        """Accept a save, or a delete for None, without sending it: the first half of `save`.
 
         Raises:
-            OrderNotSerializableError: JSON cannot hold it.
+            OrderNotSerializableError: JSON cannot hold the order.
         """
-        return self._saver.give(self.key(order_id), serialize_order(order))
+        accepted = Accepted(self._delivery, [], {})
+        self._put(accepted, order_id, order)
+        return accepted
 
-    def note_delete(self, order_id: str | int) -> Ticket | None:
-        """Note that an order is to be deleted: the first half of `delete`."""
-        return self._saver.give(self.key(order_id), None)
+    def deliver(self, accepted: Accepted) -> None:
+        """Send what was accepted: the second half of `save` and `delete`.
 
-    def deliver(self, ticket: Ticket | None) -> None:
-        """Send what was noted: the second half of `save` and `delete`."""
-        if ticket is not None:
-            for error in self._saver.deliver([ticket], alone=True).values():
-                raise error
+        Raises:
+            UpstashError: Redis may not hold it.
+        """
+        deadline = deadline_within(self.client.timeout)
+        for error in accepted.delivery.deliver(accepted.writes, deadline).values():
+            # A copy, since the outbox must not keep frames, which hold the order.
+            raise copy(error)
+
+    def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Save many orders in few requests. Each request has its time budget.
+
+        All orders of a request are one command, which is billed as one (MSETEX). An endpoint that
+        does not have it gets a command for each order.
+
+        Args:
+            orders: The orders by id. Other threads may go on changing it.
+
+        Returns:
+            The ids of the orders that Redis now holds: all of them.
+
+        Raises:
+            SaveManyError: Some could not be saved; its `failed` says which and why, its `saved`
+                which were. After a request that failed, no further one is made.
+        """
+        return self.deliver_many(self.put_many(orders))
+
+    def put_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Accepted:
+        """Accept orders without sending them: the first half of `save_many`."""
+        accepted = Accepted(self._delivery, [], {})
+        seen: set[str] = set()
+        for order_id, order in _items(orders):
+            try:
+                text_id = order_id_text(order_id)
+                if text_id in seen:
+                    raise DataError(f"two orders have the id {shown_order_id(text_id)}")
+                seen.add(text_id)
+                self._put(accepted, text_id, order)
+            except UpstashError as error:
+                accepted.ids[shown_order_id(order_id)] = error
+        return accepted
+
+    def deliver_many(self, accepted: Accepted) -> list[str]:
+        """Send what was accepted: the second half of `save_many`."""
+        results = accepted.ids
+        for key, error in accepted.delivery.deliver(accepted.writes).items():
+            results[self._order_id(key)] = error
+        failed = {order_id: error for order_id, error in results.items() if error is not None}
+        saved = [order_id for order_id in results if order_id not in failed]
+        if failed:
+            raise SaveManyError(saved, failed)
+        return saved
 
     def get(self, order_id: str | int) -> dict[str, Any] | None:
-        """The order of this id, None if there is none. What is owed counts as saved.
+        """Return the order of this id, or None if there is none. A pending write counts as done.
 
         Raises:
-            OrderUnreadableError: What is stored under the id is not an order.
+            OrderUnreadableError: The stored value is not an order.
             UpstashError: Redis could not be asked, or refused.
         """
-        key = self.key(order_id)
-        owed = self._saver.book.ledger.newest(key)
+        key, deadline, outbox = self.key(order_id), self._deadline(), self._outbox
+        pending = outbox.pending(key)
         try:
-            text = self.client.get(key)
+            text = self._ask(commands.get(key), deadline)
         except UpstashError:
-            self._saver.book.worked = None
-            if owed is None:
+            if pending is None:
                 raise
-            text = owed.text
+            text = pending.text
         else:
-            self._saver.found(key, text)
-            newer = self._saver.catch_up()
-            if owed is not None and key not in newer:
-                text = owed.text
+            outbox.read(key, text)
+            self._delivery.catch_up(deadline)
+            if pending is not None and not pending.superseded:
+                text = pending.text
         return None if text is None else deserialize_order(text)
 
     def get_all(self) -> dict[str, dict[str, Any]]:
-        """All orders by id. Costs about two commands for each 1,000 orders.
+        """Return all orders by id. Costs about two commands for each 1,000 orders.
 
-        An order that cannot be read is left out and named in the log. What is owed counts as saved.
+        An order that cannot be read is left out and named in the log. Pending writes count as done.
 
         Raises:
             RestoreError: Not all could be read; its `__cause__` says why.
         """
-        deadline = time.monotonic() + self._restore_wait
+        deadline = deadline_within(self._restore_wait)
         while True:
             try:
                 return dict(self.iter_all())
@@ -230,26 +289,33 @@ class OrderStore:
                 if left <= 0 or not isinstance(error.__cause__, UnavailableError):
                     raise
                 time.sleep(min(left, RESTORE_PAUSE))
-                # Who waits for the endpoint need not wait for the circuit as well.
+                # A caller who waits for the endpoint need not wait for the circuit as well.
                 self.client.retry_now()
 
     def iter_all(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All orders with their ids, like `get_all`, but holding one page of them at a time."""
-        owed = {entry.key: entry.text for entry in self._saver.book.ledger.unsent()}
+        """Yield all orders with their ids, like `get_all`, one page of them in memory at a time."""
+        outbox = self._outbox
+        pending = {write.key: write for write in outbox.all_pending()}
         began = self._clock()
         keys: set[str] = set()
         try:
             for page in self._walk().pages():
                 if not keys:
-                    for key in self._saver.catch_up():
-                        owed.pop(key, None)
+                    self._delivery.catch_up()
                 keys.update(key for key, _ in page)
-                yield from self._orders(pair for pair in page if pair[0] not in owed)
+                yield from self._orders(
+                    (key, text)
+                    for key, text in page
+                    if key not in pending or pending[key].superseded
+                )
         except UpstashError as error:
-            self._saver.book.worked = None
             raise RestoreError(str(error)) from error
-        self._saver.counted(keys, began)
-        yield from self._orders((key, text) for key, text in owed.items() if text is not None)
+        outbox.listed(keys, began)
+        yield from self._orders(
+            (write.key, write.text)
+            for write in pending.values()
+            if write.text is not None and not write.superseded
+        )
 
     def iter_texts(self) -> Iterator[list[tuple[str, str]]]:
         """All orders as they are stored, with their ids, a page at a time.
@@ -261,110 +327,69 @@ class OrderStore:
             yield [(self._order_id(key), text) for key, text in page]
 
     def ping(self) -> None:
-        """Ask the endpoint whether it works and accepts the token, and send what is owed.
+        """Check that the endpoint works and accepts the token, and send delayed writes.
 
         Raises:
             UpstashError: It does not.
         """
-        self.client.ping()
-        self._saver.catch_up()
+        deadline = self._deadline()
+        self._ask(commands.ping(), deadline)
+        self._delivery.catch_up(deadline)
 
     def count(self) -> int:
-        """How many orders Redis holds. Costs a command for each 10,000 keys of the database.
+        """Return how many orders Redis holds. Costs a command for each 10,000 keys of the database.
 
         Raises:
             UpstashError: Redis could not be asked, or refused.
         """
-        began = self._clock()
-        # A set, since SCAN may give a key twice.
-        keys = set(self.client.scan_iter(self._pattern(), COUNTING_PAGE, "string"))
+        began, deadline = self._clock(), self._deadline()
+        # A set, since SCAN may return a key twice.
+        keys: set[str] = set()
+        cursors, cursor, more = commands.Cursors(), 0, True
+        while more:
+            scan = commands.scan(cursor, self._pattern(), COUNTING_PAGE, "string")
+            cursor, page = self._ask(scan, deadline)
+            keys.update(page)
+            more = cursors.lead_on(cursor)
         self._counted = (began, len(keys))
-        self._saver.counted(keys, began)
-        self._saver.catch_up()
+        self._outbox.listed(keys, began)
+        self._delivery.catch_up(deadline)
         return len(keys)
 
     def health(self, *, max_age: float = 60.0) -> Health:
-        """Whether the endpoint works, how fast, and how many orders it holds. Does not raise.
+        """Return whether the endpoint works, how fast, and how many orders it holds.
 
-        Health checks are polled, and every command is billed. So the count, and that the endpoint
-        works, are taken from memory while they are young enough: a check costs nothing when
-        there was other traffic lately, else one command. While something is owed, it always asks,
-        and what is owed is then sent.
+        It does not raise. Health checks are polled, and every command is billed. So the count, and
+        that the endpoint works, are taken from memory while they are recent: a check costs nothing
+        when there was other traffic lately, else one command. While a write is pending, it always
+        asks, and delayed writes are sent.
 
         Args:
             max_age: Seconds for which an answer counts as recent.
         """
-        now = self._clock()
-        book = self._saver.book
+        now, outbox = self._clock(), self._outbox
+        error: UpstashError | None = None
         try:
-            if self._counted is None or not 0 <= now - self._counted[0] < max_age:
+            if self._counted is None or now - self._counted[0] >= max_age:
                 self.count()
-            elif self.unsaved or not book.worked or not 0 <= now - book.worked.at < max_age:
+            elif not outbox.answered or now - outbox.answered[0] >= max_age or self.unsaved:
                 self.ping()
-        except UpstashError as error:
-            book.worked = None
-            return Health(ok=False, error=error, unsaved=len(self.unsaved))
+        except UpstashError as one:
+            error = one
         return Health(
-            ok=True,
-            latency=book.worked.latency if book.worked else None,
-            orders=self._counted[1] if self._counted else None,
+            ok=error is None,
+            latency=outbox.answered[1] if outbox.answered and error is None else None,
+            orders=self._counted[1] if self._counted and error is None else None,
+            error=error,
             unsaved=len(self.unsaved),
         )
 
-    def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Save many orders in few requests. Each request has its time budget.
-
-        All orders of a request are one command, which is billed as one (MSETEX); on an endpoint
-        that does not have it, each order is one.
-
-        Args:
-            orders: The orders by id. Other threads may go on changing it.
-
-        Returns:
-            The ids of the orders that Redis now holds: all of them.
-
-        Raises:
-            SaveManyError: Some could not be saved; its `failed` says which and why, its `saved`
-                which were. Once the endpoint cannot be asked, no further request is made.
-        """
-        return self.deliver_many(self.note_many(orders))
-
-    def note_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Noted:
-        """Take orders as they are now, without sending them: the first half of `save_many`."""
-        noted = Noted({}, {})
-        given: dict[str, Mapping[str, Any]] = {}
-        for order_id, order in _items(orders):
-            try:
-                text_id = order_id_text(order_id)
-                if text_id in given:
-                    raise DataError(f"two orders have the id {shown_order_id(text_id)}")
-                given[text_id] = order
-            except UpstashError as error:
-                noted.failed[str(order_id)] = error
-        for order_id, order in given.items():
-            try:
-                if order_id not in noted.failed:
-                    noted.tickets[order_id] = self.note_save(order_id, order)
-            except UpstashError as error:
-                noted.failed[order_id] = error
-        return noted
-
-    def deliver_many(self, noted: Noted) -> list[str]:
-        """Send what was noted: the second half of `save_many`."""
-        tickets = [ticket for ticket in noted.tickets.values() if ticket is not None]
-        failed: dict[str, UpstashError] = dict(noted.failed)
-        for key, error in self._saver.deliver(tickets).items():
-            failed[self._order_id(key)] = error
-        saved = [order_id for order_id in noted.tickets if order_id not in failed]
-        if failed:
-            raise SaveManyError(saved, failed)
-        return saved
-
     def delete_older_than(self, cutoff: datetime) -> list[str]:
-        """Delete the orders whose `created_at` lies before a moment.
+        """Delete the orders whose `created_at` is before a moment.
 
         An order without `created_at` is kept. One without a time zone counts as in that of this
-        machine. Costs about two commands for each 1,000 orders, and one for each 500 deleted.
+        machine. An order that is saved again meanwhile is kept. Costs about two commands for each
+        1,000 orders, and one for each 500 deleted.
 
         Args:
             cutoff: The moment, with its time zone.
@@ -373,17 +398,21 @@ class OrderStore:
             The ids of the deleted orders.
 
         Raises:
-            RestoreError: Not all orders could be looked at, so none was deleted.
-            UpstashError: Redis may still hold some of them. Those are owed.
+            RestoreError: Not all orders could be read, so none was deleted.
+            UpstashError: Redis may still hold some of them. Their deletes are pending.
         """
+        accepted, began = Accepted(self._delivery, [], {}), self._clock()
+        # As of now: later saves of the same orders win.
+        number = self._outbox.next_number()
         old = []
         for order_id, order in self.iter_all():
             created = created_at(order)
             if created is not None and created < cutoff:
                 old.append(order_id)
-        tickets = [self.note_delete(order_id) for order_id in old]
-        for error in self._saver.deliver([ticket for ticket in tickets if ticket]).values():
-            raise error
+        for order_id in old:
+            self._put(accepted, order_id, None, number, began)
+        for error in accepted.delivery.deliver(accepted.writes).values():
+            raise copy(error)
         return old
 
     def key(self, order_id: str | int) -> str:
@@ -395,15 +424,77 @@ class OrderStore:
         return self.prefix + order_id_text(order_id)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Send what is owed, or was noted in background mode, now.
+        """Send everything that is pending, now.
 
         Args:
             timeout: Seconds that it may take; None for those of one call.
 
         Returns:
-            Whether nothing is left to send. What failed and is not owed does not count.
+            Whether nothing is pending.
+
+        Raises:
+            DataError: `timeout` is not a number of seconds.
         """
-        return self._saver.flush(timeout)
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout == timeout):
+            raise DataError(f"timeout must be a number of seconds or None, not {timeout!r:.40}")
+        return self._delivery.flush(timeout)
+
+    @property
+    def _delivery(self) -> Delivery:
+        # Looked up for each call: it is another one after a fork or a reset.
+        shared, own = deliveries.get(self._database), self._own
+        if shared is None:
+            own = self._new_delivery(Outbox(self._clock))
+            shared = deliveries.setdefault(self._database, own)
+        if own is None or own.outbox is not shared.outbox:
+            own = self._new_delivery(shared.outbox)
+        self._own = own
+        return own
+
+    def _new_delivery(self, outbox: Outbox) -> Delivery:
+        return Delivery(outbox, self.client, self.prefix, self._catch_up, self._background)
+
+    @property
+    def _outbox(self) -> Outbox:
+        return self._delivery.outbox
+
+    def _put(
+        self,
+        accepted: Accepted,
+        order_id: str | int,
+        order: Mapping[str, Any] | None,
+        number: int | None = None,
+        since: float | None = None,
+    ) -> None:
+        outbox = accepted.delivery.outbox
+        key = self.key(order_id)
+        number = outbox.next_number() if number is None else number
+        text = None if order is None else serialize_order(order)
+        write = outbox.put(key, text, number, self.ttl, self._skip, since)
+        if write is not None:
+            accepted.writes.append(write)
+        accepted.ids[self._order_id(key)] = None
+        if dropped := outbox.dropped():
+            log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
+
+    def _deadline(self) -> float:
+        return deadline_within(self.client.timeout)
+
+    def _ask(self, command: Command[T], deadline: float | None = None) -> T:
+        result: T = self._exchange([command], COMMAND, deadline)[0]
+        return result
+
+    def _exchange(
+        self, commands: Sequence[Command[Any]], path: str, deadline: float | None = None
+    ) -> list[Any]:
+        outbox = self._outbox
+        try:
+            exchange = self.client.exchange(commands, path=path, deadline=deadline)
+        except UpstashError:
+            outbox.answered = None
+            raise
+        outbox.answered = (self._clock(), exchange.latency)
+        return exchange.results
 
     def _orders(self, texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
         pairs = list(texts)
@@ -414,7 +505,7 @@ class OrderStore:
                 yield self._order_id(key), order
 
     def _walk(self) -> Walk:
-        return Walk(self.client, self._pattern(), self._log_unreadable)
+        return Walk(self._exchange, self._pattern(), self._log_unreadable)
 
     def _order_id(self, key: str) -> str:
         return key.removeprefix(self.prefix)
@@ -432,11 +523,12 @@ class OrderStore:
         )
 
 
-class Noted(NamedTuple):
-    """What `OrderStore.note_many` took: tickets and what went wrong, by order id."""
+class Accepted(NamedTuple):
+    """What a store accepted: the writes, and by order id the error of each refused order."""
 
-    tickets: dict[str, Ticket | None]
-    failed: dict[str, UpstashError]
+    delivery: Delivery
+    writes: list[Write]
+    ids: dict[str, UpstashError | None]
 
 
 def created_at(order: Mapping[str, Any]) -> datetime | None:

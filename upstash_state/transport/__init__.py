@@ -16,3 +16,4 @@ from .seam import Interceptor as Interceptor
 from .seam import Send as Send
 from .seam import guarding as guarding
 from .seam import intercepting as intercepting
+from .seam import one_by_one as one_by_one

@@ -1,0 +1,362 @@
+"""The delivery: takes writes out of the outbox, sends them, and reports what happened.
+
+It is the only code that sends writes. `deliver` serves a caller, `catch_up` sends delayed writes
+after a call that worked, the worker sends everything in background mode, and `flush` sends
+everything at the end of a process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from copy import copy
+from typing import NamedTuple
+
+from .client import UpstashRedis
+from .errors import (
+    CircuitOpenError,
+    EndpointTimeoutError,
+    RequestTooLargeError,
+    ResponseError,
+    UnavailableError,
+    UpstashError,
+)
+from .logs import log, log_unsaved, named, plural
+from .outbox import LATE, Batch, Outbox, Write
+from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
+from .worker import Worker
+from .writes import MAX_WRITES, PERMANENT, pages, parts_of, settle
+
+COMBINED = frozenset({"MSETEX", "EVAL"})
+
+#: The deliveries of this process by database (URL, token and prefix), one for each outbox.
+deliveries: dict[tuple[str, ...], Delivery] = {}
+# Held while saves are sent one by one, for recordings.
+_turn = threading.RLock()
+_ending = threading.Event()
+
+
+def end_of_process() -> None:
+    """Send what is pending, and send later saves in their caller's thread."""
+    _ending.set()
+    for delivery in list(deliveries.values()):
+        delivery.close("at exit")
+
+
+def forget_all(*, flush: bool) -> None:
+    """Let every database start with an empty outbox.
+
+    Args:
+        flush: Whether to send first what is pending, and to name in the log what is left.
+    """
+    for database in list(deliveries):
+        # New saves find a new outbox from here on, so none of them is lost.
+        delivery = deliveries.pop(database, None)
+        if delivery is not None and flush:
+            delivery.close("before the reset")
+        elif delivery is not None:
+            delivery.outbox.forget(delivery.outbox.all_pending())
+
+
+class Sent(NamedTuple):
+    """What became of one page of writes.
+
+    Attributes:
+        writes: The writes that were taken.
+        failed: Those that failed.
+        error: Why nothing more should be sent now: the request failed, or all of its writes did.
+    """
+
+    writes: list[Write]
+    failed: list[Write]
+    error: UpstashError | None
+
+
+class Delivery:
+    """Sends the writes of one outbox.
+
+    Args:
+        outbox: The writes.
+        client: The database.
+        prefix: What an order's key begins with, for log lines.
+        catch_up: Whether writes that failed stay pending.
+        background: Seconds for which a worker thread gathers writes before it sends them; 0 to
+            send them in the caller's thread.
+    """
+
+    def __init__(
+        self, outbox: Outbox, client: UpstashRedis, prefix: str, catch_up: bool, background: float
+    ) -> None:
+        self.outbox = outbox
+        self.client = client
+        self._prefix = prefix
+        self._catch_up = catch_up
+        self._worker = Worker(self._work, background) if background else None
+        # How many writes the next page of delayed writes may have.
+        self._page = MAX_WRITES
+        # Which of COMBINED the endpoint has executed, and which it does not know.
+        self._known: set[str] = set()
+        self._missing: set[str] = set()
+
+    def deliver(
+        self, writes: Sequence[Write], deadline: float | None = None
+    ) -> dict[str, UpstashError]:
+        """Send writes, and wait until Redis holds each one, or a newer one.
+
+        In background mode the worker sends them later.
+
+        Args:
+            writes: What `Outbox.put` returned.
+            deadline: When to have ended, on `time.monotonic()`'s clock. None: each request has the
+                client's timeout.
+
+        Returns:
+            What went wrong, by key.
+        """
+        if not writes or self._wake():
+            return {}
+        failed: dict[str, UpstashError] = {}
+        if one_by_one():
+            with _turn:
+                for write in self.outbox.all_pending():
+                    if write.number < writes[0].number and not write.failures:
+                        self._send([write], deadline)
+                self._send_pages(writes, deadline)
+        else:
+            self._send_pages(writes, deadline)
+        for write in writes:
+            error = self._outcome(write, deadline)
+            if error is not None:
+                failed[write.key] = error
+        if len(failed) < len(writes):
+            self.catch_up(deadline)
+        return failed
+
+    def catch_up(self, deadline: float | None = None) -> None:
+        """Send delayed writes, after the endpoint was seen to work. Does not raise.
+
+        Args:
+            deadline: When to have ended; None for the client's timeout from now.
+        """
+        if self.outbox.is_idle() or not self.outbox.may_try() or self._wake():
+            return
+        try:
+            self._send_due(deadline, fresh=False)
+        except Exception:
+            # The call that found the endpoint working has succeeded, whatever is wrong here.
+            log.exception("Failed to send delayed writes to Redis")
+
+    def flush(self, timeout: float | None = None, *, once: bool = False) -> bool:
+        """Send everything that is pending, now.
+
+        Args:
+            timeout: Seconds that it may take; None for the client's timeout.
+            once: Whether to stop at the first failure.
+
+        Returns:
+            Whether nothing is pending.
+        """
+        outbox = self.outbox
+        deadline = deadline_within(self.client.timeout if timeout is None else timeout)
+        pause = 0.05
+        while outbox.all_pending() and (left := deadline - time.monotonic()) > 0:
+            self.client.retry_now()
+            error = self._send_due(deadline, fresh=True)
+            if error is not None and (once or not isinstance(error, UnavailableError)):
+                break
+            with outbox.lock:
+                # Others may be sending, or the endpoint is given a moment.
+                if outbox.all_pending():
+                    outbox.changed.wait(min(pause, left))
+            pause *= 2
+        return not outbox.all_pending()
+
+    def close(self, when: str) -> None:
+        """Send what is pending, once, name in the log what is left, and close the connections.
+
+        Args:
+            when: The occasion, for the log line.
+        """
+        if not self.flush(once=True):
+            left = self.outbox.all_pending()
+            log.error("Not saved to Redis %s: %s", when, self._named(left))
+            self.outbox.forget(left)
+        self.client.close()
+
+    def _wake(self) -> bool:
+        return (
+            self._worker is not None
+            and not _ending.is_set()
+            and not one_by_one()
+            and self._worker.wake()
+        )
+
+    def _work(self) -> float | None:
+        """Send everything that is due. Returns when to do so again, for the worker."""
+        outbox = self.outbox
+        if not outbox.may_try():
+            return outbox.pause_left()
+        error = self._send_due(None, fresh=True)
+        if isinstance(error, CircuitOpenError):
+            return max(error.retry_in, outbox.pause_left())
+        if error is not None:
+            return outbox.pause_left()
+        return None if outbox.is_idle() else 0.0 if outbox.due(fresh=True) else LATE
+
+    def _send_due(self, deadline: float | None, *, fresh: bool) -> UpstashError | None:
+        """Send what is due, page by page, until all is sent, something fails, or time is up."""
+        outbox = self.outbox
+        deadline = deadline_within(self.client.timeout) if deadline is None else deadline
+        held = 0
+        error: UpstashError | None = None
+        while error is None and time.monotonic() < deadline:
+            page = next(pages(outbox.due(fresh=fresh), self._page), [])
+            sent = self._send(page, deadline)
+            if not sent.writes:
+                break
+            held += sum(write.confirmed and write.failures > 0 for write in sent.writes)
+            error = sent.error
+            if error is None:
+                self._page = min(self._page * 2, MAX_WRITES)
+                outbox.resume()
+            else:
+                # Half of it may be possible: one order is to blame, or the endpoint is slow.
+                self._page = max(len(sent.writes) // 2, 1)
+                outbox.pause()
+            self._log_failed(sent.failed)
+        if held:
+            log.info("Redis now holds %s whose save or delete had failed before", plural(held))
+        return error
+
+    def _send_pages(self, writes: Sequence[Write], deadline: float | None) -> None:
+        error: UpstashError | None = None
+        for page in pages(writes):
+            if error is None:
+                error = self._send(page, deadline).error
+            else:
+                # Not tried, and not fresh any more when the endpoint works again.
+                for write in page:
+                    if write.error is None and not write.settled:
+                        self.outbox.fail(write, error, keep=self._catch_up)
+
+    def _send(self, writes: Sequence[Write], deadline: float | None) -> Sent:
+        """Take writes, send them in one request, and report to the outbox what happened."""
+        batch = Batch()
+        try:
+            self.outbox.take(batch, writes)
+            failed = self._exchange(batch.writes, deadline) if batch.writes else []
+        finally:
+            self.outbox.release(batch)
+        superseded = [write for write in batch.writes if write.superseded]
+        if superseded:
+            log.warning("Saved later by another writer, so not sent: %s", self._named(superseded))
+        error = None
+        if len(failed) == len(batch.writes):
+            # A single order to blame does not stop the others.
+            error = next((one for _, one in failed if not isinstance(one, PERMANENT)), None)
+        return Sent(batch.writes, [write for write, _ in failed], error)
+
+    def _exchange(
+        self, writes: list[Write], deadline: float | None, missing: frozenset[str] = frozenset()
+    ) -> list[tuple[Write, UpstashError]]:
+        """Send writes that were taken. Returns those that failed, with the error."""
+        outbox, sent_at = self.outbox, self.outbox.clock()
+        failed: list[tuple[Write, UpstashError]] = []
+        for write in [write for write in writes if write.since + write.ttl <= sent_at]:
+            expired = UnavailableError("it would have expired by now", may_have_executed=False)
+            outbox.fail(write, expired, keep=False)
+            failed.append((write, expired))
+            writes.remove(write)
+        parts = parts_of(writes, outbox, missing or self._missing)
+        # Many orders, even if only one of them has changed, are always a pipeline.
+        path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE
+        results: Sequence[object]
+        try:
+            exchange = self.client.exchange(
+                [part.command for part in parts], path=path, deadline=deadline
+            )
+            results, abandoned = exchange.results, exchange.abandoned
+            outbox.answered = (outbox.clock(), exchange.latency)
+        except UpstashError as error:
+            # A copy has no traceback, whose frames hold what was sent.
+            results, abandoned = [copy(error)] * len(parts), error.may_have_executed
+            outbox.answered = None
+        except BaseException:
+            interrupted = UnavailableError("the call was interrupted")
+            for write in writes:
+                outbox.abandon(write)
+                outbox.fail(write, interrupted, keep=self._catch_up)
+            raise
+        if abandoned:
+            for write in writes:
+                outbox.abandon(write)
+        for part, result in zip(parts, results):
+            if len(part.writes) > 1 and isinstance(result, RequestTooLargeError):
+                half = len(part.writes) // 2
+                for some in (part.writes[:half], part.writes[half:]):
+                    failed += self._exchange(some, deadline, missing)
+            elif part.name in COMBINED and self._may_be_unknown(part.name, result):
+                failures = self._exchange(part.writes, deadline, COMBINED)
+                worked = len(failures) < len(part.writes)
+                if worked and part.name not in self._known and not isinstance(result, PERMANENT):
+                    self._missing.add(part.name)
+                failed += failures
+            else:
+                if part.name in COMBINED and not isinstance(result, UpstashError):
+                    self._known.add(part.name)
+                failed += settle(part, result, outbox, sent_at, catch_up=self._catch_up)
+        return failed
+
+    def _may_be_unknown(self, name: str, result: object) -> bool:
+        """Whether single commands may do what a combined one could not."""
+        if name == "MSETEX" and isinstance(result, PERMANENT):
+            # One order is to blame for all that were to be set together.
+            return True
+        if name in self._known:
+            return name == "MSETEX" and type(result) is ResponseError
+        # Some servers answer a command that they do not know with status 400, 404 or 500.
+        return type(result) is ResponseError or (
+            isinstance(result, UnavailableError) and result.reason in ("status", "answer")
+        )
+
+    def _outcome(self, write: Write, deadline: float | None) -> UpstashError | None:
+        """Wait until Redis holds a write, or a newer one, or until that failed."""
+        outbox = self.outbox
+        deadline = deadline_within(self.client.timeout) if deadline is None else deadline
+        while True:
+            newest = write.newest()
+            if newest.settled:
+                return None
+            with outbox.lock:
+                sender = outbox.sender(write.key)
+                error = write.error or (newest.error if sender is None else None)
+                if error is not None:
+                    return error
+                if sender is not None:
+                    left = deadline - time.monotonic()
+                    # A signal handler must not wait for the save that it interrupted.
+                    if sender.thread == threading.get_ident() or left <= 0:
+                        break
+                    outbox.changed.wait(left)
+                    continue
+            if outbox.pending(write.key) is None:
+                return UnavailableError("dropped: the client was reset", may_have_executed=False)
+            self._send([newest], deadline)
+        late = EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
+        if newest is write:
+            outbox.fail(write, late, keep=self._catch_up)
+        return late
+
+    def _log_failed(self, writes: Sequence[Write]) -> None:
+        """Log writes whose callers are gone: at the first failure, and when they are dropped."""
+        told = [w for w in writes if w.failures == 1 or self.outbox.pending(w.key) is None]
+        for deleted in (False, True):
+            some = [write for write in told if (write.text is None) == deleted]
+            log_unsaved({self._order_id(w): w.error for w in some if w.error}, deleted=deleted)
+
+    def _named(self, writes: Sequence[Write]) -> str:
+        return named([self._order_id(write) for write in writes])
+
+    def _order_id(self, write: Write) -> str:
+        return write.key.removeprefix(self._prefix)

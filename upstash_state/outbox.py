@@ -1,0 +1,444 @@
+"""The outbox: for each order, the newest write that Redis is not known to hold.
+
+Everything that saves or deletes puts a write into it. The delivery takes writes out, sends them,
+and reports what happened. The outbox does no I/O, and its clock is passed in.
+
+    put -> pending -> taken by one sender -> confirmed: it leaves the outbox
+                                          -> failed: it stays pending, and is now delayed
+                                          -> superseded: another writer wrote the order since
+
+An attempt that was given up may still be executed, for up to a minute. Until then its order is
+marked, and the newest write stays in the outbox even when it is confirmed, because it may have to
+be sent again (`Write.confirmed` and `Outbox.due`).
+
+The lock makes this safe for threads. A signal handler, a finalizer or a log handler may also save
+an order in the middle of a method here, in the same thread, so every change is one operation that
+such a call cannot interrupt (`_replace`, `_remove`, `dict.setdefault`), and no method relies on
+what it read before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from itertools import islice
+from sys import getsizeof
+from typing import NamedTuple
+
+from .errors import UnavailableError, UpstashError
+
+# Seconds for which an abandoned attempt may still be executed. Proxies drop a request when its
+# client has been gone for that long (AWS ALB and nginx: 60 s).
+LATE = 60.0
+# Seconds after which a write counts as delayed although it never failed.
+DELAYED_AFTER = 10.0
+# Seconds for which the number of a confirmed write is remembered at least, so that a save that was
+# called before it, and is serialized that slowly, is not sent after it.
+MEMORY = 600.0
+# How much memory the outbox may take, in bytes.
+MAX_BYTES = 64_000_000
+# Digests of abandoned attempts that are remembered for one order.
+MAX_DIGESTS = 8
+# Seconds until delayed writes are tried again after a failure, doubled up to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+# Stands for the digest of a delete. No SHA-1 looks like this.
+DELETED = "-"
+
+
+class Write:
+    """One save or delete, as the app gave it.
+
+    Attributes:
+        key: The order's key.
+        text: The order as JSON, or None for a delete.
+        number: Its place among all calls. The newest write of an order has the highest.
+        since: When it was put, or when an older write of the order was confirmed after that.
+        ttl: Seconds after `since` at which it expires.
+        failures: How often it could not be sent.
+        error: Why the last try failed; None while it is waiting or being sent.
+        newer: The write that replaced it before it was sent.
+    """
+
+    __slots__ = (
+        "confirmed", "error", "failures", "key", "newer", "number", "since", "size", "skip",
+        "superseded", "text", "ttl",
+    )  # fmt: skip
+
+    def __init__(
+        self, key: str, text: str | None, number: int, since: float, ttl: float, skip: float
+    ) -> None:
+        self.key, self.text, self.number, self.since = key, text, number, since
+        self.ttl, self.skip = ttl, skip
+        self.failures = 0
+        self.error: UpstashError | None = None
+        self.newer: Write | None = None
+        #: Whether Redis acknowledged it.
+        self.confirmed = False
+        #: Whether another writer has written the order since.
+        self.superseded = False
+        # In memory: an emoji makes every character of a text four bytes wide.
+        self.size = getsizeof(key) + getsizeof(text) + 300
+
+    @property
+    def settled(self) -> bool:
+        """Whether Redis holds it, or something newer."""
+        return self.confirmed or self.superseded
+
+    def newest(self) -> Write:
+        """The last of the writes that replaced one another, beginning with this one."""
+        write = self
+        while write.newer is not None:
+            write = write.newer
+        return write
+
+
+class Batch:
+    """Writes that one sender has taken. Nobody else sends these orders until it is released."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        self.thread = threading.get_ident()
+
+
+class Confirmed(NamedTuple):
+    """What Redis acknowledged for a key. `digest` is None where it need not, or must not, be
+    compared with later writes."""
+
+    number: int
+    digest: str | None
+    at: float
+    lasts: float
+
+
+class Abandoned(NamedTuple):
+    """When the last attempt was given up, and the digests of all abandoned attempts of a key."""
+
+    at: float
+    digests: tuple[str, ...]
+
+
+class Outbox:
+    """The pending writes of one database and prefix.
+
+    Args:
+        clock: Returns seconds, which go on while the process is stopped and never jump.
+        max_bytes: How much memory it may take. The writes that were put longest ago go first.
+    """
+
+    def __init__(self, clock: Callable[[], float], max_bytes: int = MAX_BYTES) -> None:
+        self.clock = clock
+        # Reentrant, for calls that interrupt a call in the same thread.
+        self.lock = threading.RLock()
+        #: Notified when orders are released.
+        self.changed = threading.Condition(self.lock)
+        #: When the endpoint last answered, and the seconds it took; None after a failure.
+        self.answered: tuple[float, float] | None = None
+        self._max_bytes = max_bytes
+        self._numbers = itertools.count(1)
+        self._writes: dict[str, Write] = {}
+        self._size = 0
+        self._sending: dict[str, Batch] = {}
+        # Both with the longest unchanged first.
+        self._confirmed: dict[str, Confirmed] = {}
+        self._abandoned: dict[str, Abandoned] = {}
+        self._pause = self._not_before = 0.0
+        self._dropped = 0
+        self._dropped_told = float("-inf")
+
+    def next_number(self) -> int:
+        """The number for a write. Take it before serializing the order: the later call wins."""
+        return next(self._numbers)
+
+    def put(
+        self,
+        key: str,
+        text: str | None,
+        number: int,
+        ttl: float,
+        skip: float = 0.0,
+        since: float | None = None,
+    ) -> Write | None:
+        """Accept a write.
+
+        Args:
+            key: The order's key.
+            text: The order as JSON, None for a delete.
+            number: What `next_number` returned before the order was serialized.
+            ttl: Seconds until it expires.
+            skip: Seconds for which the same text is not sent again once it is confirmed.
+            since: As of when it was put; None for now.
+
+        Returns:
+            The write to deliver: this one, or a newer one that is pending. None when Redis holds
+            this text already, or something newer.
+        """
+        write = Write(key, text, number, self.clock() if since is None else since, ttl, skip)
+        with self.lock:
+            if skip and text is not None and self._is_unchanged(key, text, skip):
+                return None
+            older = self._replace(write)
+            # Checked afterwards, since an interrupting call may have put and sent a newer one.
+            last = self._confirmed.get(key)
+            if last is not None and last.number > number:
+                self._remove(write)
+                return None
+            if older is not None:
+                if older.number > number:
+                    return older
+                older.newer = write
+                self._size -= older.size
+            self._size += write.size
+            if self._size > self._max_bytes:
+                self._drop_oldest()
+        return write
+
+    def pending(self, key: str) -> Write | None:
+        """The pending write of a key."""
+        write = self._writes.get(key)
+        return None if write is None or write.confirmed else write
+
+    def all_pending(self) -> list[Write]:
+        """The pending writes, those put longest ago first."""
+        with self.lock:
+            writes = [write for write in list(self._writes.values()) if not write.confirmed]
+        return sorted(writes, key=lambda write: write.number)
+
+    def due(self, *, fresh: bool = False) -> list[Write]:
+        """The writes that are to be sent with other traffic, those that failed least first.
+
+        These are the delayed ones, and confirmed ones whose order was marked for a minute.
+
+        Args:
+            fresh: Whether to include writes that are not delayed.
+        """
+        with self.lock:
+            # Those that failed least often first, so that one to blame does not block the others.
+            writes = sorted(self._writes.values(), key=lambda write: (write.failures, write.number))
+        return [
+            write
+            for write in writes
+            if write.key not in self._sending
+            and (self._is_check_due(write) if write.confirmed else fresh or self.is_delayed(write))
+        ]
+
+    def is_delayed(self, write: Write) -> bool:
+        """Whether others may have written the order since: it failed, or waited for long."""
+        return write.failures > 0 or write.confirmed or self.clock() - write.since > DELAYED_AFTER
+
+    def is_idle(self) -> bool:
+        """Whether nothing is pending, and no order is marked."""
+        return not self._writes
+
+    def take(self, batch: Batch, writes: Iterable[Write]) -> None:
+        """Take the newest writes of these orders, but for those that somebody is sending.
+
+        Args:
+            batch: Gets the writes. Pass it to `release` in a `finally`.
+            writes: Which orders to take.
+        """
+        with self.lock:
+            for write in writes:
+                key = write.key
+                if self._sending.setdefault(key, batch) is not batch:
+                    continue
+                newest = self._writes.get(key)
+                if newest is not None and (not newest.confirmed or self._is_check_due(newest)):
+                    newest.error = None
+                    batch.writes.append(newest)
+
+    def release(self, batch: Batch) -> None:
+        """Let others send these orders."""
+        with self.lock:
+            for key in [key for key, one in list(self._sending.items()) if one is batch]:
+                self._sending.pop(key, None)
+            self.changed.notify_all()
+
+    def sender(self, key: str) -> Batch | None:
+        """The batch in which an order is being sent."""
+        return self._sending.get(key)
+
+    def confirm(self, write: Write, sent_at: float) -> None:
+        """Redis acknowledged a write.
+
+        Args:
+            write: The write.
+            sent_at: When its request was started.
+        """
+        key, now = write.key, self.clock()
+        with self.lock:
+            write.confirmed = True
+            digest = digest_of(write.text) if write.skip and write.text is not None else None
+            # After half of the TTL it is sent again: an order that never changes must not expire.
+            lasts = max(min(write.skip, write.ttl / 2), 0.0)
+            self._confirmed.pop(key, None)
+            self._confirmed[key] = Confirmed(write.number, digest, sent_at, lasts)
+            self._forget_old(now)
+            if sent_at - self._abandoned_at(key) >= LATE:
+                self._abandoned.pop(key, None)
+            # The same text does no harm, even late.
+            own = digest_of(write.text) if key in self._abandoned else ""
+            if all(one == own for one in self.abandoned(key)):
+                self._remove(write)
+            newest = self._writes.get(key)
+            if newest is not None and not newest.confirmed:
+                # What expires later was written later, so a newer write must not seem older than
+                # this one.
+                newest.since = max(newest.since, now)
+
+    def supersede(self, write: Write) -> None:
+        """Another writer wrote the order since. The write is dropped."""
+        with self.lock:
+            write.superseded = True
+            self._remove(write)
+
+    def checked(self, write: Write) -> None:
+        """The key of a marked order was read, and written again if that was necessary."""
+        with self.lock:
+            if self._is_check_due(write):
+                self._abandoned.pop(write.key, None)
+                self._remove(write)
+
+    def fail(self, write: Write, error: UpstashError, *, keep: bool) -> None:
+        """A write could not be sent.
+
+        Args:
+            write: The write.
+            error: Why.
+            keep: Whether it stays pending.
+        """
+        with self.lock:
+            write.failures += 1
+            write.error = error
+            if not keep:
+                self._remove(write)
+
+    def abandon(self, write: Write) -> None:
+        """An attempt to send this write was given up, and may still be executed."""
+        key, digest = write.key, digest_of(write.text)
+        with self.lock:
+            marked = self._abandoned.pop(key, None)
+            known = [one for one in (marked.digests if marked else ()) if one != digest]
+            digests = (*known[1 - MAX_DIGESTS :], digest)
+            self._abandoned[key] = Abandoned(self.clock(), digests)
+
+    def abandoned(self, key: str) -> tuple[str, ...]:
+        """The digests of the attempts that may be, or may have been, executed late."""
+        marked = self._abandoned.get(key)
+        return marked.digests if marked else ()
+
+    def read(self, key: str, text: str | None) -> None:
+        """A key was read: if it holds another text than the confirmed one, nothing is skipped."""
+        last = self._confirmed.get(key)
+        if last is not None and last.digest is not None and last.digest != digest_of(text):
+            self._confirmed[key] = last._replace(digest=None)
+
+    def listed(self, keys: Collection[str], since: float) -> None:
+        """All keys were listed, starting at some time: what is missing is not skipped."""
+        with self.lock:
+            for key, last in list(self._confirmed.items()):
+                if last.digest is not None and last.at < since and key not in keys:
+                    self._confirmed[key] = last._replace(digest=None)
+
+    def may_try(self) -> bool:
+        """Whether delayed writes may be sent: not during the pause after a failure."""
+        return self.pause_left() == 0
+
+    def pause(self) -> None:
+        """Start a pause after sending delayed writes failed, twice as long as the last one."""
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        self._not_before = self.clock() + self._pause
+
+    def pause_left(self) -> float:
+        """The seconds that are left of the pause."""
+        return max(self._not_before - self.clock(), 0.0)
+
+    def resume(self) -> None:
+        """Sending delayed writes succeeded: the next pause is a short one."""
+        self._pause = self._not_before = 0.0
+
+    def dropped(self) -> int:
+        """How many pending writes were dropped for want of memory; at most once a minute."""
+        if not self._dropped or self.clock() - self._dropped_told < 60:
+            return 0
+        dropped, self._dropped, self._dropped_told = self._dropped, 0, self.clock()
+        return dropped
+
+    def forget(self, writes: Iterable[Write]) -> None:
+        """Drop pending writes."""
+        with self.lock:
+            for write in writes:
+                write.error = UnavailableError("dropped: reset", may_have_executed=False)
+                self._remove(write)
+
+    def _is_unchanged(self, key: str, text: str, skip: float) -> bool:
+        last = self._confirmed.get(key)
+        return (
+            last is not None
+            and last.digest is not None
+            and self.clock() - last.at < min(skip, last.lasts)
+            and key not in self._writes
+            and key not in self._abandoned
+            and last.digest == digest_of(text)
+        )
+
+    def _is_check_due(self, write: Write) -> bool:
+        return self.clock() - self._abandoned_at(write.key) >= LATE
+
+    def _abandoned_at(self, key: str) -> float:
+        marked = self._abandoned.get(key)
+        return marked.at if marked else float("-inf")
+
+    def _replace(self, write: Write) -> Write | None:
+        """Make this the newest write of its key, unless there is a newer one; return the other."""
+        writes, key, other = self._writes, write.key, None
+        while (current := writes.setdefault(key, write)) is not write:
+            other = current
+            if current.number > write.number:
+                break
+            with suppress(KeyError):
+                # Python runs signal handlers after calls, so not in the middle of this line.
+                writes[key] = write if writes[key] is current else writes[key]
+        return other
+
+    def _remove(self, write: Write) -> None:
+        with suppress(KeyError):
+            # As in `_replace`. The other branch calls something that changes nothing.
+            (self._writes.pop if self._writes[write.key] is write else self._writes.get)(write.key)
+            self._size -= write.size
+
+    def _drop_oldest(self) -> None:
+        writes = sorted(self._writes.values(), key=lambda write: write.number)
+        self._size = sum(write.size for write in writes)
+        for write in writes:
+            # Some more than necessary, so that not every call has to sort.
+            if self._size <= self._max_bytes * 0.95:
+                break
+            if write.key not in self._sending:
+                self._remove(write)
+                if not write.confirmed:
+                    write.error = UnavailableError(
+                        "dropped: too much is pending", may_have_executed=False
+                    )
+                    self._dropped += 1
+
+    def _forget_old(self, now: float) -> None:
+        # Two for each one that is added, so that both dicts stay as small as they can be.
+        for key in list(islice(self._confirmed, 2)):
+            last = self._confirmed.get(key)
+            if last is not None and now - last.at >= max(last.lasts, MEMORY):
+                self._confirmed.pop(key, None)
+        for key in list(islice(self._abandoned, 2)):
+            if now - self._abandoned_at(key) >= LATE and key not in self._writes:
+                self._abandoned.pop(key, None)
+
+
+def digest_of(text: str | None) -> str:
+    """The SHA-1 of a text in UTF-8, as Redis's `redis.sha1hex` gives it."""
+    # Imported late: OpenSSL, which it loads, would take a sixth of the package's import.
+    from hashlib import sha1
+
+    if text is None:
+        return DELETED
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,219 @@
+"""Requests made of writes, and what the results mean for them. Pure: no I/O.
+
+A fresh write is a SET with EX or a DEL, and several are one MSETEX or one DEL. Delayed writes, and
+orders that were marked, are one script, which looks at each key before it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import ceil
+from typing import Any, NamedTuple
+
+from . import commands
+from .commands import Command
+from .errors import (
+    AnswerError,
+    DataError,
+    KeyTooLargeError,
+    NotRecordedError,
+    RecordTooLargeError,
+    RequestTooLargeError,
+    UpstashError,
+)
+from .outbox import Outbox, Write
+from .transport.answers import refusal
+
+# Below every plan's limit for a request, which is 10 MB or more.
+MAX_BYTES = 4_000_000
+# up-redis accepts 1,000 commands in a pipeline; serverless-redis-http executes them one by one.
+MAX_WRITES = 500
+
+# Errors that a retry cannot fix.
+PERMANENT = (
+    *(DataError, NotRecordedError),
+    *(KeyTooLargeError, RecordTooLargeError, RequestTooLargeError),
+)
+
+# ARGV, for each key: whether it is only checked, its TTL and the time that the write has left, both
+# in milliseconds, the digests of abandoned attempts, and the text ("" deletes the key).
+# Every save sets the expiry, so a value that expires later was written later. If it lasts longer
+# than one TTL, its writer uses another TTL, or none, and its expiry says nothing.
+SCRIPT = """\
+local done = {}
+for i, key in ipairs(KEYS) do
+  local check, ttl, left, digests, text = unpack(ARGV, 5 * i - 4, 5 * i)
+  local write = true
+  local expires = check == '1' and 0 or redis.call('PTTL', key)
+  if check == '1' or (expires > tonumber(left) and expires <= tonumber(ttl)) then
+    local stored = redis.pcall('GET', key)
+    local digest = 'other type'
+    if type(stored) == 'string' then digest = redis.sha1hex(stored) end
+    if not stored then digest = '-' end
+    write = string.find(digests, ' ' .. digest .. ' ', 1, true) ~= nil
+  end
+  done[i] = 0
+  if write then
+    local reply
+    if text == '' then
+      reply = redis.pcall('DEL', key)
+    else
+      reply = redis.pcall('SET', key, text, 'PX', left)
+    end
+    done[i] = type(reply) == 'table' and reply.err or 1
+  end
+end
+return done
+"""
+
+
+class Part(NamedTuple):
+    """One command of a request, and the writes that it sends."""
+
+    command: Command[Any]
+    writes: list[Write]
+
+    @property
+    def name(self) -> str:
+        """The name of the command, such as "MSETEX"."""
+        return self.command.args[0]
+
+    @property
+    def combined(self) -> bool:
+        """Whether it can be replaced by a SET or DEL for each write."""
+        return self.name in ("MSETEX", "EVAL")
+
+
+def pages(writes: Iterable[Write], size: int = MAX_WRITES) -> Iterator[list[Write]]:
+    """Cut writes into requests.
+
+    Args:
+        writes: What to send.
+        size: How many writes a request may have.
+    """
+    page: list[Write] = []
+    taken = 0
+    for write in writes:
+        length = body_length(write)
+        if page and (len(page) >= size or taken + length > MAX_BYTES):
+            yield page
+            page, taken = [], 0
+        page.append(write)
+        taken += length
+    if page:
+        yield page
+
+
+def body_length(write: Write) -> int:
+    """At most how many bytes a write adds to a request's body."""
+    # JSON text has no bare control characters, so quotes and backslashes are what is escaped. A
+    # key may have some, at six bytes each. The rest is options, digits and digests.
+    text = write.text or ""
+    return 6 * len(write.key) + len(text.encode()) + text.count('"') + text.count("\\") + 120
+
+
+def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = ()) -> list[Part]:
+    """Make the commands that send some writes, as few as possible, since each is billed.
+
+    Args:
+        writes: What to send.
+        outbox: Where they come from.
+        missing: Commands that the endpoint does not have, of "MSETEX" and "EVAL".
+    """
+    saves: list[Write] = []
+    deletes: list[Write] = []
+    delayed: list[Write] = []
+    for write in writes:
+        if outbox.is_delayed(write):
+            delayed.append(write)
+        else:
+            (deletes if write.text is None else saves).append(write)
+    parts = []
+    if len({write.ttl for write in saves}) == 1 < len(saves) and "MSETEX" not in missing:
+        values = {write.key: write.text or "" for write in saves}
+        parts.append(Part(commands.msetex(values, ex=_seconds(saves[0])), saves))
+    else:
+        parts += [Part(_set(write), [write]) for write in saves]
+    if delayed and "EVAL" not in missing:
+        parts.append(Part(_script(delayed, outbox), delayed))
+    else:
+        deletes += [write for write in delayed if write.text is None]
+        late = [write for write in delayed if write.text is not None]
+        parts += [Part(_set(write, left=_left(write, outbox)), [write]) for write in late]
+    if deletes:
+        parts.append(Part(commands.delete(*(write.key for write in deletes)), deletes))
+    return parts
+
+
+def settle(
+    part: Part, result: Any, outbox: Outbox, sent_at: float, *, catch_up: bool
+) -> list[tuple[Write, UpstashError]]:
+    """Report to the outbox what a command's result says about its writes.
+
+    Args:
+        part: The command and its writes.
+        result: What the endpoint answered, or the error.
+        outbox: Where the writes come from.
+        sent_at: When the request was started, on the outbox's clock.
+        catch_up: Whether a write that failed stays pending.
+
+    Returns:
+        The writes that failed, with the error.
+    """
+    failed = []
+    each = result if isinstance(result, list) else [result] * len(part.writes)
+    for write, outcome in zip(part.writes, each):
+        if isinstance(outcome, str):
+            outcome = refusal(outcome, 200, "")
+        elif outcome is None:
+            outcome = AnswerError("SET was answered with null, like a SET with NX")
+        if isinstance(outcome, UpstashError):
+            # Of several writes that failed together, only one may be to blame.
+            lost = isinstance(outcome, PERMANENT) and (len(each) == 1 or outcome is not result)
+            outbox.fail(write, outcome, keep=catch_up and not lost)
+            failed.append((write, outcome))
+        elif write.confirmed:
+            outbox.checked(write)
+        elif outcome == 0 and part.name == "EVAL":
+            outbox.supersede(write)
+        else:
+            outbox.confirm(write, sent_at)
+    return failed
+
+
+def _set(write: Write, left: int | None = None) -> Command[Any]:
+    # Expiry and value in one command, so that no order is ever without an expiry (Redis's
+    # documentation of SET). Sent twice, it leaves the same.
+    if left is None:
+        return commands.set(write.key, write.text or "", ex=_seconds(write))
+    return commands.set(write.key, write.text or "", px=left)
+
+
+def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
+    args = []
+    for write in writes:
+        ttl, left = ceil(write.ttl * 1000), _left(write, outbox)
+        digests = f" {' '.join(outbox.abandoned(write.key))} "
+        args += [str(int(write.confirmed)), str(ttl), str(left), digests, write.text or ""]
+    keys = [write.key for write in writes]
+
+    def read(answer: Any) -> list[int | str]:
+        if not isinstance(answer, list) or len(answer) != len(keys):
+            raise AnswerError("the script was not answered with a result for each key")
+        for outcome in answer:
+            if outcome not in (0, 1) and not isinstance(outcome, str):
+                raise AnswerError("the script was answered with something else than 0, 1 or text")
+        return answer
+
+    # The second time, it leaves the same.
+    return Command(["EVAL", SCRIPT, str(len(keys)), *keys, *args], read, repeatable=True)
+
+
+def _seconds(write: Write) -> int:
+    return int(write.ttl)
+
+
+def _left(write: Write, outbox: Outbox) -> int:
+    # What is delayed expires as if it had been sent in time: by the expiry, other processes tell
+    # what is newer.
+    return max(1, ceil((write.since + write.ttl - outbox.clock()) * 1000))
