@@ -1,0 +1,1 @@
+"""The real outbox and delivery against a model of Redis and the network, in virtual time."""
