@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from upstash_state.bulk import Requests
 
 from upstash_state import (
     CircuitOpenError,
@@ -14,6 +13,7 @@ from upstash_state import (
     UnavailableError,
     UpstashError,
 )
+from upstash_state.bulk import Requests
 
 Send = Callable[[list[int]], list[str]]
 

@@ -7,9 +7,10 @@ everything at the end of a process.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -30,8 +31,9 @@ from .writes import MAX_WRITES, PERMANENT, pages, parts_of, settle
 
 COMBINED = frozenset({"MSETEX", "EVAL"})
 
-#: The deliveries of this process by database (URL, token and prefix), one for each outbox.
-deliveries: dict[tuple[str, ...], Delivery] = {}
+#: The deliveries of this process by database (URL, token and prefix), one for each outbox. After a
+#: fork and after a reset, it is another dict.
+registry: dict[Hashable, Delivery] = {}
 # Held while saves are sent one by one, for recordings.
 _turn = threading.RLock()
 _ending = threading.Event()
@@ -40,7 +42,7 @@ _ending = threading.Event()
 def end_of_process() -> None:
     """Send what is pending, and send later saves in their caller's thread."""
     _ending.set()
-    for delivery in list(deliveries.values()):
+    for delivery in list(registry.values()):
         delivery.close("at exit")
 
 
@@ -50,13 +52,24 @@ def forget_all(*, flush: bool) -> None:
     Args:
         flush: Whether to send first what is pending, and to name in the log what is left.
     """
-    for database in list(deliveries):
-        # New saves find a new outbox from here on, so none of them is lost.
-        delivery = deliveries.pop(database, None)
-        if delivery is not None and flush:
+    global registry
+    # New saves find a new outbox from here on, so none of them is lost.
+    old, registry = registry, {}
+    for delivery in old.values():
+        if flush:
             delivery.close("before the reset")
-        elif delivery is not None:
+        else:
             delivery.outbox.forget(delivery.outbox.all_pending())
+
+
+def _forget_parent() -> None:
+    global registry
+    # The parent sends its own writes.
+    registry = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 class Sent(NamedTuple):

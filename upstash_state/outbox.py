@@ -320,7 +320,7 @@ class Outbox:
         with self.lock:
             marked = self._abandoned.pop(key, None)
             known = [one for one in (marked.digests if marked else ()) if one != digest]
-            digests = (*known[1 - MAX_DIGESTS :], digest)
+            digests = (*known, digest)[-MAX_DIGESTS:]
             self._abandoned[key] = Abandoned(self.clock(), digests)
 
     def abandoned(self, key: str) -> tuple[str, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 
 from . import logs
 from .client import UpstashRedis
-from .delivery import deliveries, end_of_process, forget_all
+from .delivery import end_of_process, forget_all
 from .errors import MissingCredentialsError, SettingsError
 from .settings import DOCTOR, Settings, own_variables
 from .store import OrderStore
@@ -84,6 +83,3 @@ def _flush_in_child() -> None:
 
 
 atexit.register(end_of_process)
-if hasattr(os, "register_at_fork"):
-    # The parent sends its own writes.
-    os.register_at_fork(after_in_child=deliveries.clear)

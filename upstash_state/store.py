@@ -9,10 +9,10 @@ from copy import copy
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, TypeVar
 
-from . import commands
+from . import commands, delivery
 from .client import UpstashRedis
 from .commands import Command
-from .delivery import Delivery, deliveries
+from .delivery import Delivery
 from .errors import (
     DataError,
     OrderUnreadableError,
@@ -120,7 +120,8 @@ class OrderStore:
         self._clock = clock
         self._database = (*client.database, prefix)
         self._counted: tuple[float, int] | None = None
-        self._own: Delivery | None = None
+        self._own: Delivery
+        self._registry: object = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> OrderStore:
@@ -441,15 +442,12 @@ class OrderStore:
 
     @property
     def _delivery(self) -> Delivery:
-        # Looked up for each call: it is another one after a fork or a reset.
-        shared, own = deliveries.get(self._database), self._own
-        if shared is None:
-            own = self._new_delivery(Outbox(self._clock))
-            shared = deliveries.setdefault(self._database, own)
-        if own is None or own.outbox is not shared.outbox:
-            own = self._new_delivery(shared.outbox)
-        self._own = own
-        return own
+        if self._registry is not delivery.registry:
+            registry, own = delivery.registry, self._new_delivery(Outbox(self._clock))
+            shared = registry.setdefault(self._database, own)
+            self._own = own if shared is own else self._new_delivery(shared.outbox)
+            self._registry = registry
+        return self._own
 
     def _new_delivery(self, outbox: Outbox) -> Delivery:
         return Delivery(outbox, self.client, self.prefix, self._catch_up, self._background)

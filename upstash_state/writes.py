@@ -22,7 +22,6 @@ from .errors import (
     UpstashError,
 )
 from .outbox import Outbox, Write
-from .transport.answers import refusal
 
 # Below every plan's limit for a request, which is 10 MB or more.
 MAX_BYTES = 4_000_000
@@ -52,16 +51,12 @@ for i, key in ipairs(KEYS) do
     if not stored then digest = '-' end
     write = string.find(digests, ' ' .. digest .. ' ', 1, true) ~= nil
   end
-  done[i] = 0
-  if write then
-    local reply
-    if text == '' then
-      reply = redis.pcall('DEL', key)
-    else
-      reply = redis.pcall('SET', key, text, 'PX', left)
-    end
-    done[i] = type(reply) == 'table' and reply.err or 1
+  if write and text == '' then
+    redis.call('DEL', key)
+  elseif write then
+    redis.call('SET', key, text, 'PX', left)
   end
+  done[i] = write and 1 or 0
 end
 return done
 """
@@ -163,13 +158,11 @@ def settle(
     failed = []
     each = result if isinstance(result, list) else [result] * len(part.writes)
     for write, outcome in zip(part.writes, each):
-        if isinstance(outcome, str):
-            outcome = refusal(outcome, 200, "")
-        elif outcome is None:
+        if outcome is None:
             outcome = AnswerError("SET was answered with null, like a SET with NX")
         if isinstance(outcome, UpstashError):
             # Of several writes that failed together, only one may be to blame.
-            lost = isinstance(outcome, PERMANENT) and (len(each) == 1 or outcome is not result)
+            lost = isinstance(outcome, PERMANENT) and len(part.writes) == 1
             outbox.fail(write, outcome, keep=catch_up and not lost)
             failed.append((write, outcome))
         elif write.confirmed:
@@ -197,12 +190,13 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
         args += [str(int(write.confirmed)), str(ttl), str(left), digests, write.text or ""]
     keys = [write.key for write in writes]
 
-    def read(answer: Any) -> list[int | str]:
-        if not isinstance(answer, list) or len(answer) != len(keys):
-            raise AnswerError("the script was not answered with a result for each key")
-        for outcome in answer:
-            if outcome not in (0, 1) and not isinstance(outcome, str):
-                raise AnswerError("the script was answered with something else than 0, 1 or text")
+    def read(answer: Any) -> list[int]:
+        if (
+            not isinstance(answer, list)
+            or len(answer) != len(keys)
+            or any(one not in (0, 1) for one in answer)
+        ):
+            raise AnswerError("the script was not answered with 0 or 1 for each key")
         return answer
 
     # The second time, it leaves the same.
