@@ -21,7 +21,7 @@ from .errors import (
     RequestTooLargeError,
     UpstashError,
 )
-from .outbox import Outbox, Write
+from .outbox import MAX_DIGESTS, Outbox, Write
 
 # Below every plan's limit for a request, which is 10 MB or more.
 MAX_BYTES = 4_000_000
@@ -47,9 +47,9 @@ for i, key in ipairs(KEYS) do
   if check == '1' or (expires > tonumber(left) and expires <= tonumber(ttl)) then
     local stored = redis.pcall('GET', key)
     local digest = 'other type'
-    if type(stored) == 'string' then digest = redis.sha1hex(stored) end
+    if type(stored) == 'string' then digest = redis.sha1hex and redis.sha1hex(stored) end
     if not stored then digest = '-' end
-    write = string.find(digests, ' ' .. digest .. ' ', 1, true) ~= nil
+    write = digest and string.find(digests, ' ' .. digest .. ' ', 1, true) ~= nil
   end
   if write and text == '' then
     redis.call('DEL', key)
@@ -102,9 +102,10 @@ def pages(writes: Iterable[Write], size: int = MAX_WRITES) -> Iterator[list[Writ
 def body_length(write: Write) -> int:
     """At most how many bytes a write adds to a request's body."""
     # JSON text has no bare control characters, so quotes and backslashes are what is escaped. A
-    # key may have some, at six bytes each. The rest is options, digits and digests.
+    # key may have some, at six bytes each. The rest is options, digits and digests of 41 bytes.
     text = write.text or ""
-    return 6 * len(write.key) + len(text.encode()) + text.count('"') + text.count("\\") + 120
+    length = len(text.encode()) + text.count('"') + text.count("\\")
+    return 6 * len(write.key) + length + 120 + 41 * MAX_DIGESTS
 
 
 def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = ()) -> list[Part]:
