@@ -24,7 +24,7 @@ TTL = 604_800
 IDS = st.sampled_from(["a", "b"])
 # Few, so that orders come back to a text that they had.
 NUMBERS = st.integers(0, 2)
-FATES = st.sampled_from(["", "", "refused", "lost", "late"])
+FATES = st.sampled_from(["", "", "refused", "lost", "late", "again"])
 
 
 class Backup(RuleBasedStateMachine):
@@ -36,6 +36,7 @@ class Backup(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
+        self.full = False
         self.clock = Clock()
         self.redis = MemoryEndpoint(self.clock)
         self.stack.enter_context(intercepting(self.redis, simulated=True))
@@ -52,6 +53,7 @@ class Backup(RuleBasedStateMachine):
         try:
             self.redis.plan.clear()
             self.redis.down = False
+            self.redis.refuse = lambda command: None
             while self.redis.late:
                 self._arrive()
             self._pass(61)
@@ -62,7 +64,7 @@ class Backup(RuleBasedStateMachine):
             for order_id, (text, _) in self.newest.items():
                 if order_id not in self.overrun:
                     assert self.redis.get(f"order:{order_id}") == text, order_id
-            assert self.store._saver.book.ledger.idle
+            assert self.store._outbox.is_idle()
         finally:
             reset_client(flush=False)
             self.stack.close()
@@ -70,7 +72,7 @@ class Backup(RuleBasedStateMachine):
     def _traffic(self) -> None:
         self.store.client.retry_now()
         # What was refused is not tried again with every call; here no time passes between them.
-        self.store._saver.book.not_before = 0.0
+        self.store._outbox.resume()
         self.store.count()
 
     def _pass(self, seconds: float) -> None:
@@ -97,7 +99,7 @@ class Backup(RuleBasedStateMachine):
         try:
             self.store.save(order_id, {"n": number})
         except UpstashError:
-            assert fate or self.redis.down
+            assert fate or self.redis.down or self.full
         else:
             assert self.background or self.redis.get(f"order:{order_id}") == json.dumps(
                 {"n": number}
@@ -114,7 +116,7 @@ class Backup(RuleBasedStateMachine):
         try:
             self.store.delete(order_id)
         except UpstashError:
-            assert fate or self.redis.down
+            assert fate or self.redis.down or self.full
         self.redis.plan.clear()
 
     @rule(numbers=st.dictionaries(IDS, NUMBERS, min_size=1), fate=FATES)
@@ -128,7 +130,7 @@ class Backup(RuleBasedStateMachine):
         try:
             self.store.save_many({order_id: {"n": number} for order_id, number in numbers.items()})
         except UpstashError:
-            assert fate or self.redis.down
+            assert fate or self.redis.down or self.full
         self.redis.plan.clear()
 
     @rule(order_id=IDS, number=st.integers(10, 12))
@@ -143,6 +145,23 @@ class Backup(RuleBasedStateMachine):
         self.newest[order_id] = (text, False)
         self.overrun.discard(order_id)
 
+    @rule(order_id=IDS)
+    def another_writer_deletes(self, order_id: str) -> None:
+        if self.skip or self.background:
+            return
+        self._pass(1)
+        key = f"order:{order_id}"
+        if order_id in self.store.unsaved or "-" in self.store._outbox.abandoned(key):
+            return
+        self.redis.keys.pop(f"order:{order_id}", None)
+        self.newest[order_id] = (None, False)
+        self.overrun.discard(order_id)
+
+    @rule(full=st.booleans())
+    def the_database_is_full_or_not(self, full: bool) -> None:
+        self.redis.refuse = lambda command: "ERR DB capacity quota exceeded" if full else None
+        self.full = full
+
     @rule(fates=st.lists(FATES, max_size=3))
     def traffic(self, fates: list[str]) -> None:
         self._pass(1)
@@ -150,7 +169,7 @@ class Backup(RuleBasedStateMachine):
         try:
             self._traffic()
         except UpstashError:
-            assert fates or self.redis.down
+            assert fates or self.redis.down or self.full
         self.redis.plan.clear()
 
     @rule(order_id=IDS)
@@ -202,7 +221,7 @@ MACHINES = [Backup, SkippingBackup, BackgroundBackup]
 def run(machine: type[Backup], examples: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
-        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+        settings=settings(database=None, max_examples=examples, stateful_step_count=steps, deadline=None),
     )
 
 

@@ -90,7 +90,7 @@ class MemoryEndpoint:
     def arrive(self) -> None:
         """Let the oldest late request be executed."""
         for command in self.late.pop(0)[1]:
-            self.run(command)
+            self._answer(command)
 
     def get(self, key: str) -> str | None:
         value, expires = self.keys.get(key, ("", 0.0))
