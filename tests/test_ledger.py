@@ -221,7 +221,9 @@ MACHINES = [Backup, SkippingBackup, BackgroundBackup]
 def run(machine: type[Backup], examples: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
-        settings=settings(database=None, max_examples=examples, stateful_step_count=steps, deadline=None),
+        settings=settings(
+            database=None, max_examples=examples, stateful_step_count=steps, deadline=None
+        ),
     )
 
 

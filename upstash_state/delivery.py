@@ -257,18 +257,20 @@ class Delivery:
         """Take writes, send them in one request, and report to the outbox what happened."""
         batch = Batch()
         try:
-            self.outbox.take(batch, writes)
-            failed = self._exchange(batch.writes, deadline) if batch.writes else []
+            with batch.lock:
+                self.outbox.take(batch, writes)
+                taken = list(batch.writes.values())
+                failed = self._exchange(taken, deadline)
         finally:
             self.outbox.release(batch)
-        superseded = [write for write in batch.writes if write.superseded]
+        superseded = [write for write in taken if write.superseded]
         if superseded:
             log.warning("Saved later by another writer, so not sent: %s", self._named(superseded))
         error = None
-        if len(failed) == len(batch.writes):
+        if len(failed) == len(taken):
             # A single order to blame does not stop the others.
             error = next((one for _, one in failed if not isinstance(one, PERMANENT)), None)
-        return Sent(batch.writes, [write for write, _ in failed], error)
+        return Sent(taken, [write for write, _ in failed], error)
 
     def _exchange(
         self, writes: list[Write], deadline: float | None, missing: frozenset[str] = frozenset()
@@ -281,6 +283,8 @@ class Delivery:
             outbox.fail(write, expired, keep=False)
             failed.append((write, expired))
             writes.remove(write)
+        if not writes:
+            return failed
         parts = parts_of(writes, outbox, missing or self._missing)
         # Many orders, even if only one of them has changed, are always a pipeline.
         path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE
@@ -339,7 +343,7 @@ class Delivery:
         deadline = deadline_within(self.client.timeout) if deadline is None else deadline
         while True:
             newest = write.newest()
-            if newest.settled:
+            if write.settled or newest.settled:
                 return None
             with outbox.lock:
                 sender = outbox.sender(write.key)

@@ -95,10 +95,15 @@ class Write:
 
 
 class Batch:
-    """Writes that one sender has taken. Nobody else sends these orders until it is released."""
+    """Writes that one sender has taken. Nobody else sends these orders while it holds the lock.
+
+    The end of a `with` block releases the lock whatever interrupts the sender. Statements in a
+    `finally` clause can themselves be interrupted.
+    """
 
     def __init__(self) -> None:
-        self.writes: list[Write] = []
+        self.lock = threading.Lock()
+        self.writes: dict[str, Write] = {}
         self.thread = threading.get_ident()
 
 
@@ -188,6 +193,10 @@ class Outbox:
                 if older.number > number:
                     return older
                 older.newer = write
+                # Not through all those between, so that none of them stays in memory.
+                batch = self._sending.get(key)
+                if batch is not None and key in batch.writes:
+                    batch.writes[key].newer = write
                 self._size -= older.size
             self._size += write.size
             if self._size > self._max_bytes:
@@ -219,7 +228,7 @@ class Outbox:
         return [
             write
             for write in writes
-            if write.key not in self._sending
+            if self.sender(write.key) is None
             and (self._is_check_due(write) if write.confirmed else fresh or self.is_delayed(write))
         ]
 
@@ -235,18 +244,20 @@ class Outbox:
         """Take the newest writes of these orders, but for those that somebody is sending.
 
         Args:
-            batch: Gets the writes. Pass it to `release` in a `finally`.
+            batch: Gets the writes. Hold its lock until they are sent, then pass it to `release`.
             writes: Which orders to take.
         """
         with self.lock:
             for write in writes:
                 key = write.key
-                if self._sending.setdefault(key, batch) is not batch:
+                if self.sender(key) is None:
+                    self._sending[key] = batch
+                if self._sending[key] is not batch:
                     continue
                 newest = self._writes.get(key)
                 if newest is not None and (not newest.confirmed or self._is_check_due(newest)):
                     newest.error = None
-                    batch.writes.append(newest)
+                    batch.writes[key] = newest
 
     def release(self, batch: Batch) -> None:
         """Let others send these orders."""
@@ -257,7 +268,8 @@ class Outbox:
 
     def sender(self, key: str) -> Batch | None:
         """The batch in which an order is being sent."""
-        return self._sending.get(key)
+        batch = self._sending.get(key)
+        return batch if batch is not None and batch.lock.locked() else None
 
     def confirm(self, write: Write, sent_at: float) -> None:
         """Redis acknowledged a write.
@@ -415,7 +427,7 @@ class Outbox:
             # Some more than necessary, so that not every call has to sort.
             if self._size <= self._max_bytes * 0.95:
                 break
-            if write.key not in self._sending:
+            if self.sender(write.key) is None:
                 self._remove(write)
                 if not write.confirmed:
                     write.error = UnavailableError(
