@@ -78,11 +78,13 @@ class Sent(NamedTuple):
     Attributes:
         writes: The writes that were taken.
         failed: Those that failed.
+        caught_up: How many were confirmed that had failed before.
         error: Why nothing more should be sent now: the request failed, or all of its writes did.
     """
 
     writes: list[Write]
     failed: list[Write]
+    caught_up: int
     error: UpstashError | None
 
 
@@ -191,6 +193,7 @@ class Delivery:
         Args:
             when: The occasion, for the log line.
         """
+        self.outbox.closed = True
         if not self.flush(once=True):
             left = self.outbox.all_pending()
             log.error("Not saved to Redis %s: %s", when, self._named(left))
@@ -200,7 +203,7 @@ class Delivery:
     def _wake(self) -> bool:
         return (
             self._worker is not None
-            and not _ending.is_set()
+            and not (_ending.is_set() or self.outbox.closed)
             and not one_by_one()
             and self._worker.wake()
         )
@@ -221,25 +224,29 @@ class Delivery:
         """Send what is due, page by page, until all is sent, something fails, or time is up."""
         outbox = self.outbox
         deadline = deadline_within(self.client.timeout) if deadline is None else deadline
-        held = 0
+        caught_up = 0
+        took = 0.0
         error: UpstashError | None = None
-        while error is None and time.monotonic() < deadline:
+        # A page that has too little time is executed and billed for nothing.
+        while error is None and (begin := time.monotonic()) + took < deadline:
             page = next(pages(outbox.due(fresh=fresh), self._page), [])
             sent = self._send(page, deadline)
             if not sent.writes:
                 break
-            held += sum(write.confirmed and write.failures > 0 for write in sent.writes)
+            took = time.monotonic() - begin
+            caught_up += sent.caught_up
             error = sent.error
             if error is None:
-                self._page = min(self._page * 2, MAX_WRITES)
+                if took < self.client.timeout / 2:
+                    self._page = min(self._page * 2, MAX_WRITES)
                 outbox.resume()
             else:
                 # Half of it may be possible: one order is to blame, or the endpoint is slow.
                 self._page = max(len(sent.writes) // 2, 1)
                 outbox.pause()
             self._log_failed(sent.failed)
-        if held:
-            log.info("Redis now holds %s whose save or delete had failed before", plural(held))
+        if caught_up:
+            log.info("Redis now holds %s whose save or delete had failed before", plural(caught_up))
         return error
 
     def _send_pages(self, writes: Sequence[Write], deadline: float | None) -> None:
@@ -255,22 +262,29 @@ class Delivery:
 
     def _send(self, writes: Sequence[Write], deadline: float | None) -> Sent:
         """Take writes, send them in one request, and report to the outbox what happened."""
-        batch = Batch()
+        batch, now = Batch(), self.outbox.clock()
+        expired = UnavailableError("it would have expired by now", may_have_executed=False)
         try:
             with batch.lock:
                 self.outbox.take(batch, writes)
                 taken = list(batch.writes.values())
-                failed = self._exchange(taken, deadline)
+                failing = [write for write in taken if write.failures and not write.confirmed]
+                gone = [write for write in taken if write.since + write.ttl <= now]
+                for write in gone:
+                    self.outbox.fail(write, expired, keep=False)
+                live = [write for write in taken if write not in gone]
+                failed = self._exchange(live, deadline) if live else []
         finally:
             self.outbox.release(batch)
-        superseded = [write for write in taken if write.superseded]
+        superseded = [write for write in live if write.superseded]
         if superseded:
             log.warning("Saved later by another writer, so not sent: %s", self._named(superseded))
         error = None
-        if len(failed) == len(taken):
+        if len(failed) == len(live):
             # A single order to blame does not stop the others.
             error = next((one for _, one in failed if not isinstance(one, PERMANENT)), None)
-        return Sent(taken, [write for write, _ in failed], error)
+        caught_up = sum(write.confirmed for write in failing)
+        return Sent(taken, [*gone, *(write for write, _ in failed)], caught_up, error)
 
     def _exchange(
         self, writes: list[Write], deadline: float | None, missing: frozenset[str] = frozenset()
@@ -278,13 +292,6 @@ class Delivery:
         """Send writes that were taken. Returns those that failed, with the error."""
         outbox, sent_at = self.outbox, self.outbox.clock()
         failed: list[tuple[Write, UpstashError]] = []
-        for write in [write for write in writes if write.since + write.ttl <= sent_at]:
-            expired = UnavailableError("it would have expired by now", may_have_executed=False)
-            outbox.fail(write, expired, keep=False)
-            failed.append((write, expired))
-            writes.remove(write)
-        if not writes:
-            return failed
         parts = parts_of(writes, outbox, missing or self._missing)
         # Many orders, even if only one of them has changed, are always a pipeline.
         path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE

@@ -140,6 +140,8 @@ class Outbox:
         self.changed = threading.Condition(self.lock)
         #: When the endpoint last answered, and the seconds it took; None after a failure.
         self.answered: tuple[float, float] | None = None
+        #: Whether nothing sends its writes any more but the calls that put them.
+        self.closed = False
         self._max_bytes = max_bytes
         self._numbers = itertools.count(1)
         self._writes: dict[str, Write] = {}

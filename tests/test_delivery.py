@@ -1,0 +1,669 @@
+"""What is pending is sent, in order, once; what is uncertain is checked; no outage costs a bill."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+import pytest
+
+from tests.support.clock import Clock
+from tests.support.memory import MemoryEndpoint
+from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
+from upstash_state.delivery import deliveries, forget_all
+from upstash_state.errors import QuotaExceededError
+from upstash_state.transport import intercepting
+from upstash_state.writes import MAX_WRITES
+
+DAY = 86_400.0
+TTL = 604_800
+FULL = "ERR DB capacity quota exceeded"
+
+
+class Worker:
+    """Stands for the thread of background mode: it works when the test says so."""
+
+    def __init__(self) -> None:
+        self.work: Callable[[], float | None] = lambda: None
+        self.woken = False
+
+    def wake(self) -> bool:
+        self.woken = True
+        return True
+
+
+@pytest.fixture
+def redis(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryEndpoint]:
+    # Deadlines go by the same clock.
+    monkeypatch.setattr(time, "monotonic", clock)
+    redis = MemoryEndpoint(clock)
+    with intercepting(redis, simulated=True, clock=clock):
+        yield redis
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    worker = Worker()
+
+    def start(work: Callable[[], float | None], gather: float) -> Worker:
+        worker.work = work
+        return worker
+
+    monkeypatch.setattr(delivery, "Worker", start)
+    return worker
+
+
+@pytest.fixture
+def store(redis: MemoryEndpoint, clock: Clock) -> OrderStore:
+    return new_store(clock)
+
+
+@pytest.fixture
+def background(redis: MemoryEndpoint, clock: Clock, worker: Worker) -> OrderStore:
+    return new_store(clock, background=60)
+
+
+def new_store(clock: Clock, **settings: Any) -> OrderStore:
+    return OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), clock=clock, **settings)
+
+
+def fails(store: OrderStore, redis: MemoryEndpoint, *fates: str, **orders: Any) -> None:
+    """Save orders, or delete them for None, each in a request that fails."""
+    for order_id, order in orders.items():
+        redis.plan.extend(fates or ["refused"])
+        with pytest.raises(UpstashError):
+            store.deliver(store.put(order_id, order))
+        # However many fail, the circuit stays out of it.
+        store.client.retry_now()
+
+
+def names(redis: MemoryEndpoint) -> list[str]:
+    return [command[0] for command in redis.commands]
+
+
+# Delayed writes.
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        lambda store: store.save("other", {}),
+        lambda store: store.save_many({"other": {}}),
+        lambda store: store.get("other"),
+        lambda store: store.delete("other"),
+        lambda store: store.count(),
+        lambda store: store.get_all(),
+        lambda store: store.health(),
+        lambda store: store.ping(),
+        lambda store: store.flush(),
+    ],
+    ids=["save", "save_many", "get", "delete", "count", "get_all", "health", "ping", "flush"],
+)
+def test_a_failed_save_is_sent_with_the_next_traffic(
+    store: OrderStore, redis: MemoryEndpoint, traffic: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "upstash_state")
+    fails(store, redis, a={"n": 1})
+    fails(store, redis, a={"n": 2})
+    assert store.unsaved == ("a",)
+    traffic(store)
+    assert store.unsaved == ()
+    assert redis.get("order:a") == '{"n": 2}'
+    assert "Redis now holds 1 order whose save or delete had failed before" in caplog.text
+
+
+def test_a_failed_delete_is_sent_with_the_next_traffic(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    store.save("a", {})
+    fails(store, redis, a=None)
+    assert store.get("a") is None
+    assert redis.get("order:a") is None
+
+
+def test_all_delayed_writes_are_one_request_and_one_script(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    fails(store, redis, a={}, b={}, c=None)
+    redis.requests = 0
+    assert store.flush()
+    assert (redis.requests, names(redis)) == (1, ["EVAL"])
+
+
+def test_a_delayed_write_expires_as_if_it_had_been_sent_in_time(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, a={})
+    clock.now += DAY
+    assert store.flush()
+    assert redis.keys["order:a"] == ("{}", clock.now - DAY + TTL)
+
+
+def test_a_write_that_waited_for_long_is_a_delayed_one(
+    background: OrderStore, redis: MemoryEndpoint, clock: Clock, worker: Worker
+) -> None:
+    """As in a process that was stopped, or where the worker was busy."""
+    background.save("a", {"n": 1})
+    clock.now += 15
+    redis.set("order:a", '{"n": "theirs"}', TTL - 5)
+    worker.work()
+    assert redis.get("order:a") == '{"n": "theirs"}'
+
+
+def test_an_order_that_was_saved_later_by_another_writer_is_not_overwritten(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails(store, redis, a={"n": 1})
+    clock.now += 10
+    redis.set("order:a", '{"n": "theirs"}', TTL)
+    assert store.get("a") == {"n": "theirs"}
+    assert store.unsaved == ()
+    (line,) = [r for r in caplog.records if "another writer" in r.getMessage()]
+    assert line.getMessage() == "Saved later by another writer, so not sent: a"
+    assert line.levelno == logging.WARNING
+
+
+def test_a_restore_gives_what_another_writer_has_saved_later(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, a={"n": 1})
+    clock.now += 10
+    redis.set("order:a", '{"n": "theirs"}', TTL)
+    assert store.get_all() == {"a": {"n": "theirs"}}
+
+
+@pytest.mark.parametrize("expires_in", [60, TTL - 60, TTL + 60, float("inf")])
+def test_what_was_saved_earlier_or_with_another_ttl_or_none_is_overwritten(
+    store: OrderStore, redis: MemoryEndpoint, expires_in: float
+) -> None:
+    redis.set("order:a", '{"n": "theirs"}', expires_in)
+    fails(store, redis, a={"n": 1})
+    assert store.flush()
+    assert store.get("a") == {"n": 1}
+
+
+def test_what_would_have_expired_by_now_is_not_sent_and_stops_nothing(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails(store, redis, old={"n": 1})
+    clock.now += TTL
+    redis.requests = 0
+    assert store.flush()
+    assert redis.requests == 0
+    fails(store, redis, old={"n": 1})
+    clock.now += TTL - 1
+    fails(store, redis, new={"n": 2})
+    clock.now += 60
+    store.count()
+    assert (redis.get("order:old"), redis.get("order:new")) == (None, '{"n": 2}')
+    assert store._outbox.may_try()
+
+
+def test_a_used_up_budget_leaves_the_write_pending(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    with time_budget(0), pytest.raises(UpstashError):
+        store.save("a", {})
+    store.count()
+    assert redis.get("order:a") == "{}"
+
+
+def test_nothing_stays_pending_where_that_is_turned_off(
+    redis: MemoryEndpoint, clock: Clock
+) -> None:
+    store = new_store(clock, catch_up=False)
+    fails(store, redis, a={})
+    assert store.unsaved == ()
+    assert store.get("a") is None
+
+
+def test_an_error_that_a_retry_cannot_fix_leaves_nothing_pending(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    redis.refuse = lambda command: "ERR max single record size exceeded"
+    for order in ({"n": 1}, {"n": {1}}):
+        with pytest.raises(UpstashError):
+            store.save("a", order)
+    assert store.unsaved == ()
+
+
+def test_a_fault_in_catching_up_does_not_fail_the_call_that_worked(
+    store: OrderStore,
+    redis: MemoryEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fails(store, redis, a={})
+
+    def explode(**options: Any) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(store._outbox, "due", explode)
+    store.count()
+    assert "Failed to send delayed writes to Redis" in caplog.text
+    assert "RuntimeError: boom" in caplog.text
+
+
+# Attempts that were given up.
+
+
+def test_the_text_of_an_abandoned_attempt_is_not_taken_for_another_writers(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, "late", a={"n": 1})
+    fails(store, redis, a={"n": 2})
+    clock.now += 10
+    redis.arrive()
+    assert store.flush()
+    assert redis.get("order:a") == '{"n": 2}'
+
+
+@pytest.mark.parametrize("first", [{"n": 1}, None], ids=["save", "delete"])
+@pytest.mark.parametrize("many", [False, True], ids=["alone", "of many"])
+def test_an_abandoned_attempt_that_is_executed_late_is_mended_after_a_minute(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock, first: Any, many: bool
+) -> None:
+    if first and many:
+        redis.plan.append("late")
+        with pytest.raises(UpstashError):
+            store.save_many({"a": first, "b": first})
+    else:
+        fails(store, redis, "late", a=first)
+    store.save("a", {"n": 2})
+    redis.arrive()
+    assert store.get("a") == first
+    clock.now += 59
+    store.count()
+    assert redis.get("order:a") != '{"n": 2}'
+    clock.now += 1
+    store.count()
+    assert redis.get("order:a") == '{"n": 2}'
+    # Once only.
+    clock.now += 600
+    redis.requests = 0
+    store.count()
+    assert redis.requests == 1
+
+
+def test_an_attempt_that_was_given_up_before_one_that_worked_is_checked_too(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    redis.plan.append("again")
+    store.save("a", {"n": 1})
+    store.save("a", {"n": 2})
+    redis.arrive()
+    clock.now += 61
+    store.count()
+    assert redis.get("order:a") == '{"n": 2}'
+
+
+def test_an_order_that_another_process_deleted_stays_deleted(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, "late", a={"n": 1})
+    store.save("a", {"n": 2})
+    del redis.keys["order:a"]
+    clock.now += 61
+    store.count()
+    assert redis.get("order:a") is None
+    assert store._outbox.is_idle()
+
+
+def test_a_check_that_finds_the_old_text_and_cannot_replace_it_leaves_the_write_pending(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, "late", a={"n": 1})
+    store.save("a", {"n": 2})
+    redis.arrive()
+    clock.now += 61
+    redis.refuse = lambda command: FULL
+    store.count()
+    assert store.unsaved == ("a",)
+    redis.refuse = lambda command: None
+    assert store.flush()
+    assert redis.get("order:a") == '{"n": 2}'
+
+
+def test_a_check_that_fails_is_tried_again(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "upstash_state")
+    fails(store, redis, "late", a={"n": 1})
+    store.save("a", {"n": 2})
+    redis.arrive()
+    clock.now += 61
+    redis.plan.extend(["", "refused"])
+    store.count()
+    assert redis.get("order:a") == '{"n": 1}'
+    clock.now += 1
+    store.count()
+    assert redis.get("order:a") == '{"n": 2}'
+    assert "had failed before" not in caplog.text
+
+
+# Skipping what is unchanged.
+
+
+def test_a_marked_order_is_not_skipped_as_unchanged(redis: MemoryEndpoint, clock: Clock) -> None:
+    store = new_store(clock, skip_unchanged=DAY)
+    fails(store, redis, "late", a={"n": 1})
+    store.save("a", {"n": 2})
+    redis.arrive()
+    store.save("a", {"n": 2})
+    assert redis.get("order:a") == '{"n": 2}'
+
+
+@pytest.mark.parametrize("look", [OrderStore.count, OrderStore.get_all, lambda s: s.get("a")])
+def test_a_read_that_misses_an_order_ends_skipping(
+    redis: MemoryEndpoint, clock: Clock, look: Any
+) -> None:
+    store = new_store(clock, skip_unchanged=DAY)
+    store.save("a", {})
+    redis.keys.clear()
+    clock.now += 1
+    look(store)
+    store.save("a", {})
+    assert redis.get("order:a") == "{}"
+
+
+# Reads.
+
+
+def test_two_stores_of_one_database_know_the_same(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    other = new_store(clock)
+    fails(store, redis, a={})
+    assert other.unsaved == ("a",)
+    assert other.health().unsaved == 0
+    assert store.unsaved == ()
+
+
+def test_reads_see_what_is_pending_but_a_restore_needs_the_endpoint(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    store.save_many({"a": {"n": 1}, "b": {"n": 1}})
+    fails(store, redis, a={"n": 2}, b=None)
+    redis.down = True
+    assert store.get("a") == {"n": 2}
+    assert store.get("b") is None
+    with pytest.raises(UpstashError):
+        store.get_all()
+    redis.down = False
+    store.client.retry_now()
+    assert store.get_all() == {"a": {"n": 2}}
+
+
+def test_health_asks_while_something_is_pending(
+    background: OrderStore, redis: MemoryEndpoint
+) -> None:
+    assert background.health(max_age=600).ok
+    redis.requests = 0
+    assert background.health(max_age=600).ok
+    assert redis.requests == 0
+    background.save("a", {})
+    assert background.health(max_age=600).unsaved == 1
+    assert redis.requests == 1
+
+
+# Pauses, pages and costs.
+
+
+def test_a_refusal_that_can_pass_is_not_tried_with_every_call(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    redis.refuse = lambda command: "ERR max daily request limit exceeded"
+    with pytest.raises(QuotaExceededError):
+        store.save("a", {"n": 1})
+    tries = []
+    for _ in range(600):
+        redis.commands.clear()
+        store.count()
+        tries.append("EVAL" in names(redis))
+        clock.now += 1
+    # After 1, 2, 4, 8, 16, 32, 60, 60, … seconds.
+    assert sum(tries) == 15
+    redis.refuse = lambda command: None
+    assert store.flush()
+    assert redis.get("order:a") == '{"n": 1}'
+
+
+def test_a_full_database_costs_a_few_commands_a_minute_in_background_mode(
+    background: OrderStore, redis: MemoryEndpoint, clock: Clock, worker: Worker
+) -> None:
+    redis.refuse = lambda command: FULL
+    begin = clock.now
+    while clock.now - begin < 600:
+        # Whatever wakes the worker, such as a change of each order every two seconds.
+        background.save_many({str(n): {"at": clock.now} for n in range(105)})
+        again = worker.work()
+        assert again
+        clock.now += min(again, 2)
+    assert redis.requests <= 16
+    # Each page that fails is followed by one half as large.
+    assert sum(map(billed, redis.commands)) < 500
+    redis.refuse = lambda command: None
+    clock.now += 60
+    worker.work()
+    assert background.unsaved == ()
+
+
+@pytest.mark.parametrize(
+    ("orders", "per_order", "rounds"),
+    [(10_000, 0.0, 1), (2_000, 0.02, 18)],
+    ids=["a slow network", "a slow endpoint"],
+)
+def test_what_is_pending_after_an_outage_is_sent_page_by_page(
+    store: OrderStore,
+    redis: MemoryEndpoint,
+    clock: Clock,
+    orders: int,
+    per_order: float,
+    rounds: int,
+) -> None:
+    redis.down = True
+    with pytest.raises(UpstashError):
+        store.save_many({str(n): {"n": n} for n in range(orders)})
+    redis.down = False
+
+    def before(commands: list[list[str]]) -> None:
+        redis.latency = 0.15 + per_order * sum(map(billed, commands)) / 2
+
+    redis.before = before
+    for _ in range(rounds):
+        clock.now += 60
+        store.count()
+    assert store.unsaved == ()
+    assert len(redis.keys) == orders
+    assert sum(map(billed, redis.commands)) <= 3 * orders
+
+
+def billed(command: list[str]) -> int:
+    """Return how many commands are billed: a script has PTTL, and SET or DEL, for each key."""
+    return 1 + 2 * int(command[2]) if command[0] == "EVAL" else 1
+
+
+def test_a_flush_sends_ten_thousand_orders_in_its_time(
+    background: OrderStore, redis: MemoryEndpoint
+) -> None:
+    background.save_many({str(n): {"n": n} for n in range(10_000)})
+    redis.latency = 0.15
+    assert background.flush(20)
+    assert redis.requests == 10_000 / MAX_WRITES
+
+
+def test_one_order_to_blame_does_not_stop_the_others(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, **{str(n): {} for n in range(20)})
+    redis.refuse = lambda command: FULL if "order:7" in command else None
+    for _ in range(5):
+        clock.now += 60
+        store.count()
+    assert store.unsaved == ("7",)
+
+
+# Flush, exit.
+
+
+def test_a_flush_without_time_says_what_is_true(store: OrderStore, redis: MemoryEndpoint) -> None:
+    assert store.flush(0)
+    fails(store, redis, a={})
+    redis.requests = 0
+    assert not store.flush(0)
+    assert redis.requests == 0
+
+
+def test_a_flush_does_not_wait_for_the_circuit_or_the_pause(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    redis.down = True
+    for n in range(3):
+        fails(store, redis, **{str(n): {}})
+    redis.plan.clear()
+    store._outbox.pause()
+    redis.down = False
+    assert store.flush(5)
+
+
+def test_a_flush_takes_no_longer_than_a_time_budget_around_it(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, a={})
+    redis.down = True
+    redis.before = lambda commands: setattr(clock, "now", clock.now + 0.4)
+    begin = clock.now
+    with time_budget(1):
+        assert not store.flush(6)
+    assert clock.now - begin < 2
+
+
+def test_at_the_end_what_is_pending_is_tried_once_and_what_is_left_is_named(
+    store: OrderStore, redis: MemoryEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails(store, redis, **{"17": {}, "18": None})
+    redis.down = True
+    redis.requests = 0
+    deliveries[store._database].close("at exit")
+    assert redis.requests == 1
+    assert "Not saved to Redis at exit: 17, 18" in caplog.text
+    assert store.unsaved == ()
+
+
+def test_a_save_that_meets_a_reset_is_sent(background: OrderStore, redis: MemoryEndpoint) -> None:
+    class Zone(tzinfo):
+        def utcoffset(self, when: datetime | None) -> timedelta:
+            forget_all(flush=True)
+            return timedelta()
+
+    background.save("before", {})
+    background.save("during", {"at": datetime(2026, 1, 1, tzinfo=Zone())})
+    assert sorted(redis.keys) == ["order:before", "order:during"]
+    redis.down = True
+    with pytest.raises(UpstashError):
+        background.save("failed", {"at": datetime(2026, 1, 1, tzinfo=Zone())})
+
+
+# Background mode.
+
+
+def test_background_gathers_changes_into_one_command(
+    background: OrderStore, redis: MemoryEndpoint, worker: Worker
+) -> None:
+    for n in range(50):
+        background.save("a", {"n": n})
+    assert (redis.requests, worker.woken, background.unsaved) == (0, True, ("a",))
+    assert background.get("a") == {"n": 49}
+    redis.commands.clear()
+    assert worker.work() is None
+    assert redis.commands == [["SET", "order:a", '{"n": 49}', "EX", "604800"]]
+
+
+def test_background_keeps_what_fails(
+    background: OrderStore, redis: MemoryEndpoint, clock: Clock, worker: Worker
+) -> None:
+    background.save("a", {})
+    redis.plan.append("refused")
+    again = worker.work()
+    assert again
+    clock.now += again
+    background.save("b", {})
+    worker.work()
+    assert sorted(redis.keys) == ["order:a", "order:b"]
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        ("ERR max request size exceeded", False),
+        ("ERR max single record size exceeded", False),
+        ("ERR max key size exceeded", False),
+        (FULL, True),
+        ("NOPERM this user has no permissions", True),
+    ],
+)
+@pytest.mark.parametrize("others", [0, 3])
+def test_background_names_an_order_that_is_refused(
+    background: OrderStore,
+    redis: MemoryEndpoint,
+    worker: Worker,
+    clock: Clock,
+    error: str,
+    stays: bool,
+    others: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    redis.refuse = lambda command: error if "order:17" in command else None
+    background.save_many({str(n): {} for n in [*range(others), 17]})
+    for _ in range(4):
+        worker.work()
+        clock.now += 60
+    assert len(redis.keys) == others
+    lines = [r for r in caplog.records if error in r.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].levelno == logging.ERROR
+    assert "17" in lines[0].getMessage()
+    assert background.unsaved == ("17",) * stays
+    assert background.flush(0) == (not stays)
+
+
+def test_the_thread_of_background_mode_survives_whatever_is_raised_in_it(
+    redis: MemoryEndpoint, clock: Clock
+) -> None:
+    store = new_store(clock, background=0.001)
+    raised, arrived = threading.Event(), threading.Event()
+
+    class Handler(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raised.set()
+            raise RuntimeError("disk full")
+
+    handler = Handler()
+    logging.getLogger("upstash_state").addHandler(handler)
+    try:
+        redis.plan.append("refused")
+        store.save("a", {})
+        assert raised.wait(10)
+    finally:
+        logging.getLogger("upstash_state").removeHandler(handler)
+    redis.before = lambda commands: arrived.set()
+    clock.now += 60
+    store.save("b", {})
+    assert arrived.wait(10)
+    assert store.flush(10)
+    assert sorted(redis.keys) == ["order:a", "order:b"]
+
+
+def test_where_no_thread_can_be_started_background_mode_sends_at_once(
+    redis: MemoryEndpoint, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    new_store(clock, background=60).save("a", {})
+    assert redis.get("order:a") == "{}"
