@@ -1,4 +1,8 @@
-"""Saves and deletes of one order from several threads, in schedules that the test decides."""
+"""Saves and deletes of one order from several threads, in schedules that the test decides.
+
+tests/simulation tries all schedules of few threads. These are about what a caller is told, and who
+waits for whom.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,27 @@ from upstash_state.transport import intercepting
 LONG = 20.0
 
 
+class Changed(threading.Condition):
+    """The outbox's condition, where the test can wait until somebody waits."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__(lock)
+        self.waiting = threading.Semaphore(0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting.release()
+        return super().wait(timeout)
+
+
 class Schedule:
     """Threads that stop where they would send, until they are let go on."""
 
-    def __init__(self, redis: MemoryEndpoint) -> None:
-        self.redis = redis
+    def __init__(self, redis: MemoryEndpoint, store: OrderStore) -> None:
         self.results: dict[str, Any] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._arrived: dict[str, threading.Semaphore] = {}
         self._go_on: dict[str, threading.Semaphore] = {}
+        self._changed = store._outbox.changed = Changed(store._outbox.lock)
         redis.before = self._stop
 
     def _stop(self, commands: list[list[str]]) -> None:
@@ -35,7 +51,7 @@ class Schedule:
             assert self._go_on[name].acquire(timeout=LONG)
 
     def start(self, name: str, call: Callable[[], Any]) -> None:
-        """Begin a call in a thread of this name."""
+        """Start a call in a thread of this name."""
 
         def run() -> None:
             try:
@@ -52,20 +68,16 @@ class Schedule:
         """Wait until a thread is about to send."""
         assert self._arrived[name].acquire(timeout=LONG)
 
-    def waits(self, store: OrderStore, waiters: int) -> None:
-        """Wait until so many threads wait for another one's save."""
-        turn = threading.Event()
-        for _ in range(int(LONG * 1000)):
-            if len(store._saver.book.waiters) >= waiters:
-                return
-            turn.wait(0.001)
-        raise AssertionError("nobody waits")
+    def one_waits(self) -> None:
+        """Wait until one more thread waits for another one's save."""
+        assert self._changed.waiting.acquire(timeout=LONG)
 
     def go_on(self, name: str) -> None:
+        """Let a thread send."""
         self._go_on[name].release()
 
     def ends(self, name: str) -> Any:
-        """Let a thread go on to its end, and give what came of its call."""
+        """Let a thread go on to its end, and return the result of its call."""
         for _ in range(10):
             self._go_on[name].release()
         self._threads[name].join(LONG)
@@ -85,8 +97,8 @@ def store(redis: MemoryEndpoint) -> Iterator[OrderStore]:
 
 
 @pytest.fixture
-def schedule(redis: MemoryEndpoint) -> Iterator[Schedule]:
-    schedule = Schedule(redis)
+def schedule(redis: MemoryEndpoint, store: OrderStore) -> Iterator[Schedule]:
+    schedule = Schedule(redis, store)
     yield schedule
     for name in schedule._threads:
         schedule.ends(name)
@@ -100,38 +112,26 @@ def texts(redis: MemoryEndpoint) -> list[str]:
     return [command[2] for command in redis.commands if command[0] == "SET"]
 
 
-def test_saves_arrive_in_the_order_of_their_calls(
-    store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
-) -> None:
-    schedule.start("older", saving(store, 1))
-    schedule.sends("older")
-    schedule.start("newer", saving(store, 2))
-    schedule.waits(store, 1)
-    assert schedule.ends("older") == "done"
-    assert schedule.ends("newer") == "done"
-    assert texts(redis) == ['{"n": 1}', '{"n": 2}']
-
-
-def test_who_is_overtaken_is_not_sent_and_told_the_truth(
-    store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
-) -> None:
+def start_three(store: OrderStore, schedule: Schedule) -> None:
     schedule.start("first", saving(store, 1))
     schedule.sends("first")
     for number, name in enumerate(("second", "third"), 2):
         schedule.start(name, saving(store, number))
-        schedule.waits(store, number - 1)
+        schedule.one_waits()
+
+
+def test_a_save_that_a_newer_one_overtook_is_not_sent_and_told_the_truth(
+    store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
+) -> None:
+    start_three(store, schedule)
     assert [schedule.ends(name) for name in ("first", "second", "third")] == ["done"] * 3
     assert texts(redis) == ['{"n": 1}', '{"n": 3}']
 
 
-def test_who_is_overtaken_is_told_when_the_newer_one_fails(
+def test_a_save_that_a_newer_one_overtook_is_told_when_that_fails(
     store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
 ) -> None:
-    schedule.start("first", saving(store, 1))
-    schedule.sends("first")
-    for number, name in enumerate(("second", "third"), 2):
-        schedule.start(name, saving(store, number))
-        schedule.waits(store, number - 1)
+    start_three(store, schedule)
     redis.plan.extend(["", "refused"])
     assert schedule.ends("first") == "done"
     results = [schedule.ends(name) for name in ("second", "third")]
@@ -139,7 +139,7 @@ def test_who_is_overtaken_is_told_when_the_newer_one_fails(
     assert store.unsaved == ("1",)
     redis.before = lambda commands: None
     assert store.flush()
-    assert texts(redis) == ['{"n": 1}', '{"n": 3}']
+    assert redis.get("order:1") == '{"n": 3}'
 
 
 def test_a_save_that_fails_leaves_the_newer_one_to_its_caller(
@@ -148,26 +148,33 @@ def test_a_save_that_fails_leaves_the_newer_one_to_its_caller(
     schedule.start("older", saving(store, 1))
     schedule.sends("older")
     schedule.start("newer", saving(store, 2))
-    schedule.waits(store, 1)
+    schedule.one_waits()
     redis.plan.append("refused")
-    # Its text is superseded, and Redis holds the newer one by the time that it returns.
-    schedule.go_on("older")
-    schedule.sends("newer")
+    assert isinstance(schedule.ends("older"), UpstashError)
     assert schedule.ends("newer") == "done"
-    assert schedule.ends("older") == "done"
     assert texts(redis) == ['{"n": 2}']
 
 
-def test_a_delete_waits_for_the_save_before(
+def test_the_save_of_another_order_does_not_wait(
     store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
 ) -> None:
-    schedule.start("save", saving(store, 1))
-    schedule.sends("save")
-    schedule.start("delete", lambda: store.delete("1"))
-    schedule.waits(store, 1)
-    assert schedule.ends("save") == "done"
-    assert schedule.ends("delete") == "done"
-    assert redis.get("order:1") is None
+    schedule.start("one", saving(store, 1))
+    schedule.sends("one")
+    store.save("2", {"n": 2})
+    assert texts(redis) == ['{"n": 2}']
+
+
+def test_a_save_waits_no_longer_than_its_call_may_take(
+    store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
+) -> None:
+    schedule.start("one", saving(store, 1))
+    schedule.sends("one")
+    store.client.timeout = 0.01
+    with pytest.raises(UpstashError, match="an earlier save of the order is under way"):
+        store.save("1", {"n": 2})
+    assert schedule.ends("one") == "done"
+    store.count()
+    assert redis.get("order:1") == '{"n": 2}'
 
 
 def test_many_saves_at_once_do_not_wait_for_each_other_in_a_circle(
@@ -197,7 +204,7 @@ def test_many_saves_at_once_do_not_wait_for_each_other_in_a_circle(
     }
 
 
-def test_an_interrupted_save_is_owed_and_blocks_nobody(
+def test_an_interrupted_save_stays_pending_and_blocks_nobody(
     store: OrderStore, redis: MemoryEndpoint
 ) -> None:
     @contextmanager
@@ -225,13 +232,13 @@ def test_a_handler_that_saves_what_it_interrupts_does_not_wait_for_itself(
 ) -> None:
     inner: list[Any] = []
 
-    def wait(event: threading.Event, timeout: float | None = None) -> bool:
+    def wait(condition: threading.Condition, timeout: float | None = None) -> bool:
         raise AssertionError("it waits")
 
     def save_within(commands: list[list[str]]) -> None:
         redis.before = lambda commands: None
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Event, "wait", wait)
+            patch.setattr(threading.Condition, "wait", wait)
             with pytest.raises(UpstashError, match="under way"):
                 store.save("1", {"n": 2})
         store.save("2", {"n": 2})
@@ -240,30 +247,6 @@ def test_a_handler_that_saves_what_it_interrupts_does_not_wait_for_itself(
     redis.before = save_within
     store.save("1", {"n": 1})
     assert inner
-    # The save that was interrupted has made up for the one that interrupted it.
+    # The save that was interrupted has sent the one that interrupted it.
     assert redis.get("order:1") == '{"n": 2}'
     assert store.unsaved == ()
-
-
-def test_a_sender_that_never_ends_is_replaced(store: OrderStore, redis: MemoryEndpoint) -> None:
-    ticket = store.note_save("1", {"n": 1})
-    assert ticket is not None
-    book = store._saver.book
-    # As if a thread had been killed between taking and sending.
-    book.ledger.take([ticket.entry.key], object(), 0.0)
-    store.save("1", {"n": 2})
-    assert redis.get("order:1") == '{"n": 2}'
-
-
-def test_orders_may_be_added_while_they_are_saved(store: OrderStore) -> None:
-    class Growing(dict[str, dict[str, Any]]):
-        """As a dict looks to a thread that is interrupted while it iterates."""
-
-        def items(self) -> Any:
-            for order_id in list(self):
-                yield order_id, self[order_id]
-                if len(self) < 5:
-                    self[str(len(self))] = {}
-                    raise RuntimeError("dictionary changed size during iteration")
-
-    assert len(store.save_many(Growing({"0": {}}))) == 5

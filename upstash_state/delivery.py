@@ -56,6 +56,8 @@ def forget_all(*, flush: bool) -> None:
     # New saves find a new outbox from here on, so none of them is lost.
     old, registry = registry, {}
     for delivery in old.values():
+        # A save that has found it already is not left to its worker.
+        delivery.outbox.closed = True
         if flush:
             delivery.close("before the reset")
         else:
@@ -193,7 +195,6 @@ class Delivery:
         Args:
             when: The occasion, for the log line.
         """
-        self.outbox.closed = True
         if not self.flush(once=True):
             left = self.outbox.all_pending()
             log.error("Not saved to Redis %s: %s", when, self._named(left))
