@@ -34,14 +34,14 @@ PERMANENT = (
     *(KeyTooLargeError, RecordTooLargeError, RequestTooLargeError),
 )
 
-# ARGV, for each key: whether it is only checked, its TTL and the time that the write has left, both
-# in milliseconds, the digests of abandoned attempts, and the text ("" deletes the key).
+# ARGV, for each key: whether it is only checked, its TTL in milliseconds, PX and the milliseconds
+# that the write has left, the digests of abandoned attempts, and the text ("" deletes the key).
 # Every save sets the expiry, so a value that expires later was written later. If it lasts longer
 # than one TTL, its writer uses another TTL, or none, and its expiry says nothing.
 SCRIPT = """\
 local done = {}
 for i, key in ipairs(KEYS) do
-  local check, ttl, left, digests, text = unpack(ARGV, 5 * i - 4, 5 * i)
+  local check, ttl, px, left, digests, text = unpack(ARGV, 6 * i - 5, 6 * i)
   local write = true
   local expires = check == '1' and 0 or redis.call('PTTL', key)
   if check == '1' or (expires > tonumber(left) and expires <= tonumber(ttl)) then
@@ -54,7 +54,7 @@ for i, key in ipairs(KEYS) do
   if write and text == '' then
     redis.call('DEL', key)
   elseif write then
-    redis.call('SET', key, text, 'PX', left)
+    redis.call('SET', key, text, px, left)
   end
   done[i] = write and 1 or 0
 end
@@ -188,7 +188,7 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
     for write in writes:
         ttl, left = ceil(write.ttl * 1000), _left(write, outbox)
         digests = f" {' '.join(outbox.abandoned(write.key))} "
-        args += [str(int(write.confirmed)), str(ttl), str(left), digests, write.text or ""]
+        args += [str(int(write.confirmed)), str(ttl), "PX", str(left), digests, write.text or ""]
     keys = [write.key for write in writes]
 
     def read(answer: Any) -> list[int]:

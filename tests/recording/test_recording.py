@@ -758,9 +758,9 @@ class TestFaults:
             command
             for exchange in load(path.read_text())
             for command in exchange.request.commands
-            if command[0] == "SET"
+            if command[0] == "EVAL"
         ]
-        assert [command[1] for command in sets] == ["order:1"]
+        assert [command[3] for command in sets] == ["order:1"]
 
     def test_what_nothing_recorded_answers_is_not_owed(self, path: Path) -> None:
         file(path, said("GET", "order:1", result=None))

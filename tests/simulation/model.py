@@ -40,7 +40,7 @@ class Redis:
         if name == "EVAL" and self.scripts:
             number = int(rest[1])
             keys, argv = rest[2 : 2 + number], rest[2 + number :]
-            return [self._write(key, *argv[5 * i : 5 * i + 5]) for i, key in enumerate(keys)]
+            return [self._write(key, *argv[6 * i : 6 * i + 6]) for i, key in enumerate(keys)]
         if name == "PING":
             return "PONG"
         return f"ERR unknown command '{name}'"
@@ -55,7 +55,9 @@ class Redis:
             return -2
         return round((self._keys[key][1] - self._clock()) * 1000)
 
-    def _write(self, key: str, check: str, ttl: str, left: str, digests: str, text: str) -> int:
+    def _write(
+        self, key: str, check: str, ttl: str, px: str, left: str, digests: str, text: str
+    ) -> int:
         """What `upstash_state.writes.SCRIPT` does for one key."""
         write = True
         self.commands += check != "1"

@@ -135,13 +135,13 @@ class MemoryEndpoint:
         left = self.keys[key][1] - self._clock()
         return -1 if left == float("inf") else round(left * 1000)
 
-    def _eval(self, script: str, count: str, *rest: str) -> list[int | str]:
+    def _eval(self, script: str, count: str, *rest: str) -> list[int]:
         """Do what the script does, which has tests of its own in tests/test_writes.py."""
         assert script == SCRIPT
-        done: list[int | str] = []
+        done: list[int] = []
         for index, key in enumerate(rest[: int(count)]):
-            first = int(count) + 5 * index
-            check, ttl, left, digests, text = rest[first : first + 5]
+            first = int(count) + 6 * index
+            check, ttl, _, left, digests, text = rest[first : first + 6]
             if check == "1" or int(left) < self._pttl(key) <= int(ttl):
                 stored = self.get(key)
                 digest = "-" if stored is None else hashlib.sha1(stored.encode()).hexdigest()
@@ -150,8 +150,7 @@ class MemoryEndpoint:
                     continue
             command = ["SET", key, text, "PX", left] if text else ["DEL", key]
             if error := self.refuse(command):
-                done.append(error)
-                continue
+                raise Refused(error)
             if text:
                 self.set(key, text, int(left) / 1000)
             else:
