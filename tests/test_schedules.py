@@ -76,6 +76,12 @@ class Schedule:
         """Let a thread send."""
         self._go_on[name].release()
 
+    def end(self, *names: str) -> list[Any]:
+        """Let threads go on to their ends, and return what came of their calls."""
+        for name in names:
+            self.go_on(name)
+        return [self.ends(name) for name in names]
+
     def ends(self, name: str) -> Any:
         """Let a thread go on to its end, and return the result of its call."""
         for _ in range(10):
@@ -93,7 +99,8 @@ def redis() -> MemoryEndpoint:
 @pytest.fixture
 def store(redis: MemoryEndpoint) -> Iterator[OrderStore]:
     with intercepting(redis, simulated=True):
-        yield OrderStore(UpstashRedis("http://127.0.0.1:1", "token", timeout=LONG))
+        client = UpstashRedis("http://127.0.0.1:1", "token", timeout=LONG)
+        yield OrderStore(client, clock=redis._clock)
 
 
 @pytest.fixture
@@ -124,7 +131,7 @@ def test_a_save_that_a_newer_one_overtook_is_not_sent_and_told_the_truth(
     store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
 ) -> None:
     start_three(store, schedule)
-    assert [schedule.ends(name) for name in ("first", "second", "third")] == ["done"] * 3
+    assert schedule.end("first", "second", "third") == ["done"] * 3
     assert texts(redis) == ['{"n": 1}', '{"n": 3}']
 
 
@@ -133,8 +140,8 @@ def test_a_save_that_a_newer_one_overtook_is_told_when_that_fails(
 ) -> None:
     start_three(store, schedule)
     redis.plan.extend(["", "refused"])
-    assert schedule.ends("first") == "done"
-    results = [schedule.ends(name) for name in ("second", "third")]
+    first, *results = schedule.end("first", "second", "third")
+    assert first == "done"
     assert all(isinstance(result, UpstashError) for result in results)
     assert store.unsaved == ("1",)
     redis.before = lambda commands: None

@@ -15,7 +15,6 @@ from upstash_state.errors import (
     CapacityExceededError,
     KeyTooLargeError,
     UnavailableError,
-    UpstashError,
 )
 from upstash_state.local import LocalEndpoint
 from upstash_state.outbox import DELETED, MAX_DIGESTS, Outbox, Write, digest_of
@@ -279,8 +278,7 @@ def test_a_script_is_answered_with_a_result_for_each_key(box: Box, answer: Any) 
     both = [box.add("a"), box.add("b")]
     box.time.now += 60
     (part,) = parts_of(both, box)
-    with pytest.raises(UpstashError, match="the script was"):
-        part.command.read(answer)
+    assert "the script was" in str(part.command.read(answer))
 
 
 def test_a_delete_looks_like_no_digest() -> None:

@@ -346,12 +346,12 @@ class OrderStore:
         began, deadline = self._clock(), self._deadline()
         # A set, since SCAN may return a key twice.
         keys: set[str] = set()
-        cursors, cursor, more = commands.Cursors(), 0, True
+        cursors, cursor, more = commands.Cursors(COUNTING_PAGE), 0, True
         while more:
             scan = commands.scan(cursor, self._pattern(), COUNTING_PAGE, "string")
             cursor, page = self._ask(scan, deadline)
             keys.update(page)
-            more = cursors.lead_on(cursor)
+            more = cursors.lead_on(cursor, page)
         self._counted = (began, len(keys))
         self._outbox.listed(keys, began)
         self._delivery.catch_up(deadline)
