@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import re
 import socket
+import ssl
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -169,35 +171,50 @@ def test_of_a_proxy_that_does_not_know_the_user(
     assert "s3cret" not in repr(vars(caught.value)) + str(caught.value)
 
 
-class TunnelRefused(OSError):
-    """Raised by a connection that has kept the proxy's headers, as that of Python 3.12 does."""
-
-    @classmethod
-    def by(cls, *schemes: str) -> Exception:
-        class Connection:
-            def get_proxy_response_headers(self) -> Message:
-                headers = Message()
-                for scheme in schemes:
-                    headers["Proxy-Authenticate"] = scheme
-                return headers
-
-            def connect(self) -> None:
-                raise cls("Tunnel connection failed: 407 Proxy Authentication Required")
-
-        try:
-            Connection().connect()
-        except cls as error:
-            return requests.exceptions.ProxyError(error)
-        raise AssertionError
-
-
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="http.client has no headers of the proxy")
 def test_of_a_proxy_that_wants_another_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connection(http.client.HTTPConnection):
+        def get_proxy_response_headers(self) -> Message:
+            headers = Message()
+            for scheme in ("Negotiate", 'NTLM realm="office"', "Digest\x1b\u202e"):
+                headers["Proxy-Authenticate"] = scheme
+            return headers
+
+        def connect(self) -> None:
+            raise OSError("Tunnel connection failed: 407 Proxy Authentication Required")
+
     monkeypatch.setenv("HTTPS_PROXY", "http://shop:s3cret-password@127.0.0.1:1")
-    error = TunnelRefused.by("Negotiate", 'NTLM realm="office"', "Digest\x1b\u202e")
+    with pytest.raises(OSError, match="Tunnel") as caught:
+        Connection("127.0.0.1").connect()
+    error = requests.exceptions.ProxyError(caught.value)
     failure = failure_of(error, True, b'["PING"]', Secret("s3cret-token"))
-    assert str(failure).endswith(
-        r"It offers Negotiate, NTLM, Digest\x1b\u202e; only Basic can be used"
-    )
+    offers = r"It offers Negotiate, NTLM, Digest\x1b\u202e; only Basic can be used"
+    assert str(failure).endswith(offers)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("s3cret-token")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ssl.SSLCertVerificationError(1, "no such\nissuer"),
+            r"certificate was refused: no such\nissuer",
+        ),
+        (OSError(5, "odd\nERROR all lost", "a\u202eb"), r"odd\nERROR all lost: a\u202eb"),
+        (OSError(5, 7), "failed: 7"),
+        (OSError(), "failed: OSError"),
+        (socket.gaierror(-2, "n" * 1_000_000), "n" * 500 + "…"),
+        (requests.exceptions.RequestException(Mute()), "failed: Mute"),
+    ],
+)
+def test_of_an_error_that_was_made_by_hand(error: Exception, said: str) -> None:
+    failure = failure_of(error, True, b'["PING"]', Secret("s3cret-token"))
+    assert str(failure).endswith(said)
+    assert str(failure).isprintable()
 
 
 @pytest.mark.parametrize("password", ["s3cret-\u20ac", "s3cret-%E2%82%AC"])
@@ -221,11 +238,6 @@ class Unspeakable(Exception):
         super().__init__(f"cannot send {held}\nfor Zoë Müller")
         self.held = held
         self.__cause__ = UnicodeEncodeError("latin-1", held + "\u20ac", 0, 1, "no")
-
-
-class Mute(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("s3cret-token")
 
 
 @pytest.mark.parametrize(

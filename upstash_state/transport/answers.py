@@ -105,7 +105,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
     return outcome
 
 
-def refusal(text: str, sent: SentRequest, status: int = 200) -> ResponseError:
+def _refusal(text: str, sent: SentRequest, status: int = 200) -> ResponseError:
     """Return the error that an error text stands for.
 
     Args:
@@ -170,7 +170,7 @@ def _result(item: Any, sent: SentRequest, status: int = 200) -> Any:
     if not isinstance(item, dict):
         return _NO_RESULT
     if isinstance(item.get("error"), str):
-        return refusal(item["error"], sent, status)
+        return _refusal(item["error"], sent, status)
     return item.get("result", _NO_RESULT)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import errors
 from ..commands import Command
 from ..settings import Secret
+from ..texts import shown, type_name
 from . import seam
 from .answers import interpret
 from .breaker import Breaker
@@ -279,7 +280,7 @@ def _new_http(url: str, token: Secret) -> Http:
             try:
                 socket.socket().close()
             except Exception as error:
-                text = f"{type(error).__name__}: {error}"
+                text = f"{type_name(error)}: {shown(str(error))}"
                 raise errors.UnavailableError(text, may_have_executed=False) from error
         from .http import Http
 

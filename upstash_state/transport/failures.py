@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from .sent import SentRequest
 
 # Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_OFFER = "proxy-authenticate"
 
 
 class LocalFault(Exception):
@@ -56,7 +58,8 @@ def failure_of(
     proxied = found(exceptions.ProxyError)
     where = "the proxy" if proxied else "the endpoint"
     if refused := found(SSLCertVerificationError):
-        text = f"{where}'s certificate was refused: {shown(refused.verify_message)}"
+        why = getattr(refused, "verify_message", "") or _text(refused)
+        text = f"{where}'s certificate was refused: {shown(why)}"
         return UnavailableError(text, reason="certificate", may_have_executed=False)
     if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(_text, chain))):
         return _refused_by_proxy(int(tunnel[1]), chain)
@@ -141,12 +144,15 @@ def _proxy() -> str:
 
 
 def _offered_schemes(chain: list[BaseException]) -> str:
-    # http.client has the headers since Python 3.12, and nobody hands its connection on.
+    from http.client import HTTPConnection
+
+    # The exception has no headers. Since Python 3.12, the connection that raised it has them.
     for link in chain:
         for frame, _ in traceback.walk_tb(link.__traceback__):
-            of_proxy = getattr(frame.f_locals.get("self"), "get_proxy_response_headers", None)
-            if headers := of_proxy and of_proxy():
-                schemes = headers.get_all("Proxy-Authenticate", [])
+            connection = frame.f_locals.get("self")
+            if isinstance(connection, HTTPConnection) and sys.version_info >= (3, 12):
+                headers = connection.get_proxy_response_headers() or {}
+                schemes = [text for name, text in headers.items() if name.lower() == _OFFER]
                 return ", ".join(scheme.split(" ")[0] for scheme in schemes)
     return ""
 
@@ -159,7 +165,7 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
 
     for link in reversed(chain):
         if isinstance(link, OSError) and link.strerror:
-            named = f"{link.strerror}: {link.filename}" if link.filename else link.strerror
+            named = f"{link.strerror}: {link.filename}" if link.filename else f"{link.strerror}"
             return "dns" if isinstance(link, gaierror) else "closed", shown(named)
         if isinstance(link, LocationParseError):
             return "dns", sent.own_words(_text(link))
