@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.support.clock import Stopwatch
 from tests.support.faults import Certificates, Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
+from tests.support.faults.wire import CHUNKED
 from tests.support.sending import run
 from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis, commands
 from upstash_state.local import LocalEndpoint
@@ -202,14 +204,29 @@ def test_a_second_answer_is_not_taken_for_the_next_requests(server: FaultServer)
     assert redis.get("k") == "v"
 
 
+def chunked(body: bytes) -> bytes:
+    return response(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body), headers=CHUNKED)
+
+
+def zipped(body: bytes) -> bytes:
+    return response(gzip.compress(body), headers={"Content-Encoding": "gzip"})
+
+
+def zipped_chunks(body: bytes) -> bytes:
+    body = gzip.compress(body)
+    text = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return response(text, headers={**CHUNKED, "Content-Encoding": "gzip"})
+
+
 @pytest.mark.parametrize("rest", [1, 30])
+@pytest.mark.parametrize("first", [response, chunked, zipped, zipped_chunks])
 def test_a_second_answer_that_has_not_come_whole_is_not_either(
-    server: FaultServer, rest: int
+    server: FaultServer, first: Callable[[bytes], bytes], rest: int
 ) -> None:
     def twice(connection: Connection) -> None:
-        answers = response(connection.run()) + response(b'{"result": "of another request"}')
+        answers = first(connection.run()) + response(b'{"result": "of another request"}')
         connection.send(answers[:-rest])
-        connection.server.closing.wait(0.2)
+        connection.server.closing.wait(0.1)
         connection.send(answers[-rest:])
 
     server.plan(replace(faults.never_answers, act=twice))

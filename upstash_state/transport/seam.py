@@ -138,14 +138,10 @@ def intercepted(wire: Endpoint, send: Send) -> Send:
     return send
 
 
-def intercepts() -> bool:
-    """Return whether anything stands between the policy and a connection."""
-    return bool(_interceptions or _checks)
-
-
 def simulated_breaker() -> Breaker | None:
     """Return the circuit of the innermost block with a simulated endpoint, or None."""
-    return next((entry.breaker for entry in reversed(_interceptions) if entry.breaker), None)
+    breakers = [entry.breaker for entry in _interceptions if entry.breaker]
+    return breakers[-1] if breakers else None
 
 
 @contextmanager
