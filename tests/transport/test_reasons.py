@@ -12,11 +12,13 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.message import Message
+from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import requests
+import urllib3
 
 from tests.locked_down.proxy import Proxy
 from tests.support.faults import FAULTS, Certificates, FaultServer
@@ -305,3 +307,15 @@ def test_of_a_bundle_without_certificates(
     assert caught.value.reason == "local"
     assert not caught.value.transient
     assert not caught.value.may_have_executed
+
+
+def test_of_an_error_whose_context_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As urllib3 1.26 raises what http.client raised.
+    def send(*args: Any, **kwargs: Any) -> Any:
+        cause = BadStatusLine("SSH-2.0")
+        cause.__context__ = TypeError("unexpected keyword argument 'buffering'")
+        cause.__suppress_context__ = True
+        raise requests.ConnectionError(urllib3.exceptions.ProtocolError("aborted", cause))
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    assert reason(UpstashRedis("https://no.such.test", "token", timeout=20).ping) == "not-http"

@@ -102,7 +102,7 @@ def failure_of(
 
 def forget_locals(error: BaseException) -> None:
     """Clear the frames that an exception came through: they may hold a token or password."""
-    for link in _chain(error):
+    for link in _chain(error, suppressed=True):
         traceback.clear_frames(link.__traceback__)
 
 
@@ -192,7 +192,7 @@ def _text(error: BaseException) -> str:
         return ""
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException, *, suppressed: bool = False) -> Iterator[BaseException]:
     seen = set()
     link: object = error
     while isinstance(link, BaseException) and id(link) not in seen:
@@ -202,4 +202,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         # or as the cause.
         inner = (getattr(link, "reason", None), link.__cause__, *link.args[::-1])
         inside = (one for one in inner if isinstance(one, BaseException))
-        link = next(inside, link.__context__)
+        # "from None" hides what was handled, as in urllib3 1.x, which asks for an argument that
+        # http.client does not have.
+        hidden = link.__suppress_context__ and not suppressed
+        link = next(inside, None if hidden else link.__context__)
