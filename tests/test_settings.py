@@ -11,6 +11,8 @@ import re
 import reprlib
 import traceback
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from enum import Enum
 from string import Template
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -31,6 +33,7 @@ from upstash_state.settings import (
     Secret,
     Settings,
     ca_bundle,
+    check_option,
     check_token,
     check_url,
     proxy_of,
@@ -309,6 +312,69 @@ def test_a_bad_value_gets_one_complaint_and_the_default(
     (complaint,) = settings.complaints
     assert complaint.startswith(f"{name} is not ")
     assert complaint.endswith(f"{default!r} is used instead")
+
+
+class Unwritable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+class Prefix(str, Enum):
+    SHOP = "shop:"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "checked"),
+    [
+        ("timeout", 5, 5.0),
+        ("timeout", 0.001, 0.001),
+        ("timeout", Decimal("2.5"), 2.5),
+        ("ttl", 60, 60),
+        ("prefix", "", ""),
+        ("prefix", Prefix.SHOP, "shop:"),
+        ("catch_up", False, False),
+        ("catch_up", 1, True),
+        ("background", 0, 0.0),
+    ],
+)
+def test_an_argument_that_fits_is_returned_in_the_type_of_the_setting(
+    name: str, value: Any, checked: Any
+) -> None:
+    assert check_option(name, value) == checked
+    assert type(check_option(name, value)) is type(checked)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("timeout", 0, "2.5: 0"),
+        ("timeout", float("nan"), "2.5: nan"),
+        ("timeout", True, "2.5: bool"),
+        ("timeout", "5", "2.5: str"),
+        ("timeout", None, "2.5: NoneType"),
+        ("ttl", 1.5, "604800: 1.5"),
+        ("ttl", -60, "604800: -60"),
+        ("ttl", 10**5000, "604800: int"),
+        ("ttl", Unwritable(), "604800: Unwritable"),
+        ("ttl", type("Odd\nERROR", (), {})(), r"604800: Odd\nERROR"),
+        ("prefix", 5, "order:: int"),
+        ("prefix", b"order:", "order:: bytes"),
+        ("prefix", "\ud83d:", r"order:: \ud83d:"),
+        ("catch_up", 2, "(no): 2"),
+        ("catch_up", "1", "(no): str"),
+        ("background", -1, "60: -1"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_argument_that_does_not_fit_gets_one_clear_line(
+    name: str, value: Any, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is not ") as caught:
+        check_option(name, value)
+    assert str(caught.value).endswith(f" {said}")
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(

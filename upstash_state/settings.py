@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import MissingCredentialsError, SettingsError
-from .texts import type_name
+from .texts import shown, type_name
 
 URL_AND_TOKEN = (
     ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"),
@@ -366,18 +366,20 @@ def check_option(name: str, value: Any) -> Any:
         value: Its value.
 
     Returns:
-        The value.
+        The value, of the default's type.
 
     Raises:
         SettingsError: It has a wrong type or value.
     """
     default, parse = OPTIONS[f"UPSTASH_STATE_{name.upper()}"]
+    if type(value) is type(default) is bool:
+        return value
+    text, said = "\ud800", type_name(value)  # A lone surrogate has the form of no setting.
+    if not isinstance(value, bool) and isinstance(value, str) == isinstance(default, str):
+        with suppress(Exception):
+            text = str.__str__(value) if isinstance(value, str) else str(value)
+            said = shown(text, 40) if isinstance(value, (str, int, float)) else said
     try:
-        if isinstance(default, (bool, str)) or isinstance(value, (bool, str)):
-            if type(value) is not type(default):
-                parse("")
-            return value
-        parse(str(value))
+        return parse(text)
     except ValueError as error:
-        raise SettingsError(f"{name} is not {error}: {value!r:.40}") from None
-    return value
+        raise SettingsError(f"{name} is not {error}: {said}") from None
