@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.clock import Clock
-from tests.support.memory import MemoryEndpoint
+from tests.support.memory import MemoryEndpoint, Refused
 from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
 from upstash_state.delivery import forget_all
 from upstash_state.errors import QuotaExceededError
@@ -313,35 +313,28 @@ def test_an_order_that_another_process_deleted_stays_deleted(
     assert store._outbox.is_idle()
 
 
-def test_a_check_that_finds_the_old_text_and_cannot_replace_it_is_made_again(
-    store: OrderStore, redis: MemoryEndpoint, clock: Clock
-) -> None:
-    fails(store, redis, "late", a={"n": 1})
-    store.save("a", {"n": 2})
-    redis.arrive()
-    clock.now += 61
-    redis.refuse = lambda command: FULL
-    store.count()
-    redis.refuse = lambda command: None
-    clock.now += 1
-    store.count()
-    assert redis.get("order:a") == '{"n": 2}'
-
-
+@pytest.mark.parametrize("fate", ["refused", "lost", "full"])
 def test_a_check_that_fails_is_tried_again(
-    store: OrderStore, redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
+    store: OrderStore,
+    redis: MemoryEndpoint,
+    clock: Clock,
+    fate: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "upstash_state")
     fails(store, redis, "late", a={"n": 1})
     store.save("a", {"n": 2})
     redis.arrive()
     clock.now += 61
-    redis.plan.extend(["", "refused"])
+    redis.refuse = lambda command: FULL if fate == "full" else None
+    redis.plan.extend(["", fate])
     store.count()
-    assert redis.get("order:a") == '{"n": 1}'
-    clock.now += 1
-    store.count()
-    assert redis.get("order:a") == '{"n": 2}'
+    redis.refuse = lambda command: None
+    for seconds in (1, 61):
+        clock.now += seconds
+        store.count()
+        assert redis.get("order:a") == '{"n": 2}'
+    assert store._outbox.is_idle()
     assert "had failed before" not in caplog.text
 
 
@@ -507,6 +500,42 @@ def test_one_order_to_blame_does_not_stop_the_others(
     assert store.unsaved == ("7",)
 
 
+@pytest.mark.parametrize(
+    "error", ["ERR unknown command 'EVAL'", "NOPERM this user has no permissions", "Bad request"]
+)
+def test_an_endpoint_without_scripts_gets_plain_commands(
+    store: OrderStore, redis: MemoryEndpoint, error: str
+) -> None:
+    run = redis.run
+
+    def without_scripts(command: list[str]) -> Any:
+        if command[0] == "EVAL":
+            raise Refused(error)
+        return run(command)
+
+    redis.run = without_scripts  # type: ignore[method-assign]
+    for _ in range(2):
+        fails(store, redis, a={}, b=None)
+        redis.commands.clear()
+        redis.requests = 0
+        assert store.flush()
+    assert (redis.requests, names(redis)) == (1, ["SET", "DEL"])
+
+
+@pytest.mark.parametrize("error", ["OOM command not allowed", FULL, "READONLY You can't write"])
+def test_an_endpoint_that_is_full_is_not_one_without_scripts(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock, error: str
+) -> None:
+    """Redis deletes when it is full. Then a plain DEL might delete what another writer saved."""
+    fails(store, redis, a={}, b=None)
+    clock.now += 10
+    redis.set("order:b", "{}", TTL)
+    redis.refuse = lambda command: error if command[0] == "SET" else None
+    store.count()
+    assert "DEL" not in names(redis)
+    assert redis.get("order:b") == "{}"
+
+
 # Flush, exit.
 
 
@@ -548,7 +577,7 @@ def test_at_the_end_what_is_pending_is_tried_once_and_what_is_left_is_named(
     fails(store, redis, **{"17": {}, "18": None})
     redis.down = True
     redis.requests = 0
-    delivery.registry[store._database].close("at exit")
+    store._delivery.close("at exit")
     assert redis.requests == 1
     assert "Not saved to Redis at exit: 17, 18" in caplog.text
     assert store.unsaved == ()
@@ -607,6 +636,7 @@ def test_background_keeps_what_fails(
     ],
 )
 @pytest.mark.parametrize("others", [0, 3])
+@pytest.mark.parametrize("age", [0, 60], ids=["fresh", "delayed"])
 def test_background_names_an_order_that_is_refused(
     background: OrderStore,
     redis: MemoryEndpoint,
@@ -615,11 +645,13 @@ def test_background_names_an_order_that_is_refused(
     error: str,
     stays: bool,
     others: int,
+    age: float,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     redis.refuse = lambda command: error if "order:17" in command else None
     background.save_many({str(n): {} for n in [*range(others), 17]})
-    for _ in range(4):
+    clock.now += age
+    for _ in range(5):
         worker.work()
         clock.now += 60
     assert len(redis.keys) == others

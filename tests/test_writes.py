@@ -14,6 +14,7 @@ from upstash_state.errors import (
     AnswerError,
     CapacityExceededError,
     KeyTooLargeError,
+    ResponseError,
     UnavailableError,
 )
 from upstash_state.local import LocalEndpoint
@@ -111,6 +112,11 @@ def test_a_check_only_mends_what_an_abandoned_attempt_did(
         assert client.get("order:1") == ("new" if written else stored)
 
 
+def test_an_error_of_one_write_fails_the_script_as_a_whole(client: UpstashRedis) -> None:
+    with pytest.raises(ResponseError, match="invalid expire time"):
+        run_script(client, "a", "b", "c", left=[LEFT, 0, LEFT])
+
+
 def test_a_server_that_computes_no_digest_still_keeps_what_was_saved_later(
     client: UpstashRedis,
 ) -> None:
@@ -184,11 +190,9 @@ def test_delayed_writes_are_one_script_or_plain_commands_where_there_is_none(box
     box.add("c")
     fresh = ["SET", "c", "{}", "EX", "100"]
     digests = " " + digest_of('"old"') + " "
-    first, second = (
-        ["0", "100000", "PX", "88500", digests, '"1"'],
-        ["0", "100000", "PX", "88500", "  ", ""],
-    )
-    assert box.sent() == [fresh, ["EVAL", "2", "a", "b", *first, *second]]
+    begin = ["0", "100000", "PX", "88500"]
+    script = ["EVAL", "2", "a", "b", *begin, digests, '"1"', *begin, "  ", ""]
+    assert box.sent() == [fresh, script]
     assert box.sent("EVAL") == [fresh, ["SET", "a", '"1"', "PX", "88500"], ["DEL", "b"]]
 
 
@@ -238,8 +242,7 @@ FULL = CapacityExceededError("full")
         # 0 from a script: another writer's is newer.
         ([1, 0], [], []),
         (FULL, [FULL, FULL], ["a", "b"]),
-        # Which of the two is to blame is not known yet.
-        (KeyTooLargeError("which?"), [KeyTooLargeError] * 2, ["a", "b"]),
+        (KeyTooLargeError("which?"), [KeyTooLargeError] * 2, []),
         ([None, 1], [AnswerError], ["a"]),
     ],
 )

@@ -18,7 +18,7 @@ from .client import UpstashRedis
 from .errors import (
     CircuitOpenError,
     EndpointTimeoutError,
-    RequestTooLargeError,
+    NoPermissionError,
     ResponseError,
     UnavailableError,
     UpstashError,
@@ -27,7 +27,7 @@ from .logs import log, log_unsaved, named, plural
 from .outbox import LATE, Batch, Outbox, Write
 from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
 from .worker import Worker
-from .writes import MAX_WRITES, PERMANENT, pages, parts_of, settle
+from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, pages, parts_of, settle
 
 COMBINED = frozenset({"MSETEX", "EVAL"})
 
@@ -307,6 +307,9 @@ class Delivery:
             # A copy has no traceback, whose frames hold what was sent.
             results, abandoned = [copy(error)] * len(parts), error.may_have_executed
             outbox.answered = None
+            if isinstance(error, TOO_LARGE):
+                # All together, so they are halved together.
+                parts = [Part(parts[0].command, writes)]
         except BaseException:
             interrupted = UnavailableError("the call was interrupted")
             for write in writes:
@@ -317,14 +320,13 @@ class Delivery:
             for write in writes:
                 outbox.abandon(write)
         for part, result in zip(parts, results):
-            if len(part.writes) > 1 and isinstance(result, RequestTooLargeError):
+            if isinstance(result, TOO_LARGE) and len(part.writes) > 1:
                 half = len(part.writes) // 2
                 for some in (part.writes[:half], part.writes[half:]):
                     failed += self._exchange(some, deadline, missing)
             elif part.name in COMBINED and self._may_be_unknown(part.name, result):
                 failures = self._exchange(part.writes, deadline, COMBINED)
-                worked = len(failures) < len(part.writes)
-                if worked and part.name not in self._known and not isinstance(result, PERMANENT):
+                if not failures and part.name not in self._known:
                     self._missing.add(part.name)
                 failed += failures
             else:
@@ -335,14 +337,15 @@ class Delivery:
 
     def _may_be_unknown(self, name: str, result: object) -> bool:
         """Whether single commands may do what a combined one could not."""
-        if name == "MSETEX" and isinstance(result, PERMANENT):
-            # One order is to blame for all that were to be set together.
-            return True
         if name in self._known:
             return name == "MSETEX" and type(result) is ResponseError
-        # Some servers answer a command that they do not know with status 400, 404 or 500.
-        return type(result) is ResponseError or (
-            isinstance(result, UnavailableError) and result.reason in ("status", "answer")
+        # Some servers answer a command that they do not know with status 400, 404 or 500. Other
+        # codes than ERR, such as OOM, are those of a command that Redis knows.
+        code = str(result).partition(" ")[0]
+        return (
+            (type(result) is ResponseError and (code == "ERR" or not code.isupper()))
+            or isinstance(result, NoPermissionError)
+            or (isinstance(result, UnavailableError) and result.reason in ("status", "answer"))
         )
 
     def _outcome(self, write: Write, deadline: float | None) -> UpstashError | None:

@@ -28,11 +28,10 @@ MAX_BYTES = 4_000_000
 # up-redis accepts 1,000 commands in a pipeline; serverless-redis-http executes them one by one.
 MAX_WRITES = 500
 
+# Errors of many writes together that a few of them may not have.
+TOO_LARGE = (KeyTooLargeError, RecordTooLargeError, RequestTooLargeError)
 # Errors that a retry cannot fix.
-PERMANENT = (
-    *(DataError, NotRecordedError),
-    *(KeyTooLargeError, RecordTooLargeError, RequestTooLargeError),
-)
+PERMANENT = (DataError, NotRecordedError, *TOO_LARGE)
 
 # ARGV, for each key: whether it is only checked, its TTL in milliseconds, PX and the milliseconds
 # that the write has left, the digests of abandoned attempts, and the text ("" deletes the key).
@@ -162,9 +161,7 @@ def settle(
         if outcome is None:
             outcome = AnswerError("SET was answered with null, like a SET with NX")
         if isinstance(outcome, UpstashError):
-            # Of several writes that failed together, only one may be to blame.
-            lost = isinstance(outcome, PERMANENT) and len(part.writes) == 1
-            outbox.fail(write, outcome, keep=catch_up and not lost)
+            outbox.fail(write, outcome, keep=catch_up and not isinstance(outcome, PERMANENT))
             failed.append((write, outcome))
         elif write.confirmed:
             outbox.checked(write)
