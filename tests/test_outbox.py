@@ -295,12 +295,12 @@ def test_what_was_dropped_is_told_once_a_minute() -> None:
     told = []
     for n in range(300):
         box.add(str(n), "x" * 1000)
-        told.append(box.dropped())
+        told.append(box.report_dropped())
         box.time.now += 0.5
     lines = [count for count in told if count]
     assert len(lines) <= 3
     box.time.now += 60
-    assert sum(lines) + box.dropped() == 300 - len(box.keys)
+    assert sum(lines) + box.report_dropped() == 300 - len(box.keys)
 
 
 def test_what_is_being_sent_is_not_dropped() -> None:

@@ -116,7 +116,7 @@ def test_a_handler_that_saves_the_same_order(processes: Iterator[Process]) -> No
         assert process.holds("1") == newest, line
         assert process.store.unsaved == (), line
     # Only while the other one is being sent, it can be told nothing better.
-    assert told.count(True) > told.count(False) > 0
+    assert min(told.count(True), told.count(False)) > 20
 
 
 def test_ctrl_c(processes: Iterator[Process]) -> None:

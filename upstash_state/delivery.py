@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Hashable, Sequence
 from copy import copy
-from typing import NamedTuple
 
 from .client import UpstashRedis
 from .errors import (
     CircuitOpenError,
+    DataError,
     EndpointTimeoutError,
     NoPermissionError,
     ResponseError,
@@ -27,7 +27,7 @@ from .logs import log, log_unsaved, named, plural
 from .outbox import LATE, Batch, Outbox, Write
 from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
 from .worker import Worker
-from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, pages, parts_of, settle
+from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, page_of, parts_of, settle
 
 COMBINED = frozenset({"MSETEX", "EVAL"})
 
@@ -74,22 +74,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
 
 
-class Sent(NamedTuple):
-    """What became of one page of writes.
-
-    Attributes:
-        writes: The writes that were taken.
-        failed: Those that failed.
-        caught_up: How many were confirmed that had failed before.
-        error: Why nothing more should be sent now: the request failed, or all of its writes did.
-    """
-
-    writes: list[Write]
-    failed: list[Write]
-    caught_up: int
-    error: UpstashError | None
-
-
 class Delivery:
     """Sends the writes of one outbox.
 
@@ -131,19 +115,21 @@ class Delivery:
         Returns:
             What went wrong, by key.
         """
-        if not writes or self._wake():
+        if not writes or (self._worker is not None and self._wake()):
             return {}
-        failed: dict[str, UpstashError] = {}
         if one_by_one():
             with _turn:
                 for write in self.outbox.all_pending():
                     if write.number < writes[0].number and not write.failures:
                         self._send([write], deadline)
-                self._send_pages(writes, deadline)
+                self._send_all(writes, deadline)
+        elif len(writes) > 1:
+            self._send_all(writes, deadline)
         else:
-            self._send_pages(writes, deadline)
+            self._send(writes, deadline)
+        failed: dict[str, UpstashError] = {}
         for write in writes:
-            error = self._outcome(write, deadline)
+            error = None if write.confirmed else self._outcome(write, deadline)
             if error is not None:
                 failed[write.key] = error
         if len(failed) < len(writes):
@@ -202,12 +188,9 @@ class Delivery:
         self.client.close()
 
     def _wake(self) -> bool:
-        return (
-            self._worker is not None
-            and not (_ending.is_set() or self.outbox.closed)
-            and not one_by_one()
-            and self._worker.wake()
-        )
+        if self._worker is None or _ending.is_set() or self.outbox.closed or one_by_one():
+            return False
+        return self._worker.wake()
 
     def _work(self) -> float | None:
         """Send everything that is due. Returns when to do so again, for the worker."""
@@ -230,69 +213,76 @@ class Delivery:
         error: UpstashError | None = None
         # A page that has too little time is executed and billed for nothing.
         while error is None and (begin := time.monotonic()) + took < deadline:
-            page = next(pages(outbox.due(fresh=fresh), self._page), [])
-            sent = self._send(page, deadline)
-            if not sent.writes:
+            page = page_of(outbox.due(fresh=fresh), 0, self._page)
+            failing = [write for write in page if write.failures and not write.confirmed]
+            batch = self._send(page, deadline)
+            if not batch.writes:
                 break
             took = time.monotonic() - begin
-            caught_up += sent.caught_up
-            error = sent.error
-            if error is None:
+            caught_up += sum(write.confirmed for write in failing)
+            error = self._stop(batch)
+            if error is not None:
+                # Half of it may be possible: one order is to blame, or the endpoint is slow.
+                self._page = max(len(batch.writes) // 2, 1)
+                outbox.pause()
+            else:
+                outbox.resume()
                 if took < self.client.timeout / 2:
                     self._page = min(self._page * 2, MAX_WRITES)
-                outbox.resume()
-            else:
-                # Half of it may be possible: one order is to blame, or the endpoint is slow.
-                self._page = max(len(sent.writes) // 2, 1)
-                outbox.pause()
-            self._log_failed(sent.failed)
+            self._log_failed(batch.failed)
         if caught_up:
             log.info("Redis now holds %s whose save or delete had failed before", plural(caught_up))
         return error
 
-    def _send_pages(self, writes: Sequence[Write], deadline: float | None) -> None:
-        error: UpstashError | None = None
-        for page in pages(writes):
-            if error is None:
-                error = self._send(page, deadline).error
-            else:
-                # Not tried, and not fresh any more when the endpoint works again.
-                for write in page:
-                    if write.error is None and not write.settled:
-                        self.outbox.fail(write, error, keep=self._catch_up)
+    def _send_all(self, writes: Sequence[Write], deadline: float | None) -> None:
+        """Send writes page by page, until something fails."""
+        start = 0
+        while start < len(writes):
+            page = page_of(writes, start)
+            start += len(page)
+            error = self._stop(self._send(page, deadline))
+            if error is not None:
+                # The others are not tried. When the endpoint works again, they are delayed.
+                for write in writes[start:]:
+                    self.outbox.fail(write, error, keep=self._catch_up)
+                return
 
-    def _send(self, writes: Sequence[Write], deadline: float | None) -> Sent:
+    def _stop(self, batch: Batch) -> UpstashError | None:
+        """Why nothing more should be sent after this batch: none of it could be."""
+        if len(batch.failed) < len(batch.writes):
+            return None
+        # A single order to blame does not stop the others.
+        errors = [write.error for write in batch.failed]
+        return next((error for error in errors if error and not isinstance(error, PERMANENT)), None)
+
+    def _send(self, writes: Sequence[Write], deadline: float | None) -> Batch:
         """Take writes, send them in one request, and report to the outbox what happened."""
-        batch, now = Batch(), self.outbox.clock()
-        expired = UnavailableError("it would have expired by now", may_have_executed=False)
+        batch = Batch()
         try:
             with batch.lock:
                 self.outbox.take(batch, writes)
-                taken = list(batch.writes.values())
-                failing = [write for write in taken if write.failures and not write.confirmed]
-                gone = [write for write in taken if write.since + write.ttl <= now]
-                for write in gone:
-                    self.outbox.fail(write, expired, keep=False)
-                live = [write for write in taken if write not in gone]
-                failed = self._exchange(live, deadline) if live else []
+                if batch.writes:
+                    batch.failed = self._exchange([*batch.writes.values()], deadline)
         finally:
             self.outbox.release(batch)
-        superseded = [write for write in live if write.superseded]
+        superseded = [write for write in batch.writes.values() if write.superseded]
         if superseded:
             log.warning("Saved later by another writer, so not sent: %s", self._named(superseded))
-        error = None
-        if len(failed) == len(live):
-            # A single order to blame does not stop the others.
-            error = next((one for _, one in failed if not isinstance(one, PERMANENT)), None)
-        caught_up = sum(write.confirmed for write in failing)
-        return Sent(taken, [*gone, *(write for write, _ in failed)], caught_up, error)
+        return batch
 
     def _exchange(
         self, writes: list[Write], deadline: float | None, missing: frozenset[str] = frozenset()
-    ) -> list[tuple[Write, UpstashError]]:
-        """Send writes that were taken. Returns those that failed, with the error."""
+    ) -> list[Write]:
+        """Send writes that were taken. Returns those that failed."""
         outbox, sent_at = self.outbox, self.outbox.clock()
-        failed: list[tuple[Write, UpstashError]] = []
+        failed: list[Write] = []
+        for write in writes[:]:
+            if write.since + write.ttl <= sent_at:
+                outbox.fail(write, DataError("it would have expired by now"), keep=False)
+                failed.append(write)
+                writes.remove(write)
+        if not writes:
+            return failed
         parts = parts_of(writes, outbox, missing or self._missing)
         # Many orders, even if only one of them has changed, are always a pipeline.
         path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE
@@ -320,18 +310,19 @@ class Delivery:
             for write in writes:
                 outbox.abandon(write)
         for part, result in zip(parts, results):
+            name = part.command.args[0]
             if isinstance(result, TOO_LARGE) and len(part.writes) > 1:
                 half = len(part.writes) // 2
                 for some in (part.writes[:half], part.writes[half:]):
                     failed += self._exchange(some, deadline, missing)
-            elif part.name in COMBINED and self._may_be_unknown(part.name, result):
+            elif name in COMBINED and self._may_be_unknown(name, result):
                 failures = self._exchange(part.writes, deadline, COMBINED)
-                if not failures and part.name not in self._known:
-                    self._missing.add(part.name)
+                if not failures and name not in self._known:
+                    self._missing.add(name)
                 failed += failures
             else:
-                if part.name in COMBINED and not isinstance(result, UpstashError):
-                    self._known.add(part.name)
+                if name in COMBINED and not isinstance(result, UpstashError):
+                    self._known.add(name)
                 failed += settle(part, result, outbox, sent_at, catch_up=self._catch_up)
         return failed
 
@@ -354,7 +345,7 @@ class Delivery:
         deadline = deadline_within(self.client.timeout) if deadline is None else deadline
         while True:
             newest = write.newest()
-            if write.settled or newest.settled:
+            if write.confirmed or write.superseded or newest.confirmed or newest.superseded:
                 return None
             with outbox.lock:
                 sender = outbox.sender(write.key)

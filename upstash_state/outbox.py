@@ -81,11 +81,6 @@ class Write:
         # In memory: an emoji makes every character of a text four bytes wide.
         self.size = getsizeof(key) + getsizeof(text) + 300
 
-    @property
-    def settled(self) -> bool:
-        """Whether Redis holds it, or something newer."""
-        return self.confirmed or self.superseded
-
     def newest(self) -> Write:
         """The last of the writes that replaced one another, beginning with this one."""
         write = self
@@ -103,8 +98,11 @@ class Batch:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.writes: dict[str, Write] = {}
         self.thread = threading.get_ident()
+        #: The writes, by key.
+        self.writes: dict[str, Write] = {}
+        #: Those that failed.
+        self.failed: list[Write] = []
 
 
 class Confirmed(NamedTuple):
@@ -143,7 +141,9 @@ class Outbox:
         #: Whether nothing sends its writes any more but the calls that put them.
         self.closed = False
         self._max_bytes = max_bytes
-        self._numbers = itertools.count(1)
+        #: Returns the number for a write. Take it before serializing the order: the later call
+        #: wins.
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
         self._writes: dict[str, Write] = {}
         self._size = 0
         self._sending: dict[str, Batch] = {}
@@ -151,12 +151,9 @@ class Outbox:
         self._confirmed: dict[str, Confirmed] = {}
         self._abandoned: dict[str, Abandoned] = {}
         self._pause = self._not_before = 0.0
-        self._dropped = 0
-        self._dropped_told = float("-inf")
-
-    def next_number(self) -> int:
-        """The number for a write. Take it before serializing the order: the later call wins."""
-        return next(self._numbers)
+        #: How many pending writes were dropped for want of memory, and not reported yet.
+        self.dropped = 0
+        self._reported = float("-inf")
 
     def put(
         self,
@@ -224,6 +221,7 @@ class Outbox:
         Args:
             fresh: Whether to include writes that are not delayed.
         """
+        now = self.clock()
         with self.lock:
             # Those that failed least often first, so that one to blame does not block the others.
             writes = sorted(self._writes.values(), key=lambda write: (write.failures, write.number))
@@ -231,7 +229,11 @@ class Outbox:
             write
             for write in writes
             if self.sender(write.key) is None
-            and (self._is_check_due(write) if write.confirmed else fresh or self.is_delayed(write))
+            and (
+                self._is_past(write.key, now)
+                if write.confirmed
+                else fresh or self.is_delayed(write)
+            )
         ]
 
     def is_delayed(self, write: Write) -> bool:
@@ -252,20 +254,22 @@ class Outbox:
         with self.lock:
             for write in writes:
                 key = write.key
-                if self.sender(key) is None:
-                    self._sending[key] = batch
-                if self._sending[key] is not batch:
+                if self.sender(key) is not None:
                     continue
+                self._sending[key] = batch
                 newest = self._writes.get(key)
-                if newest is not None and (not newest.confirmed or self._is_check_due(newest)):
-                    newest.error = None
-                    batch.writes[key] = newest
+                if newest is None or (newest.confirmed and not self._is_past(key, self.clock())):
+                    self._sending.pop(key, None)
+                    continue
+                newest.error = None
+                batch.writes[key] = newest
 
     def release(self, batch: Batch) -> None:
-        """Let others send these orders."""
+        """Let others send these orders. Its lock has been released."""
         with self.lock:
-            for key in [key for key, one in list(self._sending.items()) if one is batch]:
-                self._sending.pop(key, None)
+            for key in batch.writes:
+                if self._sending.get(key) is batch:
+                    self._sending.pop(key, None)
             self.changed.notify_all()
 
     def sender(self, key: str) -> Batch | None:
@@ -285,15 +289,15 @@ class Outbox:
             write.confirmed = True
             digest = digest_of(write.text) if write.skip and write.text is not None else None
             # After half of the TTL it is sent again: an order that never changes must not expire.
-            lasts = max(min(write.skip, write.ttl / 2), 0.0)
+            lasts = min(write.skip, write.ttl / 2)
             self._confirmed.pop(key, None)
             self._confirmed[key] = Confirmed(write.number, digest, sent_at, lasts)
             self._forget_old(now)
-            if sent_at - self._abandoned_at(key) >= LATE:
+            if key not in self._abandoned or self._is_past(key, sent_at):
                 self._abandoned.pop(key, None)
-            # The same text does no harm, even late.
-            own = digest_of(write.text) if key in self._abandoned else ""
-            if all(one == own for one in self.abandoned(key)):
+                self._remove(write)
+            elif {digest_of(write.text)}.issuperset(self.abandoned(key)):
+                # The same text does no harm, even late.
                 self._remove(write)
             newest = self._writes.get(key)
             if newest is not None and not newest.confirmed:
@@ -310,7 +314,7 @@ class Outbox:
     def checked(self, write: Write) -> None:
         """The key of a marked order was read, and written again if that was necessary."""
         with self.lock:
-            if self._is_check_due(write):
+            if self._is_past(write.key, self.clock()):
                 self._abandoned.pop(write.key, None)
                 self._remove(write)
 
@@ -372,11 +376,12 @@ class Outbox:
         """Sending delayed writes succeeded: the next pause is a short one."""
         self._pause = self._not_before = 0.0
 
-    def dropped(self) -> int:
-        """How many pending writes were dropped for want of memory; at most once a minute."""
-        if not self._dropped or self.clock() - self._dropped_told < 60:
+    def report_dropped(self) -> int:
+        """Return how many writes were dropped since the last report; 0 within a minute of it."""
+        now = self.clock()
+        if now - self._reported < 60:
             return 0
-        dropped, self._dropped, self._dropped_told = self._dropped, 0, self.clock()
+        dropped, self.dropped, self._reported = self.dropped, 0, now
         return dropped
 
     def forget(self, writes: Iterable[Write]) -> None:
@@ -397,12 +402,10 @@ class Outbox:
             and last.digest == digest_of(text)
         )
 
-    def _is_check_due(self, write: Write) -> bool:
-        return self.clock() - self._abandoned_at(write.key) >= LATE
-
-    def _abandoned_at(self, key: str) -> float:
+    def _is_past(self, key: str, now: float) -> bool:
+        """Whether no abandoned attempt of a key can be executed any more."""
         marked = self._abandoned.get(key)
-        return marked.at if marked else float("-inf")
+        return marked is None or now - marked.at >= LATE
 
     def _replace(self, write: Write) -> Write | None:
         """Make this the newest write of its key, unless there is a newer one; return the other."""
@@ -435,7 +438,7 @@ class Outbox:
                     write.error = UnavailableError(
                         "dropped: too much is pending", may_have_executed=False
                     )
-                    self._dropped += 1
+                    self.dropped += 1
 
     def _forget_old(self, now: float) -> None:
         # Two for each one that is added, so that both dicts stay as small as they can be.
@@ -444,7 +447,7 @@ class Outbox:
             if last is not None and now - last.at >= max(last.lasts, MEMORY):
                 self._confirmed.pop(key, None)
         for key in list(islice(self._abandoned, 2)):
-            if now - self._abandoned_at(key) >= LATE and key not in self._writes:
+            if self._is_past(key, now) and key not in self._writes:
                 self._abandoned.pop(key, None)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from . import commands, delivery
@@ -36,7 +37,13 @@ from .transport import COMMAND, deadline_within
 
 T = TypeVar("T")
 
-CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+# A clock that no step of the wall clock changes, and that goes on while the process is stopped and,
+# where there is CLOCK_BOOTTIME (clock_gettime(2)), while the machine sleeps.
+boot_time: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
 
 # Counting needs the keys only, so a page of them may be larger than one of orders.
 COUNTING_PAGE = 10_000
@@ -44,15 +51,6 @@ COUNTING_PAGE = 10_000
 COPIES = 100
 # Seconds between two attempts at a restore that is to wait for the endpoint.
 RESTORE_PAUSE = 1.0
-
-
-def boot_time() -> float:
-    """Return seconds on a clock that no step of the wall clock changes.
-
-    It goes on while the process is stopped, and where there is CLOCK_BOOTTIME (clock_gettime(2)),
-    while the machine sleeps.
-    """
-    return time.clock_gettime(CLOCK) if CLOCK is not None else time.monotonic()
 
 
 class Health(NamedTuple):
@@ -193,7 +191,7 @@ class OrderStore:
             OrderNotSerializableError: JSON cannot hold the order.
         """
         accepted = Accepted(self._delivery, [], {})
-        self._put(accepted, order_id, order)
+        self._put(accepted, order_id_text(order_id), order)
         return accepted
 
     def deliver(self, accepted: Accepted) -> None:
@@ -459,20 +457,19 @@ class OrderStore:
     def _put(
         self,
         accepted: Accepted,
-        order_id: str | int,
+        order_id: str,
         order: Mapping[str, Any] | None,
         number: int | None = None,
         since: float | None = None,
     ) -> None:
         outbox = accepted.delivery.outbox
-        key = self.key(order_id)
         number = outbox.next_number() if number is None else number
         text = None if order is None else serialize_order(order)
-        write = outbox.put(key, text, number, self.ttl, self._skip, since)
+        write = outbox.put(self.prefix + order_id, text, number, self.ttl, self._skip, since)
         if write is not None:
             accepted.writes.append(write)
-        accepted.ids[self._order_id(key)] = None
-        if dropped := outbox.dropped():
+        accepted.ids[order_id] = None
+        if outbox.dropped and (dropped := outbox.report_dropped()):
             log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
 
     def _deadline(self) -> float:

@@ -6,7 +6,7 @@ orders that were marked, are one script, which looks at each key before it write
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -67,35 +67,24 @@ class Part(NamedTuple):
     command: Command[Any]
     writes: list[Write]
 
-    @property
-    def name(self) -> str:
-        """The name of the command, such as "MSETEX"."""
-        return self.command.args[0]
 
-    @property
-    def combined(self) -> bool:
-        """Whether it can be replaced by a SET or DEL for each write."""
-        return self.name in ("MSETEX", "EVAL")
-
-
-def pages(writes: Iterable[Write], size: int = MAX_WRITES) -> Iterator[list[Write]]:
-    """Cut writes into requests.
+def page_of(writes: Sequence[Write], start: int = 0, size: int = MAX_WRITES) -> list[Write]:
+    """Return the writes that one request may have.
 
     Args:
         writes: What to send.
-        size: How many writes a request may have.
+        start: The index of the first one.
+        size: How many there may be.
     """
-    page: list[Write] = []
-    taken = 0
-    for write in writes:
-        length = body_length(write)
-        if page and (len(page) >= size or taken + length > MAX_BYTES):
-            yield page
-            page, taken = [], 0
-        page.append(write)
-        taken += length
-    if page:
-        yield page
+    page = list(writes[start : start + 1])
+    if len(writes) > start + 1:
+        length = body_length(page[0])
+        for write in writes[start + 1 : start + size]:
+            length += body_length(write)
+            if length > MAX_BYTES:
+                break
+            page.append(write)
+    return page
 
 
 def body_length(write: Write) -> int:
@@ -115,26 +104,32 @@ def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = (
         outbox: Where they come from.
         missing: Commands that the endpoint does not have, of "MSETEX" and "EVAL".
     """
+    parts: list[Part] = []
     saves: list[Write] = []
     deletes: list[Write] = []
     delayed: list[Write] = []
     for write in writes:
-        if outbox.is_delayed(write):
-            delayed.append(write)
-        else:
+        if not outbox.is_delayed(write):
             (deletes if write.text is None else saves).append(write)
-    parts = []
-    if len({write.ttl for write in saves}) == 1 < len(saves) and "MSETEX" not in missing:
+        elif "EVAL" not in missing:
+            delayed.append(write)
+        elif write.text is None:
+            deletes.append(write)
+        else:
+            late = commands.set(write.key, write.text, px=_left(write, outbox))
+            parts.append(Part(late, [write]))
+    together = len(saves) > 1 and "MSETEX" not in missing
+    if together and len({write.ttl for write in saves}) == 1:
         values = {write.key: write.text or "" for write in saves}
-        parts.append(Part(commands.msetex(values, ex=_seconds(saves[0])), saves))
+        parts.append(Part(commands.msetex(values, ex=int(saves[0].ttl)), saves))
     else:
-        parts += [Part(_set(write), [write]) for write in saves]
-    if delayed and "EVAL" not in missing:
+        # Expiry and value in one command, so that no order is ever without an expiry (Redis's
+        # documentation of SET). Sent twice, it leaves the same.
+        for write in saves:
+            fresh = commands.set(write.key, write.text or "", ex=int(write.ttl))
+            parts.append(Part(fresh, [write]))
+    if delayed:
         parts.append(Part(_script(delayed, outbox), delayed))
-    else:
-        deletes += [write for write in delayed if write.text is None]
-        late = [write for write in delayed if write.text is not None]
-        parts += [Part(_set(write, left=_left(write, outbox)), [write]) for write in late]
     if deletes:
         parts.append(Part(commands.delete(*(write.key for write in deletes)), deletes))
     return parts
@@ -142,7 +137,7 @@ def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = (
 
 def settle(
     part: Part, result: Any, outbox: Outbox, sent_at: float, *, catch_up: bool
-) -> list[tuple[Write, UpstashError]]:
+) -> list[Write]:
     """Report to the outbox what a command's result says about its writes.
 
     Args:
@@ -153,7 +148,7 @@ def settle(
         catch_up: Whether a write that failed stays pending.
 
     Returns:
-        The writes that failed, with the error.
+        The writes that failed.
     """
     failed = []
     each = result if isinstance(result, list) else [result] * len(part.writes)
@@ -162,22 +157,14 @@ def settle(
             outcome = AnswerError("SET was answered with null, like a SET with NX")
         if isinstance(outcome, UpstashError):
             outbox.fail(write, outcome, keep=catch_up and not isinstance(outcome, PERMANENT))
-            failed.append((write, outcome))
+            failed.append(write)
         elif write.confirmed:
             outbox.checked(write)
-        elif outcome == 0 and part.name == "EVAL":
+        elif outcome == 0 and part.command.args[0] == "EVAL":
             outbox.supersede(write)
         else:
             outbox.confirm(write, sent_at)
     return failed
-
-
-def _set(write: Write, left: int | None = None) -> Command[Any]:
-    # Expiry and value in one command, so that no order is ever without an expiry (Redis's
-    # documentation of SET). Sent twice, it leaves the same.
-    if left is None:
-        return commands.set(write.key, write.text or "", ex=_seconds(write))
-    return commands.set(write.key, write.text or "", px=left)
 
 
 def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
@@ -199,10 +186,6 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
 
     # The second time, it leaves the same.
     return Command(["EVAL", SCRIPT, str(len(keys)), *keys, *args], read, repeatable=True)
-
-
-def _seconds(write: Write) -> int:
-    return int(write.ttl)
 
 
 def _left(write: Write, outbox: Outbox) -> int:
