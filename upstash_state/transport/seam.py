@@ -128,7 +128,7 @@ def one_by_one() -> bool:
     caller's thread (also in background mode), and sends nothing else along. So the requests of a
     test do not depend on timing, and its recording can be replayed.
     """
-    return any(entry.one_by_one for entry in _interceptions)
+    return bool(_interceptions) and any(entry.one_by_one for entry in _interceptions)
 
 
 def intercepted(wire: Endpoint, send: Send) -> Send:
