@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstash_state.texts import LONGEST, shown, type_name
+from upstash_state.texts import LONGEST, shown, text_of, type_name
 
 CHARACTERS = st.characters(exclude_categories=()) | st.sampled_from(
     "\n\r\x1b\x9b\u2028\u202e\u2066"
@@ -48,3 +48,12 @@ def test_the_name_of_a_type_is_one_printable_line_too() -> None:
     assert type_name(3) == "int"
     assert type_name(type("Evil\nERROR all lost\u202e", (), {})()) == r"Evil\nERROR all lost\u202e"
     assert type_name(type("T" * 1_000_000, (), {})()) == "T" * 100 + "…"
+
+
+def test_an_exception_has_a_text_even_if_it_raises_instead() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert text_of(ValueError("one\ntwo")) == "one\ntwo"
+    assert text_of(Mute()) == ""

@@ -16,6 +16,7 @@ from .errors import (
 )
 from .serialization import shown_order_id
 from .settings import DOCTOR, TOKEN_ADVICE
+from .texts import LONGEST, shown, text_of, type_name
 
 log = getLogger("upstash_state")
 
@@ -54,8 +55,8 @@ class logged:
         if not isinstance(error, Exception):
             return False
         order_id = self._order_id[0] if self._order_id else None
-        shown = map(shown_order_id, self._order_id)
-        log_failure(error, self._template, *shown, operation=self._operation, order_id=order_id)
+        ids = map(shown_order_id, self._order_id)
+        log_failure(error, self._template, *ids, operation=self._operation, order_id=order_id)
         return True
 
 
@@ -89,7 +90,7 @@ def log_failure(
         DEBUG if quiet else ERROR,
         template,
         *args,
-        f"{error}{affected}{'' if quiet else _advice(cause)}",
+        f"{_line(error)}{affected}{'' if quiet else _advice(cause)}",
         extra={"operation": operation, "order_id": order_id},
         exc_info=_unexpected(error),
     )
@@ -160,6 +161,11 @@ def _is_first(said: str) -> bool:
     # Without a lock, which a log handler that saves would wait for.
     mine = object()
     return _said.setdefault(said, mine) is mine
+
+
+def _line(error: Exception) -> str:
+    # An order's own code may raise it, with any text.
+    return shown(text_of(error) or type_name(error), 2 * LONGEST)
 
 
 def _unexpected(error: Exception) -> BaseException | None:

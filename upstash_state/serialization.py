@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 
 from .commands import encode
 from .errors import DataError, OrderNotSerializableError, OrderUnreadableError
-from .texts import shown, type_name
+from .texts import shown, text_of, type_name
 
 # 4300 digits, the most that Python converts to text by default: docs.python.org, "Integer string
 # conversion length limitation".
@@ -95,7 +95,7 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
         raise OrderNotSerializableError("JSON cannot hold the order: nested too deeply") from error
     except Exception as error:
         # Of any class: the order's own objects may raise, such as a time zone without an offset.
-        reason = _find_refused(order_data) or shown(str(error))
+        reason = _find_refused(order_data) or shown(text_of(error))
         raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
     return escape_surrogates(text)
 
@@ -342,7 +342,7 @@ def _find_refused(order: Mapping[Any, Any]) -> str | None:
                 continue
             _encoder.encode(member)
         except Exception as error:
-            return f"{_shown_path(path)}: {_shown_type(member)} - {shown(str(error))}"
+            return f"{_shown_path(path)}: {_shown_type(member)} - {shown(text_of(error))}"
         path.pop()
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 #: The most characters that `shown` returns of a text, without the "…" at its end.
 LONGEST = 500
 
@@ -22,6 +24,13 @@ def shown(text: str, longest: int = LONGEST) -> str:
     if not cut.isprintable():
         cut = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
     return cut[:longest] + "…" * (len(line) > longest or len(cut) > longest)
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's text, empty if it raises instead of giving one."""
+    with suppress(Exception):
+        return str(error)
+    return ""
 
 
 def type_name(value: object) -> str:

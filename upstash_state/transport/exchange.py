@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import errors
 from ..commands import Command
 from ..settings import Secret
-from ..texts import shown, type_name
+from ..texts import shown, text_of, type_name
 from . import seam
 from .answers import interpret
 from .breaker import Breaker
@@ -280,7 +280,7 @@ def _new_http(url: str, token: Secret) -> Http:
             try:
                 socket.socket().close()
             except Exception as error:
-                text = f"{type_name(error)}: {shown(str(error))}"
+                text = f"{type_name(error)}: {shown(text_of(error))}"
                 raise errors.UnavailableError(text, may_have_executed=False) from error
         from .http import Http
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import EndpointTimeoutError, Reason, UnavailableError
 from ..settings import Secret
-from ..texts import shown, type_name
+from ..texts import shown, text_of, type_name
 from .sent import SentRequest
 
 # Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
@@ -58,10 +58,10 @@ def failure_of(
     proxied = found(exceptions.ProxyError)
     where = "the proxy" if proxied else "the endpoint"
     if refused := found(SSLCertVerificationError):
-        why = getattr(refused, "verify_message", "") or _text(refused)
+        why = getattr(refused, "verify_message", "") or text_of(refused)
         text = f"{where}'s certificate was refused: {shown(why)}"
         return UnavailableError(text, reason="certificate", may_have_executed=False)
-    if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(_text, chain))):
+    if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(text_of, chain))):
         return _refused_by_proxy(int(tunnel[1]), chain)
     if found(TimeoutError, exceptions.Timeout):
         text = f"no answer of {where} within the time budget"
@@ -80,7 +80,7 @@ def failure_of(
     # The endpoint's own URL was checked with the settings.
     if isinstance(error, (exceptions.InvalidURL, exceptions.InvalidSchema)):
         why = "is not the URL of an HTTP or SOCKS proxy"
-        if "SOCKS" in _text(error):
+        if "SOCKS" in text_of(error):
             why = "names a SOCKS proxy, which needs PySocks: `pip install 'requests[socks]'`"
         text = f"HTTPS_PROXY or ALL_PROXY {why}"
         return UnavailableError(text, reason="proxy", may_have_executed=False)
@@ -168,12 +168,12 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
             named = f"{link.strerror}: {link.filename}" if link.filename else f"{link.strerror}"
             return "dns" if isinstance(link, gaierror) else "closed", shown(named)
         if isinstance(link, LocationParseError):
-            return "dns", sent.own_words(_text(link))
+            return "dns", sent.own_words(text_of(link))
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"
     # urllib3 says the latter of an end where another chunk should begin.
-    if isinstance(last, IncompleteRead) or "Response ended prematurely" in map(_text, chain):
+    if isinstance(last, IncompleteRead) or "Response ended prematurely" in map(text_of, chain):
         return "closed", "closed in the middle of the answer"
     if isinstance(last, (HTTPException, ValueError)) and len(chain) > 1:
         return "not-http", f"what came back is not HTTP ({type_name(last)})"
@@ -182,14 +182,7 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
 
 
 def _named(error: BaseException, sent: SentRequest) -> str:
-    return ": ".join(filter(None, (type_name(error), sent.own_words(_text(error)))))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return ""
+    return ": ".join(filter(None, (type_name(error), sent.own_words(text_of(error)))))
 
 
 def _chain(error: BaseException, *, suppressed: bool = False) -> Iterator[BaseException]:
