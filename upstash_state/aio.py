@@ -27,6 +27,7 @@ from .client import UpstashRedis
 from .errors import SaveManyError
 from .logs import log_unsaved, logged
 from .serialization import deserialize_order, serialize_order
+from .transport import one_by_one
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,9 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
 async def _in_thread(call: Callable[..., T], *args: object) -> T:
     """Run a call in a thread of this module, with the context of the caller."""
     run = copy_context().run
+    if one_by_one():
+        # A recording needs the requests in the order of the calls.
+        return run(call, *args)
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

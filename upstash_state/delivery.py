@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 
 from .client import UpstashRedis
@@ -37,6 +38,11 @@ registry: dict[Hashable, Delivery] = {}
 # Held while saves are sent one by one, for recordings.
 _turn = threading.RLock()
 _ending = threading.Event()
+
+
+def turn() -> AbstractContextManager[object]:
+    """Return a context in which a save is accepted and sent, alone if they go one by one."""
+    return _turn if one_by_one() else nullcontext()
 
 
 def end_of_process() -> None:
@@ -117,13 +123,7 @@ class Delivery:
         """
         if not writes or (self._worker is not None and self._wake()):
             return {}
-        if one_by_one():
-            with _turn:
-                for write in self.outbox.all_pending():
-                    if write.number < writes[0].number and not write.failures:
-                        self._send([write], deadline)
-                self._send_all(writes, deadline)
-        elif len(writes) > 1:
+        if len(writes) > 1:
             self._send_all(writes, deadline)
         else:
             self._send(writes, deadline)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from . import commands, delivery
 from .client import UpstashRedis
 from .commands import Command
-from .delivery import Delivery
+from .delivery import Delivery, turn
 from .errors import (
     DataError,
     OrderUnreadableError,
@@ -174,7 +174,8 @@ class OrderStore:
             OrderNotSerializableError: JSON cannot hold it. Nothing was sent.
             UpstashError: Redis may not hold it.
         """
-        self.deliver(self.put(order_id, order))
+        with turn():
+            self.deliver(self.put(order_id, order))
 
     def delete(self, order_id: str | int) -> None:
         """Delete an order. It is no error if there is none.
@@ -182,7 +183,8 @@ class OrderStore:
         Raises:
             UpstashError: Redis may still hold it.
         """
-        self.deliver(self.put(order_id, None))
+        with turn():
+            self.deliver(self.put(order_id, None))
 
     def put(self, order_id: str | int, order: Mapping[str, Any] | None) -> Accepted:
         """Accept a save, or a delete for None, without sending it: the first half of `save`.
@@ -221,7 +223,8 @@ class OrderStore:
             SaveManyError: Some could not be saved; its `failed` says which and why, its `saved`
                 which were. After a request that failed, no further one is made.
         """
-        return self.deliver_many(self.put_many(orders))
+        with turn():
+            return self.deliver_many(self.put_many(orders))
 
     def put_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Accepted:
         """Accept orders without sending them: the first half of `save_many`."""
