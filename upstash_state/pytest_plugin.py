@@ -1,451 +1,293 @@
 """The pytest plugin: marker and fixture `upstash_recording`, fixture `upstash_recording_config`,
-options --upstash-record, --upstash-local and --upstash-allow.
+options --upstash-record, --upstash-local and --upstash-allow, ini option upstash_block_network.
 
 A test with the marker or the fixture gets its requests answered from
-`recordings/<module>/<test>.yaml` beside its module. What does not fit fails it. Requests outside of
-such tests are refused in a run that has some. Nothing that takes time to import is imported before
-the first recorded test.
+`recordings/<module>/<test>.yaml` beside its module. The plugin must neither break nor slow down a
+run that does not use it: it needs no more than pytest 6.2 and pluggy 0.12, and for a test that is
+not recorded it only resets the process's client.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from .errors import NotRecordedError
+from .errors import NotRecordedError, UpstashError
+from .process import reset_client
 from .settings import is_loopback
-from .transport import Answer, Endpoint, Send, intercepting
+from .transport import guarding
 
 if TYPE_CHECKING:
     from .recording import Recording
 
 MARKER = "upstash_recording"
-OPTIONS = ("allow_unused", "scope", "varying", "varying_keys")
-SCOPES = {"class": pytest.Class, "module": pytest.Module}
-
-_recording = pytest.StashKey["Recording"]()
-_outcomes = pytest.StashKey[list[bool]]()
-_tests_by_file = pytest.StashKey[dict[str, set[str]]]()
-_guard = pytest.StashKey["Guard"]()
-#: What the summary is to say, in order, each once.
-_notes = pytest.StashKey["dict[str, None]"]()
-
-# What some file system or shell does not bear in a name.
-_UNFIT_FOR_A_NAME = re.compile(r"""[<>?%*:|"'/\\\x00-\x1f\x7f]""")
-# What most file systems hold, in bytes.
-_LONGEST_NAME = 255
+RUN = "upstash_state run"
+SCOPES = ("session", "package", "module", "class", "function")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("upstash_state", "recorded answers of Upstash Redis")
-    group.addoption(
-        "--upstash-record",
-        choices=("none", "once", "all"),
-        default="none",
-        help="none: replay only (default). once: record what has no file yet. all: record anew.",
-    )
-    group.addoption(
-        "--upstash-local",
-        action="store_true",
-        help="Record against the embedded endpoint, without credentials.",
-    )
-    group.addoption(
-        "--upstash-allow",
-        metavar="HOSTS",
-        default="",
-        help="Hosts (as 127.0.0.1,localhost; * for all) that requests outside of recorded tests "
-        "may reach. By default, a run with recorded tests refuses such requests.",
-    )
+    add = parser.getgroup("upstash_state", "recorded answers of Upstash Redis").addoption
+    text = "none: replay only (default); once: record tests that have no file; all: record again"
+    add("--upstash-record", choices=("none", "once", "all"), default="none", help=text)
+    text = "record against the embedded endpoint, without credentials"
+    add("--upstash-local", action="store_true", help=text)
+    text = "hosts (example.com,*.internal; * for all) to allow connections to outside of recordings"
+    add("--upstash-allow", metavar="HOSTS", default="", help=text)
+    text = "refuse connections of upstash_state in every run, also in one without recorded tests"
+    parser.addini("upstash_block_network", text, type="bool", default=False)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     # Before pytest_configure, since a conftest.py may import an app that restores its state.
-    _set_up(early_config)
+    _run_of(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    _set_up(config)
-    config.addinivalue_line(
-        "markers",
-        f"{MARKER}(*, allow_unused=False, varying=(), varying_keys=(), scope=None): "
-        "answer the requests of upstash_state from a recording.",
-    )
+    _run_of(config)
+    text = "answer the requests of upstash_state from a recording."
+    arguments = "*, allow_unused=False, varying=(), varying_keys=(), scope=None"
+    config.addinivalue_line("markers", f"{MARKER}({arguments}): {text}")
 
 
-def _set_up(config: pytest.Config) -> None:
-    if _guard in config.stash:
-        return
-    config.stash[_notes] = {}
-    guard = config.stash[_guard] = Guard(config)
-    stack = ExitStack()
-    stack.enter_context(intercepting(guard.intercept))
-    config.add_cleanup(stack.close)
+def _run_of(config: pytest.Config) -> Run:
+    run = config.pluginmanager.get_plugin(RUN)
+    if run is None:
+        config.pluginmanager.register(run := Run(config), RUN)
+    return run
 
 
-class Guard:
-    """Refuses requests outside of recorded tests, in a run that has recorded tests."""
+class Run:
+    """One run of pytest: refuses real connections outside of recorded tests, and cleans up.
+
+    Attributes:
+        notes: What the summary is to say, each once.
+        recordings: The recordings of the tests that are running, by node id.
+    """
+
+    #: The first run in this process. It guards until the process ends.
+    first: ClassVar[Run | None] = None
 
     def __init__(self, config: pytest.Config) -> None:
+        self.notes: dict[str, None] = {}
+        self.recordings: dict[str, Recording] = {}
         self._config = config
-        self._begun_in = threading.current_thread()
+        self._thread = threading.current_thread()
+        self._collected: list[pytest.Item] = []
         #: Whether a test is recorded; None until the tests are collected.
-        self.recorded_tests: bool | None = None
+        self._has_recordings: bool | None = None
+        self._guard = ExitStack()
+        self._guard.enter_context(guarding(self.refuse))
+        Run.first = Run.first or self
 
-    def intercept(self, wire: Endpoint, send: Send) -> Send:
-        def attempt(path: str, body: bytes, deadline: float) -> Answer:
-            host = urlsplit(wire.url).hostname or ""
-            patterns = self._option("upstash_allow", "").split(",")
-            allowed = any(fnmatch(host, pattern.strip()) for pattern in patterns)
-            if allowed or _under_way() or not self._run_has_recordings():
-                return send(path, body, deadline)
-            text = f"refused outside of a recorded test: {self._cause()}, or let it through with "
-            text += f"--upstash-allow={host if is_loopback(host) else '*'}"
-            self._config.stash[_notes][text] = None
-            raise NotRecordedError(text)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        # Before -k and -m deselect some.
+        self._collected = [*items]
 
-        return attempt
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        recorded = [item for item in session.items if _is_recorded(item)]
+        self._has_recordings = bool(recorded)
+        for item in recorded:
+            _add_fixtures(item)
 
-    def _run_has_recordings(self) -> bool:
-        recording = self._option("upstash_record", "none") != "none"
-        if recording or "upstash_state.recording" in sys.modules:
-            return True
-        if self.recorded_tests is None:
-            # It is too early to know, so look for it: only a run that makes requests at import
-            # takes the time for this.
-            self.recorded_tests = any(map(_mentions_recordings, self._files()))
-        return self.recorded_tests
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        # Not called after a test that raised.
+        recording = self.recordings.get(item.nodeid)
+        if recording and (problem := recording.problem()):
+            raise Failed(problem, pytrace=False)
 
-    def _option(self, name: str, default: Any) -> Any:
-        # The first of them is empty until all of pytest's plugins and conftest.py are known.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        if recording := self.recordings.get(item.nodeid):
+            recording.in_teardown = True
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, Any, None]:
+        report = (yield).get_result()
+        recording = self.recordings.get(item.nodeid)
+        if recording is None or call.when != "call":
+            return
+        # Only the report knows of unittest's failures and of xfail. Subtests have one each.
+        recording.passed.append(report.passed)
+        if report.failed and not (call.excinfo and call.excinfo.errisinstance(Failed)):
+            text = recording.problem(failed=True)
+            if text and (crash := getattr(report.longrepr, "reprcrash", None)):
+                # The test itself often says no more than that a function returned False.
+                crash.message = f"{text.splitlines()[0]} - {crash.message}"
+            if not recording.replays:
+                text = f"{recording.name} is not written, because the test did not pass."
+            if text:
+                report.sections.append((f"Captured {MARKER} call", text))
+
+    def pytest_runtest_logfinish(self) -> None:
+        # What a test could not save must not reach the next one's mock, or a database.
+        reset_client(flush=False)
+
+    def pytest_sessionfinish(self) -> None:
+        some = self.option("lf") or any("::" in str(arg) for arg in self._config.args)
+        if self.option("upstash_record") == "all" and not some:
+            from .recording.items import unused_recordings
+
+            unused = unused_recordings(self._collected)
+            self.notes.update(dict.fromkeys(f"{file}: no test uses it" for file in unused))
+        # A worker of pytest-xdist has no terminal.
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput[MARKER] = list(self.notes)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.notes.update(dict.fromkeys(getattr(node, "workeroutput", {}).get(MARKER, ())))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.notes:
+            terminalreporter.section("upstash_state")
+            for note in self.notes:
+                terminalreporter.write_line(note)
+
+    def pytest_unconfigure(self) -> None:
+        reset_client(flush=False)
+        # Apps save once more in threads and in exit handlers, so only a run inside another stops.
+        if Run.first is not self:
+            self._guard.close()
+
+    def option(self, name: str) -> Any:
+        # Until all plugins and conftest.py are loaded, only the known arguments have it.
         known = getattr(self._config, "known_args_namespace", None)
-        return getattr(self._config.option, name, getattr(known, name, default))
+        return getattr(self._config.option, name, getattr(known, name, ""))
 
-    def _files(self) -> Iterator[Path]:
-        ignored = [*self._config.getini("norecursedirs"), "site-packages", "__pycache__"]
-        tops = self._option("file_or_dir", []) or self._config.getini("testpaths") or ["."]
-        for top in tops:
-            path = self._config.invocation_params.dir / str(top).split("::")[0]
-            if path.is_file():
-                yield path
-            for folder, folders, files in os.walk(path):
-                folders[:] = [
-                    name
-                    for name in folders
-                    if not any(fnmatch(name, pattern) for pattern in ignored)
-                    and not Path(folder, name, "pyvenv.cfg").exists()
-                ]
-                yield from (Path(folder, name) for name in files if name.endswith(".py"))
-
-    def _cause(self) -> str:
-        """Who made the request that is made now, and what to do about it."""
-        frames = list(self._frames_of_the_app())
-        places = [
-            f"{'import of ' if name == '<module>' else name + ' in '}{file}, line {line}"
-            for file, name, line in frames[:1] + frames[1:][-1:]
-        ]
-        test = os.environ.get("PYTEST_CURRENT_TEST", "")
-        where = ", called from ".join(places) or test or "unknown"
-        thread = threading.current_thread()
-        if thread is not self._begun_in:
-            return (
-                f"thread {thread.name!r} ({where}). Mark the test that uses it with "
-                f"@pytest.mark.{MARKER}, and end it before that test ends"
-            )
-        if any(name == "<module>" for _, name, _ in frames):
-            return f"{where}. Call it in a function that a recorded test or its fixture calls"
-        if test.endswith("(call)"):
-            return f"{where}. Mark the test with @pytest.mark.{MARKER}"
-        return (
-            f"{where}. Let the fixture have the scope of a recorded test, or record it with "
-            f'pytestmark = pytest.mark.{MARKER}(scope="module")'
+    def refuse(self, host: str) -> None:
+        """Refuse a real connection, unless a recording or an option allows it."""
+        patterns = [*filter(None, self.option("upstash_allow").split(","))]
+        if is_loopback(host) or any(fnmatch(host, pattern.strip()) for pattern in patterns):
+            return
+        # Not imported, since a run without recordings does not need it.
+        recorder: Any = sys.modules.get(f"{__package__}.recording.recorder")
+        if (recorder and recorder.in_use) or not (
+            recorder
+            or self._config.getini("upstash_block_network")
+            or self.option("upstash_record") != "none"
+            or self._may_have_recordings()
+        ):
+            return
+        text = (
+            f"connection refused outside of a recorded test: {self._where()}. Record the test with "
+            f'@pytest.mark.{MARKER}, or its fixtures with the marker\'s scope="module", or allow '
+            f"the connection with --upstash-allow={host}"
         )
+        self.notes[text] = None
+        raise NotRecordedError(text)
 
-    def _frames_of_the_app(self) -> Iterator[tuple[Path, str, int]]:
-        """The calls that led here, innermost first, of code that is neither pytest's nor ours."""
-        frame = sys._getframe(1)
+    def _may_have_recordings(self) -> bool:
+        if self._has_recordings is None:
+            # The tests are not collected yet. Only a run that connects while it imports takes the
+            # time to search for recordings.
+            tops = self.option("file_or_dir") or self._config.getini("testpaths") or ["."]
+            paths = [self._config.invocation_params.dir / str(top).split("::")[0] for top in tops]
+            folders = [path if path.is_dir() else path.parent for path in paths]
+            files = (file for folder in folders for file in folder.rglob("recordings/**/*.yaml"))
+            self._has_recordings = any(b"upstash_state" in file.read_bytes() for file in files)
+        return self._has_recordings
+
+    def _where(self) -> str:
+        """Say who connects: functions of the app, innermost and outermost, test, and thread."""
+        places, frame = [], sys._getframe()
         while frame := frame.f_back:  # type: ignore[assignment]
-            try:
-                file = Path(frame.f_code.co_filename).relative_to(self._config.rootpath)
-            except ValueError:
-                continue
-            ours = str(frame.f_globals.get("__name__")).partition(".")[0] == __package__
-            if not ours and "site-packages" not in file.parts:
-                yield file, frame.f_code.co_name, frame.f_lineno
+            file = Path(frame.f_code.co_filename)
+            theirs = Path(__file__).parent not in file.parents and "site-packages" not in file.parts
+            if theirs and self._config.rootpath in file.parents:
+                name = frame.f_code.co_name.replace("<module>", "import")
+                file = file.relative_to(self._config.rootpath)
+                places.append(f"{name} in {file}, line {frame.f_lineno}")
+        ends = ", called from ".join(dict.fromkeys([*places[:1], *places[1:][-1:]]))
+        thread = threading.current_thread()
+        other = "" if thread is self._thread else f"thread {thread.name!r}, which outlives its test"
+        test = os.environ.get("PYTEST_CURRENT_TEST", "")
+        return "; ".join(filter(None, [ends, test, other]))
 
 
-def _under_way() -> list[Recording]:
-    # Not imported here, since then everything would be.
-    module = sys.modules.get(f"{__package__}.recording.recorder")
-    return module.under_way if module else []
+class Failed(pytest.fail.Exception):  # type: ignore[misc, name-defined]
+    """Raised when a recording does not fit, or cannot be used or made."""
 
-
-def _mentions_recordings(file: Path) -> bool:
-    try:
-        text = file.read_bytes()
-    except OSError:
-        return False
-    return MARKER.encode() in text or b"upstash_state.recording" in text
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    session.config.stash[_guard].recorded_tests = any(map(_is_recorded, session.items))
+    __module__ = "builtins"
 
 
 def _is_recorded(item: pytest.Item) -> bool:
     return bool(item.get_closest_marker(MARKER)) or MARKER in getattr(item, "fixturenames", ())
 
 
+def _add_fixtures(item: Any) -> None:
+    """Let an item use the fixtures of its recordings, before its other fixtures of that scope.
+
+    Fixtures with autouse would do this as well, but they would cost every test of every run.
+    """
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    ranks = {name: SCOPES.index(str(known[name][-1].scope)) for name in known if known[name]}
+    names = [name for name in getattr(item, "fixturenames", ()) if name != MARKER]
+    for scope, kind in {"module": pytest.Module, "class": pytest.Class, "function": None}.items():
+        node = kind and item.getparent(kind)
+        markers = node.iter_markers(MARKER) if node else ()
+        if kind is None or any(marker.kwargs.get("scope") == scope for marker in markers):
+            fixture = f"_{MARKER}_of_{scope}" if kind else MARKER
+            ranks[fixture] = rank = SCOPES.index(scope)
+            wider = [name for name in names if ranks.get(name, rank) < rank]
+            names = [*wider, fixture, *(name for name in names if name not in wider)]
+    item.fixturenames = names
+
+
 @pytest.fixture(scope="session")
 def upstash_recording_config() -> dict[str, object]:
-    """Options for all recordings, as of the marker. Override it in a conftest.py or a module."""
+    """Options of all recordings, as the marker takes them. For a conftest.py to override."""
     return {}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _upstash_recording_of_module(request: pytest.FixtureRequest) -> Iterator[None]:
-    with _scoped(request, "module"):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="class")
-def _upstash_recording_of_class(request: pytest.FixtureRequest) -> Iterator[None]:
-    with _scoped(request, "class"):
-        yield
-
-
-@contextmanager
-def _scoped(request: pytest.FixtureRequest, scope: str) -> Iterator[None]:
-    node = request.node
-    marked = isinstance(node, SCOPES[scope]) and any(
-        marker.kwargs.get("scope") == scope for marker in node.iter_markers(MARKER)
-    )
-    if not marked:
-        yield
-        return
-    failed_before = request.session.testsfailed
-    with _begun(request, scope, lambda: request.session.testsfailed == failed_before):
-        yield
-
-
-@pytest.fixture(autouse=True)
-def _upstash_recording_if_marked(request: pytest.FixtureRequest) -> None:
-    # An autouse fixture, so that it comes before the app's own, which may make requests.
-    if _is_recorded(request.node):
-        request.getfixturevalue(MARKER)
 
 
 @pytest.fixture
 def upstash_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
-    """The test's recording: replayed, or made with --upstash-record. See its `fail_next`."""
-    item = request.node
-    outcomes: list[bool] = []
-    item.stash[_outcomes] = outcomes
-    # A file that a failing test has made would make the failure look right.
-    with _begun(request, None, lambda: bool(outcomes) and all(outcomes)) as recording:
-        item.stash[_recording] = recording
+    """The test's recording, replayed or, with --upstash-record, made. See its `fail_next`."""
+    recordings, name = _run_of(request.config).recordings, request.node.nodeid
+    with _used(request, None) as recording:
+        recordings[name] = recording
         yield recording
+    del recordings[name]
+
+
+def _of_scope(scope: Any) -> Any:
+    @pytest.fixture(scope=scope, name=f"_{MARKER}_of_{scope}")
+    def recorded(request: pytest.FixtureRequest) -> Iterator[None]:
+        failed = request.session.testsfailed
+        with _used(request, scope) as recording:
+            yield
+            recording.passed.append(request.session.testsfailed == failed)
+
+    return recorded
+
+
+_of_module, _of_class = _of_scope("module"), _of_scope("class")
 
 
 @contextmanager
-def _begun(
-    request: pytest.FixtureRequest, scope: str | None, passed: Callable[[], bool]
-) -> Iterator[Recording]:
+def _used(request: pytest.FixtureRequest, scope: str | None) -> Iterator[Recording]:
     try:
-        from .environment import environment
-        from .recording import RecordingError
-        from .recording.recorder import records
-    except ImportError as error:
-        raise _failure(error) from None
-    node = request.node
-    mode = request.config.getoption("--upstash-record")
-    path = _path(node)
-    with ExitStack() as stack:
-        try:
-            options = _options(request, scope)
-            if scope is None:
-                _check_for_collisions(node, path)
-            # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
-            shares = any(not recording.replays for recording in _under_way())
-            if request.config.getoption("--upstash-local") and records(path, mode) and not shares:
-                from .local import LocalEndpoint
+        from .recording.items import started
 
-                endpoint = stack.enter_context(LocalEndpoint())
-                named = environment(
-                    UPSTASH_REDIS_REST_URL=endpoint.url, UPSTASH_REDIS_REST_TOKEN=endpoint.token
-                )
-                stack.enter_context(named)
-            recording = _made(node, path, mode, scope, options)
-        except (RecordingError, ImportError) as error:
-            raise _failure(error) from None
-        with recording.running():
-            yield recording
-        if passed():
-            try:
-                hint = recording.finish()
-            except RecordingError as error:
-                raise _failure(error) from None
-            if hint:
-                request.config.stash[_notes][hint] = None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    recording = item.stash.get(_recording, None)
-    if recording is None:
-        return (yield)
-    try:
-        result = yield
-    except BaseException:
-        # What does not fit may well be the cause.
-        problem = recording.test_is_over()
-        if problem or not recording.replays:
-            text = problem or f"{recording.name} is not written, because the test did not pass."
-            item.add_report_section("call", MARKER, text)
-        raise
-    if problem := recording.test_is_over():
-        raise _failure(problem)
-    return result
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if call.when == "call" and _outcomes in item.stash:
-        # Asked of the report, since unittest's failures and xfail are known only there. A test
-        # with subtests has a report for each, and then its own.
-        item.stash[_outcomes].append(report.passed)
-    return report
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    # A worker of pytest-xdist has no terminal.
-    if hasattr(session.config, "workeroutput"):
-        notes = session.config.stash[_notes]
-        session.config.workeroutput[MARKER] = list(notes)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    notes: list[str] = getattr(node, "workeroutput", {}).get(MARKER, [])
-    node.config.stash[_notes].update(dict.fromkeys(notes))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if notes := config.stash[_notes]:
-        terminalreporter.section("upstash_state")
-        for note in notes:
-            terminalreporter.write_line(note)
-
-
-def _options(request: pytest.FixtureRequest, scope: str | None) -> dict[str, Any]:
-    """What the suite and the markers say, the nearest last."""
-    from .recording import RecordingError
-
-    node = request.node
-    given = [
-        (
-            "the fixture upstash_recording_config",
-            request.getfixturevalue("upstash_recording_config"),
-        )
-    ]
-    for marker in reversed(list(node.iter_markers(MARKER))):
-        unnamed = {"its arguments without a name": marker.args} if marker.args else {}
-        given.append((f"the marker {MARKER} of {node.nodeid}", {**marker.kwargs, **unnamed}))
-    options: dict[str, Any] = {}
-    for source, some in given:
-        if unknown := some.keys() - set(OPTIONS):
-            raise RecordingError(
-                f"{source} takes {', '.join(OPTIONS)}, not {', '.join(sorted(unknown))}"
-            )
-        options |= some
-    if (
-        any("scope" in marker.kwargs for marker in node.own_markers if marker.name == MARKER)
-        and scope is None
-    ):
-        raise RecordingError(
-            f"scope is for the markers of modules and classes: {node.nodeid} is a test"
-        )
-    if options.pop("scope", None) not in (None, *SCOPES):
-        raise RecordingError(f"the scope of the marker {MARKER} is one of {', '.join(SCOPES)}")
-    return options
-
-
-def _made(
-    node: pytest.Item, path: Path, mode: Any, scope: str | None, options: dict[str, Any]
-) -> Recording:
-    from .recording.explain import Options
-    from .recording.match import Varying
-    from .recording.recorder import Recording
-
-    command = f"    pytest --upstash-record=all {_quoted(node.nodeid)}"
-    arguments = f'scope="{scope}", {{}}' if scope else "{}"
-    mark = "pytestmark = " if scope == "module" else "@"
-    how = Options(
-        Varying.of(options.get("varying", ()), options.get("varying_keys", ())),
-        # Of the fixtures of a module, a run of some of its tests uses some.
-        options.get("allow_unused", scope is not None),
-        again=f"{command}\n    (add --upstash-local to do so without credentials)",
-        declare=f"    {mark}pytest.mark.{MARKER}({arguments})",
-        without_database="pytest --upstash-local",
-    )
-    return Recording(path, mode, how)
-
-
-def _failure(reason: object) -> BaseException:
-    return pytest.fail.Exception(str(reason), pytrace=False)
-
-
-def _path(node: Any) -> Path:
-    folder = node.path.parent / "recordings"
-    nodes = [other.name for other in node.listchain() if isinstance(other, pytest.Class)]
-    if isinstance(node, pytest.Item):
-        nodes.append(node.name)
-    if not nodes:
-        return Path(folder, f"{node.path.stem}.yaml")
-    name = _UNFIT_FOR_A_NAME.sub("-", ".".join(nodes))
-    if len(name.encode()) + len(".yaml") > _LONGEST_NAME:
-        from hashlib import sha256
-
-        digest = sha256(name.encode()).hexdigest()[:16]
-        start = name.encode()[: _LONGEST_NAME - len(f"-{digest}.yaml")]
-        name = f"{start.decode(errors='ignore')}-{digest}"
-    return Path(folder, node.path.stem, f"{name}.yaml")
-
-
-def _check_for_collisions(item: pytest.Item, path: Path) -> None:
-    from .recording import RecordingError
-
-    stash = item.config.stash
-    if _tests_by_file not in stash:
-        files: dict[str, set[str]] = {}
-        for other in filter(_is_recorded, item.session.items):
-            files.setdefault(_one_file(_path(other)), set()).add(other.nodeid)
-        stash[_tests_by_file] = files
-    tests = sorted(stash[_tests_by_file].get(_one_file(path), ()))
-    if len(tests) > 1:
-        raise RecordingError(
-            f"{' and '.join(tests)} would both be recorded in {path}: give one another name, or "
-            "its parameters ids that differ in more than case and what a file name cannot hold"
-        )
-
-
-def _one_file(path: Path) -> str:
-    # Windows and macOS do not tell A.yaml from a.yaml.
-    return str(path).casefold()
-
-
-def _quoted(nodeid: str) -> str:
-    return f'"{nodeid}"' if re.search(r"[^\w/.:-]", nodeid) else nodeid
+        with ExitStack() as stack:
+            recording = started(request, scope, stack)
+            with recording.running():
+                yield recording
+            # The recording of a failing test would make the failure look right.
+            if recording.passed and all(recording.passed):
+                _run_of(request.config).notes.update(dict.fromkeys(recording.finish()))
+    except (UpstashError, ImportError) as error:
+        raise Failed(str(error), pytrace=False) from None

@@ -14,7 +14,7 @@ from upstash_state import aio, redis_save_order
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording import RecordingMismatchError, recording
 from upstash_state.recording.file import load
-from upstash_state.recording.recorder import under_way
+from upstash_state.recording.recorder import in_use
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_coroutine_function_is_covered_while_it_is_awaited(
     made = recording(path, mode="once")(save)
     assert (made.__name__, made.__doc__) == ("save", "Docs.")
     coroutine = made({"n": 1})
-    assert under_way == []
+    assert in_use == []
     assert asyncio.run(coroutine) == "done"
     (saved,) = load(path.read_text())
     assert saved.request.commands[0][:2] == ("SET", "order:1")
@@ -60,9 +60,7 @@ def test_unittests_coroutines_are_covered(path: Path) -> None:
 
 
 def test_a_class_is_refused(path: Path) -> None:
-    with pytest.raises(
-        TypeError, match="Test does is done after the recording has ended: decorate"
-    ):
+    with pytest.raises(TypeError, match="Test would run after the recording has ended: decorate"):
 
         @recording(path)
         class Test(unittest.TestCase):
@@ -77,7 +75,7 @@ def test_generators_are_refused(path: Path) -> None:
         yield
 
     for function in (generator, async_generator):
-        with pytest.raises(TypeError, match="generator does is done after the recording has ended"):
+        with pytest.raises(TypeError, match="generator would run after the recording has ended"):
             recording(path)(function)
 
 
@@ -97,7 +95,7 @@ def test_what_hides_its_kind_is_refused_when_it_is_called(path: Path) -> None:
         def hidden(function: Any = function) -> Any:
             return function()
 
-        with pytest.raises(TypeError, match="hidden does is done after the recording has ended"):
+        with pytest.raises(TypeError, match="hidden would run after the recording has ended"):
             recording(path, mode="all")(hidden)()
     assert not path.exists()
 

@@ -76,9 +76,8 @@ def test_what_its_fixtures_send_must_be_recorded(pytester: pytest.Pytester) -> N
     assert outcomes(result) == {"passed": 1, "errors": 1, "deselected": 2}
     result.stdout.fnmatch_lines(
         [
-            "recordings/test_app.yaml and what was sent do not fit.",
-            '  POST / SET order:menu {"n": 3} EX 604800',
-            '    pytestmark = pytest.mark.upstash_recording(scope="module", varying=[[]"n"])',
+            "SET order:menu: n is 3, recorded 1 (exchange 1)",
+            "recordings/test_app.yaml does not fit this run.",
             "    pytest --upstash-record=all test_app.py",
         ]
     )
@@ -147,8 +146,8 @@ def test_a_class_records_what_setUpClass_sends(pytester: pytest.Pytester) -> Non
 @pytest.mark.parametrize(
     ("marker", "complaint"),
     [
-        ('(scope="module")', "scope is for the markers of modules and classes: *::test is a test"),
-        ('(scope="session")', "the scope of the marker upstash_recording is one of class, module"),
+        ('(scope="module")', "scope * is class or module, on a class or a module (*::test)"),
+        ('(scope="session")', "scope * is class or module, on a class or a module (*::test)"),
     ],
 )
 def test_other_scopes_are_refused(pytester: pytest.Pytester, marker: str, complaint: str) -> None:
@@ -213,7 +212,7 @@ def test_unknown_options_of_a_suite_are_refused(pytester: pytest.Pytester) -> No
     pytester.makepyfile("def test(upstash_recording): pass")
     result = pytester.runpytest(*LOCALLY)
     assert outcomes(result) == {"errors": 1}
-    result.stdout.fnmatch_lines(["the fixture upstash_recording_config takes *, not record_mode"])
+    result.stdout.fnmatch_lines(["*the fixture upstash_recording_config take *, not record_mode *"])
 
 
 UNITTEST = """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from copy import copy
 from functools import wraps
 from logging import getLogger
 from typing import Any, TypeVar, cast
 
-from .explain import Options
 from .match import Varying
 from .recorder import Mode, Recording
 
@@ -24,28 +24,28 @@ _RUNNING_LATER = (
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class recording(AbstractContextManager[Recording]):
-    """Replay or make a recording, for unittest and scripts.
+class recording(Recording):
+    """Replay a recording or make one, for unittest and scripts.
 
-    A context manager, and a decorator of functions and coroutine functions. On replay the
-    environment holds a placeholder URL and token, and no socket is opened. A file being made is
-    written only when the block ends without an exception; what it is made from are the credentials
-    in the environment.
+    A context manager, and a decorator of functions and coroutine functions. During a replay the
+    environment has a placeholder URL and token, and no socket is opened. To record, the environment
+    must name a database. The file is written only if the block ends without an exception, and no
+    subtest of unittest failed in it.
 
     Args:
         path: The recording's file.
-        mode: "none" to replay only, "once" to record if there is no file, "all" to record anew.
+        mode: "none" to replay only, "once" to record if there is no file, "all" to record again.
         allow_unused: Whether recorded exchanges, and faults, may stay unused.
-        varying: What differs from run to run in stored JSON and is compared by shape, as paths:
-            `created_at`, `customer.id`, `status_history[].timestamp`. Answers that hold what was
-            recorded for them get what was sent.
+        varying: Values in stored JSON that differ from run to run and are compared by their kind,
+            as paths: `created_at`, `customer.id`, `status_history[].timestamp`. Answers return the
+            values of this run.
         varying_keys: Patterns of Redis keys with `*` for the part that differs: `order:*`.
 
     Raises:
-        RecordingMismatchError: At the end, when what was sent and what is recorded do not fit.
-            An exception that is already under way is not replaced; it gets a note.
-        RecordingError: The file cannot be used, or not be made.
-        TypeError: What is decorated is a class or a generator function.
+        RecordingMismatchError: At the end, if the requests do not fit the recorded ones. An
+            exception of the block is not replaced; it gets a note.
+        RecordingError: The file cannot be used, or cannot be written.
+        TypeError: A class or a generator function is decorated.
     """
 
     def __init__(
@@ -57,31 +57,29 @@ class recording(AbstractContextManager[Recording]):
         varying: Iterable[str] = (),
         varying_keys: Iterable[str] = (),
     ) -> None:
-        self._path, self._mode = path, mode
-        self._options = Options(
-            Varying.of(varying, varying_keys),
-            allow_unused,
-            again=f'    recording({str(path)!r}, mode="all")',
-            declare=f"    recording({str(path)!r}, {{}})",
-            without_database="LocalEndpoint of upstash_state.local, or `upstash-state serve`",
-        )
+        how = f'    recording({str(path)!r}, mode="all")', f"    recording({str(path)!r}, {{}})"
+        super().__init__(path, mode, Varying.of(varying, varying_keys), allow_unused, how)
 
-    def __enter__(self) -> Recording:
-        self._begun = Recording(self._path, self._mode, self._options)
+    def __enter__(self) -> recording:
         self._stack = ExitStack()
-        self._stack.enter_context(self._begun.running())
-        return self._begun
+        self._stack.enter_context(self.running())
+        return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._stack.close()
-        if error is None:
-            if hint := self._begun.finish():
+        if error is not None:
+            if (problem := self.problem(failed=True)) and hasattr(error, "add_note"):
+                error.add_note(problem)
+        elif _a_subtest_failed() and not self.replays:
+            log.warning("%s is not written, because a subtest failed", self.name)
+        else:
+            said, *hints = self.finish() or [""]
+            log.info(said)
+            for hint in hints:
                 log.warning(hint)
-        elif (problem := self._begun.problem()) and hasattr(error, "add_note"):
-            error.add_note(problem)
 
     def __call__(self, function: _Function) -> _Function:
-        _refuse_what_runs_later(function, function)
+        _refuse_if_running_later(function, function)
 
         @wraps(function)
         async def awaited(*args: Any, **kwargs: Any) -> Any:
@@ -92,16 +90,27 @@ class recording(AbstractContextManager[Recording]):
         def called(*args: Any, **kwargs: Any) -> Any:
             with copy(self):
                 result = function(*args, **kwargs)
-                # Its kind may have been hidden by another decorator.
-                _refuse_what_runs_later(function, result)
+                # Another decorator may have hidden what kind of function this is.
+                _refuse_if_running_later(function, result)
                 return result
 
         return cast(_Function, awaited if inspect.iscoroutinefunction(function) else called)
 
 
-def _refuse_what_runs_later(function: Callable[..., Any], value: object) -> None:
+def _refuse_if_running_later(function: Callable[..., Any], value: object) -> None:
     if any(kind(value) for kind in _RUNNING_LATER):
         raise TypeError(
-            f"what {function.__qualname__} does is done after the recording has ended: decorate "
-            "functions or coroutine functions, or write `with recording(…):` inside them"
+            f"{function.__qualname__} would run after the recording has ended: decorate functions "
+            "or coroutine functions, or write `with recording(…):` inside them"
         )
+
+
+def _a_subtest_failed() -> bool:
+    """Return whether a subtest failed in the unittest test that is running, if one is."""
+    unittest, frame = sys.modules.get("unittest"), sys._getframe()
+    while unittest and (frame := frame.f_back):  # type: ignore[assignment]
+        case: Any = frame.f_locals.get("self")
+        if issubclass(type(case), unittest.TestCase):
+            # unittest keeps a subtest's exception here until the test has ended.
+            return not getattr(getattr(case, "_outcome", None), "success", True)
+    return False

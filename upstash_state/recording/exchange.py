@@ -1,48 +1,64 @@
-"""What a recording holds: requests and their answers, reduced to what matters on replay."""
+"""Requests and their answers, reduced to what a replay needs."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UpstashError
 from ..serialization import escape_surrogates
-from ..transport import Answer
+from ..texts import shown
+from ..transport import COMMAND, Answer
 
-# The one header that changes what a client does next. Content-Type is kept beside it only for an
-# answer that is not the protocol's, such as a gateway's HTML page.
-KEPT_HEADERS = ("Retry-After", "Content-Type")
+#: Headers that a recording may hold. Retry-After is recorded, since the client obeys it.
+HEADERS = ("Retry-After", "Content-Type")
 
-#: What JSON leaves as it is and YAML does not: unprintable characters and its own line breaks.
+#: Characters that JSON text may hold and YAML may not: unprintable ones and YAML's line breaks.
 UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
 
 
+# The keys among a command's arguments, for commands whose only key is not the first argument.
+_KEYS = {
+    **dict.fromkeys(("MGET", "DEL", "UNLINK", "EXISTS", "TOUCH"), slice(None)),
+    **dict.fromkeys(("SCAN", "KEYS", "DBSIZE", "FLUSHDB", "FLUSHALL", "PING"), slice(0)),
+    "MSET": slice(None, None, 2),
+    "MSETEX": slice(1, -2, 2),
+}
+
+
 class RecordingError(UpstashError):
-    """Raised for a recording that cannot be used or made. The text says what to do."""
+    """Raised when a recording cannot be used or made. The text says what to do."""
+
+
+def keys_of(command: Sequence[str]) -> Sequence[str]:
+    """Return the keys that a command names."""
+    name, *args = command
+    if name.upper() in ("EVAL", "EVALSHA") and args[1:] and args[1].isdecimal():
+        return args[2 : 2 + int(args[1])]
+    return args[_KEYS.get(name.upper(), slice(1))]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked: `path` is one of the REST API's three, and "/" has exactly one command."""
+    """A request: `path` is one of the REST API's three, and "/" has exactly one command."""
 
     path: str
     commands: tuple[tuple[str, ...], ...]
 
     @property
-    def shape(self) -> tuple[str, list[tuple[str, int]]]:
-        """All but its arguments: its path, and each command's name and length."""
-        return self.path, [(command[0], len(command)) for command in self.commands]
+    def names(self) -> tuple[str, set[str]]:
+        """Its path and the names of its commands."""
+        return self.path, {command[0] for command in self.commands}
 
     def __str__(self) -> str:
-        texts = []
-        for command in self.commands[:3]:
-            text = " ".join(arg if len(arg) < 40 else arg[:30] + "…" for arg in command[:9])
-            texts.append(" ".join(text.split()) + (" …" if len(command) > 9 else ""))
-        more = f" and {len(self.commands) - 3} more" if len(self.commands) > 3 else ""
-        return f"POST {self.path} {', '.join(texts)}{more}"
+        """Return its commands' names and keys, or all arguments where there is no key."""
+        words = [[command[0], *(keys_of(command) or command[1:])] for command in self.commands]
+        text = ", ".join(" ".join(shown(word, 40) for word in some[:5]) for some in words[:3])
+        kind = "" if self.path == COMMAND else f"{self.path.strip('/')} of "
+        return f"{kind}{text}{'' if len(words) <= 3 else f' and {len(words) - 3} more'}"
 
 
 @dataclass(frozen=True)
@@ -50,11 +66,11 @@ class Exchange:
     """A request and its answer.
 
     Attributes:
-        request: What was asked.
+        request: The request.
         status: The answer's HTTP status.
         body: The answer's body, decompressed.
-        headers: Those of the answer's headers that are in `KEPT_HEADERS`.
-        in_teardown: Whether the request was made after the test itself, by a fixture's clean-up.
+        headers: The answer's headers, as far as they are in `HEADERS`.
+        in_teardown: Whether a fixture's clean-up made the request, after the test itself.
     """
 
     request: Request
@@ -65,38 +81,37 @@ class Exchange:
 
     @classmethod
     def reduced(cls, request: Request, given: Answer, in_teardown: bool = False) -> Exchange:
-        """An exchange with only what is kept of an answer.
+        """Create an exchange that holds only the parts of an answer that a recording keeps.
 
-        The test that records is given this, too, so that it sees what replay will give it.
+        The test that is recorded gets this answer too, so that it sees what a replay will return.
         """
         answer = _protocol_answer(given.body)
         body = given.body if answer is None else encode(answer)
-        names = KEPT_HEADERS if answer is None else KEPT_HEADERS[:1]
-        kept = {name: given.headers[name] for name in names if name in given.headers}
+        kept = {name: given.headers[name] for name in HEADERS[:1] if name in given.headers}
         return cls(request, given.status, body, kept, in_teardown)
 
     @property
     def answer(self) -> Any:
-        """The answer as data, or None if it is not one of the REST protocol."""
+        """The answer as data, or None if it is outside the REST protocol."""
         return _protocol_answer(self.body)
 
     def with_answer(self, answer: Any) -> Exchange:
-        """The same exchange with another answer."""
+        """Return the same exchange with another answer."""
         return replace(self, body=encode(answer))
 
 
 def encode(answer: Any) -> bytes:
-    """An answer as the body of a response."""
+    """Return an answer as the body of a response."""
     return json.dumps(answer, separators=(",", ":")).encode()
 
 
 def text_of(value: Any) -> str:
-    """JSON text as this package stores it, with surrogates escaped that UTF-8 cannot carry."""
+    """Return JSON text as this package stores it, with the surrogates escaped that UTF-8 lacks."""
     return escape_surrogates(json.dumps(value, ensure_ascii=False))
 
 
 def indented(text: str) -> str | None:
-    """Stored JSON text for reading, or None where it would not come back the same."""
+    """Return stored JSON text indented, or None if it could not be read back unchanged."""
     if not text.startswith(("{", "[")):
         return None
     try:
@@ -109,28 +124,25 @@ def indented(text: str) -> str | None:
     return UNFIT_FOR_YAML.sub(lambda unfit: json.dumps(unfit[0])[1:-1], block)
 
 
-def is_item(item: Any) -> bool:
-    """Whether it is a `{"result": …}` or `{"error": …}` of the REST protocol."""
-    if not isinstance(item, dict) or item.keys() not in ({"result"}, {"error"}):
-        return False
-    return _is_result(item["result"]) if "result" in item else _is_text(item["error"])
-
-
 def _protocol_answer(body: bytes) -> Any:
     try:
         answer = json.loads(body)
+        # YAML cannot hold lone surrogates, even escaped.
+        json.dumps(answer, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     items = answer if isinstance(answer, list) else [answer]
-    return answer if all(is_item(item) for item in items) else None
+    return answer if all(map(_is_item, items)) else None
+
+
+def _is_item(item: Any) -> bool:
+    """Return whether this is a `{"result": …}` or `{"error": …}` of the REST protocol."""
+    if not isinstance(item, dict) or item.keys() not in ({"result"}, {"error"}):
+        return False
+    return _is_result(item["result"]) if "result" in item else isinstance(item["error"], str)
 
 
 def _is_result(value: Any) -> bool:
     if isinstance(value, list):
-        return all(_is_result(item) for item in value)
-    return value is None or _is_text(value) or type(value) is int
-
-
-def _is_text(value: Any) -> bool:
-    # YAML cannot hold lone surrogates, not even escaped.
-    return isinstance(value, str) and escape_surrogates(value) == value
+        return all(map(_is_result, value))
+    return value is None or isinstance(value, str) or type(value) is int

@@ -1,178 +1,165 @@
-"""What to say of requests and recordings that do not fit. Pure."""
+"""Say what does not fit between a recording and a run. Pure."""
 
 from __future__ import annotations
 
-import difflib
+import json
 import re
-from collections.abc import Iterable, Mapping
-from itertools import zip_longest
-from time import gmtime, strftime
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from time import gmtime, localtime, strftime
+from typing import Any
 
-from .exchange import Request, indented
-from .match import Replay, Varying, arguments, is_json, kinds_of
+from ..texts import shown
+from .exchange import Request
+from .match import JSON, MISSING, Path, Replay, Varying, field_of, kind_of, meaning_of, same_kind
 
-# A diff of more lines is not read.
-MOST_LINES = 60
+# Nobody reads more differences of one request.
+MOST_DIFFERENCES = 20
+LONGEST_VALUE = 60
 
 _DAY = 24 * 60 * 60
-# Words, and what stands between them. A UUID is one word.
-_WORDS = re.compile(r"[A-Za-z0-9-]+|[^A-Za-z0-9-]")
-# A date, seconds or milliseconds since the epoch, and what uuid1, uuid4 and uuid7 make (RFC 9562:
-# version and variant), with and without dashes.
+# What programs make anew in each run: a date or timestamp, a time of day, seconds or milliseconds
+# since the epoch, UUIDs of version 1, 4 or 7 (RFC 9562), and what `secrets.token_hex` returns.
 _MADE_ANEW = re.compile(
-    r"(?i)\d{4}-\d\d-\d\d|\b\d{10}(?:\d{3})?\b|(?P<unique>\b[0-9a-f]{8}(?P<dash>-?)[0-9a-f]{4}(?P=dash)"
-    r"[147][0-9a-f]{3}(?P=dash)[89ab][0-9a-f]{3}(?P=dash)[0-9a-f]{12}\b)"
+    r"(?i)(?P<date>\d{4}-\d\d-\d\d)(?:[T ]\d\d:[\d:.,]+(?:Z|[+-][\d:]+)?)?"
+    r"|\b(?P<time>\d\d:\d\d)(?::\d\d)?\b|\b(?P<epoch>\d{10})(?:\d{3})?\b"
+    r"|\b[0-9a-f]{8}(?P<dash>-?)[0-9a-f]{4}(?P=dash)[147][0-9a-f]{3}(?P=dash)[89ab][0-9a-f]{3}"
+    r"(?P=dash)[0-9a-f]{12}\b|\b(?P<id>(?=\w*[a-f])[0-9a-f]{16,})\b"
 )
 
 
-class Options(NamedTuple):
-    """How a recording is used."""
-
-    #: What is compared by shape.
-    varying: Varying
-    #: Whether recorded exchanges, and faults, may stay unused.
-    allow_unused: bool
-    #: How to record again.
-    again: str
-    #: How to declare what varies, with `{}` for the arguments.
-    declare: str
-    #: How to record without a database.
-    without_database: str
-
-
-def explain_unmatched(unmatched: Mapping[Request, int], replay: Replay) -> list[str]:
-    """What to say of requests that no recorded exchange answers, and how often each was sent."""
-    return [
-        line
-        for request, times in unmatched.items()
-        for line in _explain_unmatched(request, times, replay)
-    ]
-
-
-def _explain_unmatched(request: Request, times: int, replay: Replay) -> list[str]:
-    lines = [f"  {request}" + (f" (sent {times} times)" if times > 1 else "")]
-    index = nearest(request, replay)
-    if index is None:
-        name = request.commands[0][0] if request.commands else "empty request"
-        return [*lines, f"    No {name} to {request.path} is recorded."]
-    recorded = replay.exchanges[index].request
-    place = f"exchange {index + 1} of {len(replay.exchanges)}"
-    if recorded == request:
-        same = sum(exchange.request == request for exchange in replay.exchanges)
-        return [*lines, f"    It is recorded as {place}, {same} in all, each used already."]
-    used = "" if index in replay.unused() else ", used already"
-    lines.append(f"    Nearest is {place}{used}:")
-    return lines + [f"      {line}" for line in difference(recorded, request)]
-
-
-def explain_unused(replay: Replay, in_teardown: bool) -> list[str]:
-    """What to say of exchanges that no request has asked for.
+def mismatches(
+    replay: Replay, unused: Collection[int], environ: Mapping[str, str]
+) -> tuple[list[str], list[tuple[Path, Any]]]:
+    """Say where a run and a recording differ.
 
     Args:
-        replay: The exchanges.
-        in_teardown: Whether to count those of the clean-up.
+        replay: The recorded exchanges, and the requests that none of them answered.
+        unused: The indexes of the exchanges that should have been used.
+        environ: The variables that are set.
+
+    Returns:
+        A line for each mismatch, with indented lines below it; and the values that were sent in
+        place of others of their kind, with their paths.
     """
-    return [
-        f"  exchange {index + 1}: {replay.exchanges[index].request}"
-        for index in replay.unused()
-        if in_teardown or not replay.exchanges[index].in_teardown
-    ]
+    names = [str(exchange.request) for exchange in replay.exchanges]
+    lines: list[str] = []
+    values: list[tuple[Path, Any]] = []
+    explained = set()
+    for request, threads in replay.unmatched.items():
+        index, differences = nearest(request, replay)
+        explained.add(index)
+        values += [(path, sent) for path, old, sent in differences if same_kind(old, sent)]
+        notes = [] if index is None else [f"exchange {index + 1}"]
+        notes += [f"sent {len(threads)} times"] if len(threads) > 1 else []
+        notes += [f"by thread {thread}" for thread in {*threads} - {""}]
+        where = f" ({', '.join(notes)})" if notes else ""
+        again = "no such command is recorded" if index is None else "sent more often than recorded"
+        what, *more = [_shown(*one, replay.varying, request) for one in differences] or [again]
+        if len(more) > MOST_DIFFERENCES:
+            more[MOST_DIFFERENCES:] = [f"and {len(more) - MOST_DIFFERENCES} differences more"]
+        lines += [f"{request}: {what}{where}", *(f"    {line}" for line in more)]
+    sent = lines[:]
+    for index in unused:
+        if index not in explained:
+            hint = f"exchange {index + 1}; allow_unused=True lets this pass"
+            lines.append(f"{names[index]} was recorded, but not sent ({hint})")
+    # Variables that a developer's shell may set, and CI does not.
+    for name in ("UPSTASH_STATE_TTL", "UPSTASH_STATE_PREFIX", "UPSTASH_STATE_SKIP_UNCHANGED"):
+        value = environ.get(name, "")
+        shows = any(f" is {value}" in line for line in sent)
+        if value and (shows or ("SKIP" in name and len(lines) > len(sent))):
+            lines.append(f"    {name}={value} is set")
+    if not lines:
+        lines = [
+            f"{names[b]} was sent before {names[a]} (exchanges {b + 1} and {a + 1})"
+            for a, b in replay.reordered()[:1]
+        ]
+    return lines, values
 
 
-def nearest(request: Request, replay: Replay) -> int | None:
-    """The index of the exchange with the same command that is most like a request, if any."""
-
-    def likeness(index: int) -> tuple[bool, float, bool, int]:
-        recorded = replay.exchanges[index].request
-        ratio = difflib.SequenceMatcher(None, lines_of(recorded), lines).quick_ratio()
-        return recorded.shape == request.shape, ratio, index in unused, -index
-
-    lines, unused = lines_of(request), set(replay.unused())
-    names = {command[0] for command in request.commands}
-    alike = [
-        index
-        for index, exchange in enumerate(replay.exchanges)
-        if exchange.request.path == request.path
-        and {command[0] for command in exchange.request.commands} == names
-    ]
-    return max(alike, key=likeness, default=None)
-
-
-def lines_of(request: Request) -> list[str]:
-    """A request for reading and comparing: its path, then a line for each argument."""
-    lines = [f"POST {request.path}"]
-    for command in request.commands:
-        lines.append(" ".join(command[:1]))
-        for arg in command[1:]:
-            block = indented(arg)
-            lines += [f"  {line}" for line in ([arg] if block is None else block.splitlines())]
-    return lines
-
-
-def difference(recorded: Request, sent: Request) -> list[str]:
-    """A unified diff of two requests."""
-    both = lines_of(recorded), lines_of(sent)
-    lines = list(difflib.unified_diff(*both, "recorded", "sent", lineterm="", n=2))
-    left_out = len(lines) - MOST_LINES
-    return lines if left_out <= 0 else [*lines[:MOST_LINES], f"(and {left_out} lines more)"]
-
-
-def what_varies(unmatched: Iterable[Request], replay: Replay) -> Varying | None:
-    """What to declare as varying, if nothing but values that vary by their nature does not fit."""
-    varying = replay.varying
-    for sent in unmatched:
-        index = nearest(sent, replay)
-        recorded = sent if index is None else replay.exchanges[index].request
-        if recorded == sent or recorded.shape != sent.shape:
-            return None
-        for command, _, first, second in arguments(recorded, sent):
-            if not varying.allows(command, first, second):
-                varying = varying.and_also(*_declaration(varying, first, second))
-                if not varying.allows(command, first, second):
-                    return None
-    return varying if str(varying) != str(replay.varying) else None
-
-
-def _declaration(varying: Varying, recorded: str, sent: str) -> tuple[list[str], list[str]]:
-    """The fields and keys to declare for two arguments."""
-    if is_json(recorded):
-        differences = varying.differences(recorded, sent)
-        return [path for path, *values in differences if path and _may_vary(*values)], []
-    words = list(zip_longest(_WORDS.findall(recorded), _WORDS.findall(sent)))
-    key = "".join(first if first == second else "*" for first, second in words)
-    # A whole argument is a number such as an expiry, which does not vary by its nature.
-    fits = key != "*" and all(
-        first == second or _may_vary(first, second) for first, second in words
+def _shown(path: Path, before: Any, after: Any, varying: Varying, request: Request) -> str:
+    place = meaning_of(path)
+    if JSON in path:
+        steps = path[path.index(JSON) + 1 :]
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in steps)
+        place = place.removeprefix(".") or "value"
+    if len(request.commands) > 1:
+        place = f"command {path[0]}: {place}"
+    texts = [value if isinstance(value, str) else _json(value) for value in (before, after)]
+    # Long texts are cut around the place where they begin to differ.
+    same = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), 0)
+    start = max(0, same - LONGEST_VALUE // 2)
+    old, new = ("…" * bool(start) + shown(text[start:], LONGEST_VALUE) for text in texts)
+    if field_of(path) not in varying.fields:
+        return f"{place} is {new}, recorded {old}"
+    kind = kind_of(before)
+    return (
+        f"{place} is {new}, recorded {old}: declared as varying, but only {kind} replaces another"
     )
-    return [], [key] if fits else []
 
 
-def _may_vary(first: Any, second: Any) -> bool:
-    if isinstance(first, str) and isinstance(second, str):
-        return bool(kinds_of(first) & kinds_of(second))
-    return type(first) is type(second) and type(first) in (int, float)
+def _json(value: Any) -> str:
+    return repr(value) if value is MISSING else json.dumps(value, ensure_ascii=False)
 
 
-def foreseen(requests: Iterable[Request], varying: Varying, now: float) -> Varying | None:
-    """What to declare as varying since it will differ in the next run, so far as can be told.
+def nearest(request: Request, replay: Replay) -> tuple[int | None, list[tuple[Path, Any, Any]]]:
+    """Return the index of the exchange that is most like a request, and where the two differ.
+
+    None if no exchange has the same commands.
+    """
+
+    def distance(found: tuple[int, list[tuple[Path, Any, Any]]]) -> tuple[bool, int, bool]:
+        index, differences = found
+        other_key = any(meaning_of(path) == "key" for path, *_ in differences)
+        return other_key, len(differences), index not in replay.unused
+
+    alike = [
+        (index, list(replay.differences(index, request)))
+        for index, exchange in enumerate(replay.exchanges)
+        if exchange.request.names == request.names
+    ]
+    return min(alike, key=distance, default=(None, []))
+
+
+def to_declare(
+    values: Iterable[tuple[Path, Any]], varying: Varying, now: float, *, ids: bool
+) -> Varying | None:
+    """Return what to declare as varying because it differs in every run, if anything.
 
     Args:
-        requests: What has been recorded.
-        varying: What is declared already.
+        values: The values, with their paths in a request.
+        varying: What is declared already. It is part of the result.
         now: The time, in seconds since the epoch.
+        ids: Whether any long hexadecimal id counts. Some are constants.
     """
-    days = {strftime("%Y-%m-%d", gmtime(now + distance)) for distance in (-_DAY, 0, _DAY)}
+    fields, keys = dict.fromkeys(varying.fields), dict.fromkeys(varying.keys)
+    for path, value in values:
+        pattern = _pattern(str(value), now, ids)
+        if pattern == str(value) or field_of(path) in fields:
+            continue
+        if field_of(path):
+            fields[field_of(path)] = None
+        elif meaning_of(path) == "key" and pattern != "*" and not varying.covers(value, value):
+            keys[pattern] = None
+    found = Varying(tuple(fields), tuple(keys))
+    return found if found != varying else None
 
-    def next_time(made: re.Match[str]) -> str:
-        text = made[0]
-        if text in days or (text.isdecimal() and abs(int(text[:10]) - now) < _DAY):
-            return "1999-12-31" if text in days else "1" * len(text)
-        return re.sub(r"\w", "0", text) if made["unique"] else text
 
-    found = varying
-    for arg in (arg for request in requests for command in request.commands for arg in command):
-        other = _MADE_ANEW.sub(next_time, arg)
-        if not varying.allows("", arg, other):
-            found = found.and_also(*_declaration(varying, arg, other))
-    return found if str(found) != str(varying) else None
+def _pattern(text: str, now: float, ids: bool) -> str:
+    """Return a text with `*` for each part that was made now."""
+
+    def replaced(made: re.Match[str]) -> str:
+        moment = made["date"] or made["time"]
+        near = moment in _texts_of(now) if moment else abs(int(made["epoch"] or now) - now) < _DAY
+        return "*" if near and (ids or not made["id"]) else made[0]
+
+    return _MADE_ANEW.sub(replaced, text)
+
+
+@lru_cache(maxsize=1)
+def _texts_of(now: float) -> set[str]:
+    """Return the dates and times of day around a moment, in UTC and in local time."""
+    dates = {strftime("%Y-%m-%d", gmtime(now + days * _DAY)) for days in (-1, 0, 1)}
+    minutes = [now + 60 * minutes for minutes in range(-3, 4)]
+    return dates | {strftime("%H:%M", zone(at)) for at in minutes for zone in (gmtime, localtime)}

@@ -1,8 +1,8 @@
-"""Faults for testing what an app does without Redis: attempts that fail without being made."""
+"""Faults that tests simulate: attempts that fail without being made."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 from ..errors import EndpointTimeoutError, UnavailableError
 from ..transport import Answer
@@ -10,24 +10,18 @@ from .exchange import encode
 
 Fault = Literal["outage", "slow", "wrong token", "quota"]
 
-# The texts are those of Upstash's documentation (redis/troubleshooting).
+# Texts from Upstash's documentation (redis/troubleshooting).
 _REFUSED = {
     "wrong token": (401, "WRONGPASS invalid or missing auth token"),
     "quota": (400, "ERR max daily request limit exceeded. Limit: 10000, Usage: 10000"),
 }
 
 
-def checked(fault: str) -> None:
-    """Raise a ValueError for a fault that does not exist."""
-    if fault not in get_args(Fault):
-        raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, not {fault!r}")
-
-
 def simulated(fault: Fault) -> Answer:
-    """The outcome of an attempt that meets a fault.
+    """Return the answer to an attempt that meets a fault.
 
     Raises:
-        UnavailableError: The fault is one that brings no answer.
+        UnavailableError: With this fault there is no answer.
     """
     if fault == "outage":
         text = "the connection to the endpoint failed: simulated outage"

@@ -1,207 +1,267 @@
-"""Which recorded exchange answers a request. Pure."""
+"""Which recorded exchange answers a request, and where the two differ. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from .exchange import Exchange, Request
+from .exchange import Exchange, Request, keys_of
 
-# Their arguments are patterns and numbers, never keys.
-_KEYLESS = frozenset({"SCAN", "KEYS"})
-# What follows these is a moment, which differs in every run.
-_BEFORE_A_MOMENT = frozenset({"EXAT", "PXAT"})
-_KINDS = (
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?",
-    r"\d{4}-\d\d-\d\d",
-    r"\d\d:\d\d(:\d\d([.,]\d+)?)?",
-    r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}",
-    r"[+-]?\d+",
-    r"[+-]?\d+\.\d+",
-    r"[0-9a-fA-F]{8,}",
-    r"",
-)
+_READS = {"GET", "MGET", "EXISTS", "TTL", "PTTL", "TYPE", "SCAN", "KEYS", "DBSIZE", "PING"}
+# These concern all keys, so they name none.
+_ALL_KEYS = {"SCAN", "KEYS", "DBSIZE", "FLUSHDB", "FLUSHALL"}
+_OPTIONS = {"EX", "PX", "EXAT", "PXAT", "MATCH", "COUNT", "TYPE"}
 
-#: The keys and indexes on the way to a value inside JSON.
-Path = tuple[str | int, ...]
+_DIGESTS = re.compile(r"( [0-9a-f]{40}| -)+ ")
+
+#: Kinds of text. All texts that are of none of these are of one more kind, "other text".
+KINDS = {
+    "a timestamp": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?",
+    "a date": r"\d{4}-\d\d-\d\d",
+    "a time": r"\d\d:\d\d(:\d\d([.,]\d+)?)?",
+    "a UUID": r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}",
+    "a whole number": r"[+-]?\d+",
+    "a decimal number": r"[+-]?\d+\.\d+",
+    "a hexadecimal id": r"[0-9a-fA-F]{8,}",
+    "an empty text": r"",
+}
+
+#: Stands for a value that only the other side has.
+MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing"})()
+#: In a path, where it enters JSON text.
+JSON: Any = type("Json", (), {})()
+#: The keys and indexes on the way to a value. An argument is a pair: position and meaning.
+Path = tuple[Any, ...]
+
+
+def field_of(path: Path) -> str:
+    """Return the place inside stored JSON as it is declared, or "" outside of JSON."""
+    inside = path[path.index(JSON) + 1 :] if JSON in path else ()
+    return "".join("[]" if isinstance(key, int) else f".{key}" for key in inside).removeprefix(".")
+
+
+def meaning_of(path: Path) -> str:
+    """Return the meaning of an argument ("key", "EX", …), or "" inside JSON or an answer."""
+    return str(path[-1][1]) if isinstance(path[-1], tuple) else ""
 
 
 @dataclass(frozen=True)
 class Varying:
-    """What differs from run to run and is compared by shape.
+    """Values that differ from run to run and are compared by their kind.
 
     Attributes:
         fields: Paths inside stored JSON: `created_at`, `customer.id`, `status_history[].timestamp`.
         keys: Patterns of Redis keys with `*` for the part that varies: `order:*`.
     """
 
-    fields: Sequence[str] = ()
-    keys: Sequence[str] = ()
+    fields: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, varying: Iterable[str] = (), varying_keys: Iterable[str] = ()) -> Varying:
-        """As it is declared: a single one may stand without a list."""
+        """Create one from the options of users, where a single text needs no list."""
         both = (varying, varying_keys)
-        return cls(*((given,) if isinstance(given, str) else tuple(given) for given in both))
+        return cls(*(tuple([given] if isinstance(given, str) else given) for given in both))
 
     def __str__(self) -> str:
-        """The arguments that declare it."""
-        declared = {"varying": dict.fromkeys(self.fields), "varying_keys": dict.fromkeys(self.keys)}
+        """Return the options that declare it."""
+        declared = {"varying": self.fields, "varying_keys": self.keys}
         return ", ".join(f"{name}={json.dumps([*on])}" for name, on in declared.items() if on)
 
-    def and_also(self, fields: Iterable[str] = (), keys: Iterable[str] = ()) -> Varying:
-        """What is declared here, and more."""
-        return Varying((*self.fields, *fields), (*self.keys, *keys))
+    def values(self, data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+        """Return the values in a request or an answer, also those in JSON text, with their paths.
 
-    def allows(self, command: str, recorded: str, sent: str) -> bool:
-        """Whether one argument of a command may stand for the other."""
-        keys = () if command.upper() in _KEYLESS else self.keys
-        if recorded == sent or any(_same_but_varying(key, recorded, sent) for key in keys):
-            return True
-        return is_json(recorded) and not self.differences(recorded, sent)
-
-    def differences(self, recorded: str, sent: str) -> list[tuple[str, Any, Any]]:
-        """Where two texts of JSON differ, but for what is declared: path and both values.
-
-        The path is empty where they differ in more than values.
+        What is declared is one value.
         """
-        first, second = (dict(self.leaves(text)) for text in (recorded, sent))
-        if first.keys() != second.keys():
-            return [("", recorded, sent)]
-        return [
-            (shown(path), value, second[path])
-            for path, value in first.items()
-            # Python takes 1, 1.0 and True for equal; what is stored differs.
-            if repr(value) != repr(second[path])
-            and not (shown(path) in self.fields and same_shape(value, second[path]))
-        ]
-
-    def leaves(self, text: str) -> list[tuple[Path, Any]]:
-        """The values in a text of JSON. What is declared is one value, and so is other text."""
-        try:
-            return list(self._leaves(json.loads(text), ()))
-        except (ValueError, RecursionError):
-            return [((), text)]
-
-    def _leaves(self, value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-        if not isinstance(value, (dict, list)) or not value or shown(path) in self.fields:
-            yield path, value
+        if isinstance(data, Request):
+            data = [data.path, *map(_labelled, data.commands)]
+        elif isinstance(data, str) and data.startswith(("{", "[")) and JSON not in path:
+            with suppress(ValueError, RecursionError):
+                data, path = json.loads(data), (*path, JSON)
+        if not isinstance(data, (dict, list)) or field_of(path) in self.fields:
+            yield path, data
         else:
-            for key, member in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from self._leaves(member, (*path, key))
+            if JSON in path or not data:
+                yield path, type(data)()
+            for key, member in data.items() if isinstance(data, dict) else enumerate(data):
+                yield from self.values(member, (*path, key))
 
+    def same(self, path: Path, recorded: Any, sent: Any, now: Mapping[str, str]) -> bool:
+        """Return whether a value may replace a recorded one.
 
-def shown(path: Path) -> str:
-    """A path as it is declared."""
-    return "".join("[]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+        Args:
+            path: Where they are.
+            recorded: The recorded value.
+            sent: The value that was sent.
+            now: The keys of this run, by the recorded ones that they replace.
+        """
+        meaning = meaning_of(path)
+        if field_of(path) in self.fields or meaning in ("EXAT", "PXAT"):
+            # A moment is another one in each run.
+            return same_kind(recorded, sent)
+        if JSON in path or not (isinstance(recorded, str) and isinstance(sent, str)):
+            # Python takes 1, 1.0 and True for equal, but they are stored differently.
+            return repr(recorded) == repr(sent)
+        if meaning == "PX" and recorded.isdecimal() and sent.isdecimal():
+            # The rest of an expiry.
+            return abs(int(recorded) - int(sent)) <= int(recorded) / 100
+        # A key that replaces another one in this run goes on to do so.
+        if all(map(_DIGESTS.fullmatch, (recorded, sent))):
+            # Of texts in which values vary, as the script for delayed writes gets them.
+            return len(recorded) == len(sent)
+        may_vary = recorded not in now and meaning not in _OPTIONS and self.covers(recorded, sent)
+        return may_vary or now.get(recorded, recorded) == sent
 
-
-def is_json(text: str) -> bool:
-    """Whether an argument is compared as JSON."""
-    return text.startswith(("{", "["))
-
-
-def _same_but_varying(key: str, recorded: str, sent: str) -> bool:
-    pattern = "(.*)".join(map(re.escape, key.split("*")))
-    first, second = (re.fullmatch(pattern, text, re.DOTALL) for text in (recorded, sent))
-    return bool(first and second and all(map(same_shape, first.groups(), second.groups())))
-
-
-def same_shape(first: Any, second: Any) -> bool:
-    """Whether two JSON values are of one type, and two texts of one kind.
-
-    Kinds of text are: a timestamp, a date, a time, a UUID, a whole number, a number with a point,
-    eight or more hexadecimal digits, nothing, and any other text.
-    """
-    if type(first) is not type(second):
+    def covers(self, recorded: str, sent: str) -> bool:
+        """Return whether the patterns let a key replace a recorded one."""
+        for key in self.keys:
+            pattern = "(.*)".join(map(re.escape, key.split("*")))
+            both = [re.fullmatch(pattern, text, re.DOTALL) for text in (recorded, sent)]
+            if all(both) and all(map(same_kind, *(match.groups() for match in both if match))):
+                return True
         return False
-    if not isinstance(first, str):
-        return True
-    kinds = kinds_of(first), kinds_of(second)
-    # A hexadecimal id may happen to hold digits only, and then it is a number as well.
-    return not any(kinds) or bool(kinds[0] & kinds[1])
 
 
-def kinds_of(text: str) -> set[int]:
-    """The kinds of text that it is of; none for any other text."""
-    return {number for number, kind in enumerate(_KINDS) if re.fullmatch(kind, text)}
+def _labelled(command: Sequence[str]) -> dict[tuple[int, str], str]:
+    labelled, keys = {(0, "command"): command[0]}, keys_of(command)
+    for index, (before, arg) in enumerate(pairwise(command), 1):
+        other = "key" if arg in keys else f"argument {index}"
+        labelled[index, before.upper() if before.upper() in _OPTIONS else other] = arg
+    return labelled
+
+
+def same_kind(first: Any, second: Any) -> bool:
+    """Return whether two JSON values have the same type, and two texts a kind in common."""
+    return bool(_kinds_of(first) & _kinds_of(second))
+
+
+def kind_of(value: Any) -> str:
+    """Return what kind of text, or of which type, a JSON value is."""
+    return min(_kinds_of(value))
+
+
+def _kinds_of(value: Any) -> set[str]:
+    if not isinstance(value, str):
+        return {f"a value of type {type(value).__name__}"}
+    # A hexadecimal id may happen to have digits only, and then it is a number as well.
+    kinds = {name for name, pattern in KINDS.items() if re.fullmatch(pattern, value)}
+    return kinds or {"other text"}
 
 
 class Replay:
     """Recorded exchanges, each to be used once. Not for several threads at once.
 
     Args:
-        exchanges: What was recorded, in order.
-        varying: What is compared by shape.
+        exchanges: The exchanges in the order in which they were recorded.
+        varying: The values that are compared by their kind.
+
+    Attributes:
+        unmatched: The requests that no exchange has answered, and the threads that sent each.
+        unused: The indexes of the exchanges that no request has used.
     """
 
     def __init__(self, exchanges: Sequence[Exchange], varying: Varying) -> None:
         self.exchanges = exchanges
         self.varying = varying
-        self._used = [False] * len(exchanges)
-        #: What stands in this run for what was recorded: keys, and stored text.
+        self.unmatched: defaultdict[Request, list[str]] = defaultdict(list)
+        self.unused = list(range(len(exchanges)))
+        self._values = [dict(varying.values(exchange.request)) for exchange in exchanges]
+        self._in_order: list[int] = []
+        #: The texts of this run (keys, stored JSON) by the recorded ones that they replace.
         self._now: dict[str, str] = {}
 
-    def answer(self, request: Request) -> Exchange | None:
-        """The next unused exchange for a request, or None."""
+    def answer(self, request: Request, thread: str = "") -> Exchange | None:
+        """Return the next unused exchange for a request, or None.
+
+        Args:
+            request: The request.
+            thread: The name of the thread that sent it, "" for the test's own. The requests of
+                other threads, such as an event loop's executor, have no order.
+        """
         index = next(self._matching(request), None)
         if index is None:
+            self.unmatched[request].append(thread)
             return None
-        self._used[index] = True
+        self.unused.remove(index)
+        if not thread:
+            self._in_order.append(index)
         exchange = self.exchanges[index]
-        pairs = arguments(exchange.request, request)
-        self._now.update({recorded: sent for _, _, recorded, sent in pairs if recorded != sent})
+        for recorded, sent in zip(exchange.request.commands, request.commands):
+            self._now.update(pair for pair in zip(recorded, sent) if pair[0] != pair[1])
         if self._now and exchange.answer is not None:
             return exchange.with_answer(self._up_to_date(exchange.answer))
         return exchange
 
-    def unused(self) -> list[int]:
-        """The indexes of the exchanges that no request has used."""
-        return [index for index, used in enumerate(self._used) if not used]
+    def reordered(self) -> list[tuple[int, int]]:
+        """Return pairs of exchanges that were used in another order than recorded, if it matters.
+
+        It matters if one of them writes, and they share a key or one concerns all keys.
+        """
+        return [
+            (later, index)
+            for position, index in enumerate(self._in_order)
+            for later in self._in_order[position + 1 :]
+            if later < index and _depend(*(self.exchanges[i].request for i in (later, index)))
+        ]
+
+    def differences(self, index: int, request: Request) -> Iterator[tuple[Path, Any, Any]]:
+        """Find where a request differs from an exchange: paths, recorded values and sent ones."""
+        recorded, sent = self._values[index], dict(self.varying.values(request))
+        for path in {**recorded, **sent}:
+            both = recorded.get(path, MISSING), sent.get(path, MISSING)
+            if not self.varying.same(path, *both, self._now):
+                yield path, *both
 
     def _matching(self, request: Request) -> Iterator[int]:
-        unused = self.unused()
-        # First those that fit exactly, or several orders with varying ids would get each
-        # other's answers when a run asks for them in another order.
-        for index in unused:
+        # Exact matches first. Otherwise orders with varying ids would get each other's answers
+        # when a run asks for them in another order.
+        for index in self.unused:
             recorded = self.exchanges[index].request
-            now = recorded.path, self._up_to_date(recorded.commands)
-            if now == (request.path, request.commands):
+            if self._up_to_date([recorded.path, recorded.commands]) == [
+                request.path,
+                request.commands,
+            ]:
                 yield index
-        for index in unused:
-            recorded = self.exchanges[index].request
-            if recorded.shape == request.shape and all(
-                self._may_stand_for(*each) for each in arguments(recorded, request)
-            ):
+        for index in self.unused:
+            if not any(self.differences(index, request)):
                 yield index
-
-    def _may_stand_for(self, command: str, before: str, recorded: str, sent: str) -> bool:
-        if before.upper() in _BEFORE_A_MOMENT:
-            return same_shape(recorded, sent)
-        if before.upper() == "PX" and recorded.isdecimal() and sent.isdecimal():
-            # What is sent late expires as if it had been sent in time.
-            return abs(int(recorded) - int(sent)) <= int(recorded) / 100
-        if recorded in self._now and not is_json(recorded):
-            # A key that stands for another one in this run goes on to do so.
-            return self._now[recorded] == sent
-        return self.varying.allows(command, recorded, sent)
 
     def _up_to_date(self, recorded: Any) -> Any:
-        """What was recorded, as it is in this run."""
-        if isinstance(recorded, str):
-            return self._now.get(recorded, recorded)
+        """Return recorded data with the texts of this run."""
         if isinstance(recorded, dict):
             return {key: self._up_to_date(value) for key, value in recorded.items()}
         if isinstance(recorded, (list, tuple)):
             return type(recorded)(map(self._up_to_date, recorded))
-        return recorded
+        return self._now.get(recorded, recorded) if isinstance(recorded, str) else recorded
 
 
-def arguments(recorded: Request, sent: Request) -> Iterator[tuple[str, str, str, str]]:
-    """The arguments of the same commands: the command, what stands before it, and both values."""
-    for command, other in zip(recorded.commands, sent.commands, strict=True):
-        for before, first, second in zip(command, command[1:], other[1:]):
-            yield command[0], before, first, second
+def _depend(*requests: Request) -> bool:
+    names = {command[0].upper() for request in requests for command in request.commands}
+    first, second = (
+        {key for command in request.commands for key in keys_of(command)} for request in requests
+    )
+    return not names <= _READS and bool(names & _ALL_KEYS or first & second)
+
+
+def unchanged(before: Sequence[Exchange], after: Sequence[Exchange], varying: Varying) -> bool:
+    """Return whether two recordings of a test differ in nothing but values that may vary."""
+
+    def answered(exchange: Exchange) -> dict[Path, Any]:
+        answer = repr(exchange.body) if exchange.answer is None else exchange.answer
+        facts = [exchange.status, dict(exchange.headers), exchange.in_teardown, answer]
+        return dict(varying.values(facts))
+
+    replay = Replay(before, varying)
+    for exchange in after:
+        if (found := replay.answer(exchange.request)) is None:
+            return False
+        old, new = answered(found), answered(exchange)
+        if old.keys() != new.keys() or not all(varying.same(p, old[p], new[p], {}) for p in old):
+            return False
+    return not replay.unused and not replay.reordered()

@@ -1,87 +1,85 @@
-"""A recording under way: it takes the requests at the seam, and answers or records them."""
+"""A recording in use: it intercepts the requests, and answers or records them."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock, current_thread, enumerate
+from threading import Lock, current_thread
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from ..environment import environment
 from ..errors import NotRecordedError, SettingsError, UnavailableError
 from ..process import reset_client
-from ..settings import URL_AND_TOKEN, Settings
-from ..transport import COMMAND, Answer, Endpoint, Send, intercepting
+from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback, unquoted
+from ..transport import COMMAND, Answer, Endpoint, Send, guarding, intercepting
 from .exchange import Exchange, RecordingError, Request
-from .explain import Options, explain_unmatched, explain_unused, foreseen, what_varies
-from .faults import Fault, checked, simulated
-from .match import Replay
-from .storage import read, secrets_in, secrets_of, write
+from .explain import mismatches, to_declare
+from .faults import Fault, simulated
+from .match import Replay, Varying
+from .storage import read, write
 
 Mode = Literal["none", "once", "all"]
 
-# Loopback, so that nothing leaves the machine if it should be asked after all. Port 1 is served by
-# nobody.
-PLACEHOLDERS = dict(zip(URL_AND_TOKEN[0], ("http://127.0.0.1:1", "no-token-in-replay")))
+# Loopback, so that nothing leaves the machine, and a port that no server uses.
+_PLACEHOLDER = ("http://127.0.0.1:1", "no-token-in-replay")
+PLACEHOLDERS = {name: text for pair in URL_AND_TOKEN for name, text in zip(pair, _PLACEHOLDER)}
 
-#: The recordings that have begun and are not over, the innermost last: that one takes the requests.
-under_way: list[Recording] = []
+#: The recordings in use, the innermost last: that one gets the requests.
+in_use: list[Recording] = []
 
 
 class RecordingMismatchError(RecordingError, AssertionError):
-    """Raised at the end when what was sent and what is recorded do not fit."""
+    """Raised at the end when the requests of a run do not fit the recorded ones."""
 
 
 class Recording:
-    """A recording under way. Made by `recording` and by the fixture `upstash_recording`.
+    """A recording in use. Created by `recording` and by the fixture `upstash_recording`.
 
     Attributes:
         path: Its file.
-        replays: Whether answers come from the file. If not, the file is being made.
+        replays: Whether answers come from the file. If not, the requests are sent and recorded.
     """
 
-    def __init__(self, path: str | os.PathLike[str], mode: Mode, options: Options) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        mode: Mode,
+        varying: Varying,
+        allow_unused: bool,
+        how: tuple[str, str],
+    ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
-        self.path = Path(path)
-        self.replays = not records(self.path, mode)
-        #: The file's, short where it is inside the working directory.
-        self.name = str(self.path).removeprefix(f"{Path.cwd()}{os.sep}")
-        self._options = options
-        self._lock = Lock()
-        self._faults: deque[Fault] = deque()
-        self._unmatched: Counter[Request] = Counter()
-        self._recorded: list[Exchange] = []
-        self._unanswered: dict[Request, str] = {}
-        self._in_teardown = False
-        self._simulated_seconds = 0.0
-        self._threads_before = {*enumerate()} - {current_thread()}
-        self._strangers: dict[str, None] = {}
-        self._secrets = secrets_in(os.environ)
-        exchanges = self._load() if self.replays else self._none()
-        self._replay = Replay(exchanges, options.varying)
+        self.path, self._mode = Path(path), mode
+        #: The file's name, short if it is inside the working directory.
+        self.name = short(self.path)
+        self._varying, self._allow_unused = varying, allow_unused
+        # How to record again, and how to declare what varies.
+        self._again, self._declare = how
 
     def fail_next(self, n: int, fault: Fault) -> None:
-        """Let the next `n` attempts meet a fault. They are neither sent nor recorded.
+        """Let the next `n` attempts fail. They are neither sent nor recorded.
 
-        What follows is as in life, but not waited for: an outage is retried three times, so one
-        call that fails takes four, and after three such calls the circuit opens (see `wait`). The
-        other faults are not retried.
+        The package reacts as it does in production, but nothing waits: an outage is retried three
+        times, so one call that fails takes four attempts, and after three such calls the circuit
+        opens (see `wait`). The other faults are not retried.
 
             upstash_recording.fail_next(4, "outage")
 
         Args:
-            n: How many attempts.
-            fault: "outage" (the endpoint cannot be reached), "slow" (the answer does not come
-                within the time budget), "wrong token", or "quota" (the plan's commands are used
-                up).
+            n: The number of attempts.
+            fault: "outage" (the endpoint cannot be reached), "slow" (no answer within the time
+                budget), "wrong token", or "quota" (the plan's commands are used up).
         """
-        checked(fault)
+        if fault not in get_args(Fault):
+            raise ValueError(f"fault must be one of {', '.join(get_args(Fault))}, not {fault!r}")
         with self._lock:
             self._faults.extend([fault] * n)
 
@@ -93,87 +91,116 @@ class Recording:
         """
         self._simulated_seconds += seconds
 
-    # What follows is for `recording` and the pytest plugin.
+    # The rest is for `recording` and the pytest plugin.
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Take this package's requests, and give the functions a client of their own."""
+        """Intercept this package's requests, and give the functions a client of their own.
+
+        Raises:
+            RecordingError: The file cannot be used, or nothing can be recorded.
+        """
+        self.replays = not records(self.path, self._mode)
+        #: Whether the test itself is over, so that requests belong to a fixture's clean-up.
+        self.in_teardown = False
+        #: Whether the test and its subtests passed, as far as the pytest plugin knows.
+        self.passed: list[bool] = []
+        self._lock = Lock()
+        self._faults: deque[Fault] = deque()
+        self._recorded: list[Exchange | None] = []
+        self._unanswered: dict[Request, str] = {}
+        self._simulated_seconds = 0.0
+        self._thread = current_thread()
+        tokens = [unquoted(os.environ.get(name, "")) for _, name in URL_AND_TOKEN]
+        self._secrets = set(map(Secret, tokens))
+        try:
+            self._replay = Replay(self._exchanges(), self._varying)
+        except (RecordingError, SettingsError) as error:
+            raise RecordingError(f"{self.name} {error}. To record it:\n{self._again}") from None
         with ExitStack() as stack:
             if self.replays:
                 stack.enter_context(environment(**PLACEHOLDERS))
+                # An app that saves in an exit handler must not save a test's data to a database.
+                # Exit handlers run in reverse order: this one first, if it is registered last.
+                stack.callback(atexit.register, _refusing.__enter__)
+                stack.callback(atexit.unregister, _refusing.__enter__)
             reset_client(flush=False)
             stack.callback(reset_client, flush=False)
-            # Simulated also while recording, so that a replay meets the same circuit and retries.
-            stack.enter_context(intercepting(self._intercept, simulated=True, clock=self._clock))
-            under_way.append(self)
-            stack.callback(under_way.remove, self)
+            # Simulated also while recording, so that a replay has the same circuit and retries.
+            stack.enter_context(
+                intercepting(self._intercept, simulated=True, clock=self._clock, one_by_one=True)
+            )
+            in_use.append(self)
+            stack.callback(in_use.remove, self)
             yield
 
-    def test_is_over(self) -> str | None:
-        """What does not fit up to here, or None. Requests from here on are a clean-up's."""
-        with self._lock:
-            self._in_teardown = True
-        return self.problem(in_teardown=False)
+    def _exchanges(self) -> list[Exchange]:
+        if self.replays:
+            return read(self.path, self._secrets)
+        try:
+            Settings()
+        except SettingsError as error:
+            hint = "upstash-state serve starts a database to record with"
+            raise RecordingError(f"cannot be recorded: {error}; {hint}") from None
+        return []
 
-    def problem(self, *, in_teardown: bool = True) -> str | None:
-        """What does not fit, for people, or None.
+    def problem(self, *, failed: bool = False) -> str | None:
+        """Return what does not fit so far, in short in its first line, or None.
 
         Args:
-            in_teardown: Whether exchanges of the clean-up should have been used by now.
+            failed: Whether the test has failed, so that it may not have sent all requests.
         """
+        lenient = failed or self._allow_unused
         with self._lock:
-            unmatched = explain_unmatched(self._unmatched, self._replay)
-            varying = what_varies(self._unmatched, self._replay)
-            unused = explain_unused(self._replay, in_teardown)
-            faults = [f"  {fault}" for fault in self._faults]
-        if self._options.allow_unused:
-            unused = faults = []
-        sections = {
-            "Sent, but not answered by anything recorded:": unmatched,
-            "Sent by threads that were running before, and should be joined:": self._strangers,
-            "Recorded, but not used (allow_unused=True lets that pass):": unused,
-            "If what differs does so in every run, recording again does not help. Declare it:": (
-                [self._options.declare.format(varying)] if varying else []
-            ),
-            "To record what is sent now:": [self._options.again] if unmatched or unused else [],
-            "Faults that no attempt has met (none is made while the circuit is open):": faults,
-        }
-        lines = [line for title, body in sections.items() if body for line in ("", title, *body)]
-        return "\n".join([f"{self.name} and what was sent do not fit.", *lines]) if lines else None
+            exchanges, left = self._replay.exchanges, [] if lenient else self._replay.unused
+            left = [index for index in left if self.in_teardown or not exchanges[index].in_teardown]
+            lines, values = mismatches(self._replay, left, os.environ)
+            advice = [f"To record what is sent now:\n{self._again}"] if lines else []
+            if new := to_declare(values, self._varying, time.time(), ids=True):
+                declare = self._declare.format(new)
+                advice.insert(0, f"If these values differ in every run, declare them:\n{declare}")
+            if self._faults and not lenient:
+                hint = "an open circuit makes no attempts"
+                lines.append(f"no attempt met the faults {', '.join(self._faults)} ({hint})")
+        text = "\n".join([*lines, "", f"{self.name} does not fit this run.", *advice])
+        return text if lines else None
 
-    def finish(self) -> str | None:
-        """End well: see that everything fits, and write the file if it is being made.
+    def finish(self) -> list[str]:
+        """Check that everything fits, and write the file unless it is replayed.
 
         Returns:
-            What will probably not fit in the next run, or None.
+            What to tell the user about the file, if it was written.
 
         Raises:
-            RecordingMismatchError: What was sent and what is recorded do not fit.
-            RecordingError: The file cannot be made.
+            RecordingMismatchError: The requests of the run do not fit the recorded ones.
+            RecordingError: The file cannot be written.
         """
         if problem := self.problem():
             raise RecordingMismatchError(problem)
         if self.replays:
-            return None
+            return []
         for request, reason in self._unanswered.items():
             raise RecordingError(f"{self.name} is not written: {request} got no answer ({reason})")
+        exchanges = [*filter(None, self._recorded)]
         try:
-            write(self.path, self._recorded, self._secrets)
+            changed = write(self.path, exchanges, self._secrets, self._varying)
         except RecordingError as error:
             raise RecordingError(f"{self.name} {error}") from None
-        requests = [exchange.request for exchange in self._recorded]
-        if differing := foreseen(requests, self._options.varying, time.time()):
-            hint = "holds what looks as if it differed in every run. If so, declare it:"
-            return f"{self.name} {hint}\n{self._options.declare.format(differing)}"
-        return None
+        state = "recorded" if changed else "unchanged"
+        said = [f"{self.name} {state}, exchanges: {len(exchanges)}"]
+        values = (value for one in exchanges for value in self._varying.values(one.request))
+        if new := to_declare(values, self._varying, time.time(), ids=False):
+            hint = "holds values that seem to differ in every run. If so, declare them:"
+            said.append(f"{self.name} {hint}\n{self._declare.format(new)}")
+        return said
 
     def _clock(self) -> float:
         return time.monotonic() + self._simulated_seconds
 
     def _intercept(self, wire: Endpoint, send: Send) -> Send:
         def attempt(path: str, body: bytes, deadline: float) -> Answer:
-            if under_way[-1:] != [self]:
-                # Another recording has begun inside this one, or this one is over.
+            if in_use[-1:] != [self]:
+                # Another recording was started inside this one, or this one has ended.
                 return send(path, body, deadline)
             commands = json.loads(body)
             asked = Request(path, tuple(map(tuple, [commands] if path == COMMAND else commands)))
@@ -181,49 +208,25 @@ class Recording:
                 if self._faults:
                     return simulated(self._faults.popleft())
                 if self.replays:
-                    return self._answer(asked)
-                self._secrets |= secrets_of(wire.url, wire.token)
-                in_teardown = self._in_teardown
+                    thread = current_thread()
+                    name = "" if thread is self._thread else thread.name
+                    if (found := self._replay.answer(asked, name)) is not None:
+                        return _answer_of(found)
+                    raise NotRecordedError(f"nothing recorded answers {asked}")
+                self._secrets |= {wire.token, Secret(urlsplit(wire.url).hostname or "")}
+                # In the order in which they are sent.
+                number, in_teardown = len(self._recorded), self.in_teardown
+                self._recorded.append(None)
             try:
                 answer = send(path, body, deadline)
             except UnavailableError as error:
-                with self._lock:
-                    self._unanswered[asked] = error.reason
+                self._unanswered[asked] = error.reason
                 raise
-            exchange = Exchange.reduced(asked, answer, in_teardown)
-            with self._lock:
-                self._recorded.append(exchange)
-                self._unanswered.pop(asked, None)
+            self._recorded[number] = exchange = Exchange.reduced(asked, answer, in_teardown)
+            self._unanswered.pop(asked, None)
             return _answer_of(exchange)
 
         return attempt
-
-    def _answer(self, asked: Request) -> Answer:
-        if (exchange := self._replay.answer(asked)) is not None:
-            return _answer_of(exchange)
-        self._unmatched[asked] += 1
-        if current_thread() in self._threads_before:
-            self._strangers[f"  {current_thread().name}"] = None
-        raise NotRecordedError(f"nothing recorded answers {asked}")
-
-    def _load(self) -> list[Exchange]:
-        problem = "does not exist. To record it"
-        if self.path.exists():
-            try:
-                return read(self.path, self._secrets)
-            except RecordingError as error:
-                problem = f"{error}.\nCorrect it, or record it again"
-        raise RecordingError(f"{self.name} {problem}:\n{self._options.again}")
-
-    def _none(self) -> list[Exchange]:
-        try:
-            Settings(os.environ)
-        except SettingsError as error:
-            raise RecordingError(
-                f"{self.name} cannot be recorded: {error}. To do without a database, record "
-                f"against the embedded endpoint: {self._options.without_database}"
-            ) from None
-        return []
 
 
 def _answer_of(exchange: Exchange) -> Answer:
@@ -232,5 +235,18 @@ def _answer_of(exchange: Exchange) -> Answer:
 
 
 def records(path: Path, mode: Mode) -> bool:
-    """Whether a recording is to be made rather than replayed."""
+    """Return whether requests are sent and recorded rather than replayed."""
     return mode == "all" or (mode == "once" and not path.exists())
+
+
+def short(path: Path) -> str:
+    """Return a path, relative if it is inside the working directory."""
+    return str(path).removeprefix(f"{Path.cwd()}{os.sep}")
+
+
+def _refuse(host: str) -> None:
+    if not is_loopback(host):
+        raise NotRecordedError("connection refused at exit, since this process replayed recordings")
+
+
+_refusing = guarding(_refuse)

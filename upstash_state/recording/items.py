@@ -1,0 +1,126 @@
+"""Recordings of pytest's tests, classes and modules: their files and options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..environment import environment
+from ..pytest_plugin import MARKER
+from .exchange import RecordingError
+from .match import Varying
+from .recorder import Recording, in_use, records, short
+
+OPTIONS = {"allow_unused", "scope", "varying", "varying_keys"}
+
+# Characters that some file system or shell does not allow in a name.
+_UNFIT_FOR_A_NAME = re.compile(r"""[<>?%*:|"'/\\\x00-\x1f\x7f]""")
+# Bytes that most file systems allow.
+_LONGEST_NAME = 255
+
+
+def started(request: pytest.FixtureRequest, scope: str | None, stack: ExitStack) -> Recording:
+    """Create the recording of a test, or of a scope.
+
+    Args:
+        request: The fixture's.
+        scope: "module" or "class", or None for a test.
+        stack: Where the embedded endpoint is closed, if it is used.
+
+    Raises:
+        RecordingError: The recording cannot be used or made, or an option is wrong.
+    """
+    node, option = request.node, request.config.getoption
+    mode, path = option("--upstash-record"), path_of(node)
+    # Windows and macOS do not tell A.yaml from a.yaml.
+    other = _tests_by_file(request.session).setdefault(str(path).casefold(), node.nodeid)
+    if other != node.nodeid:
+        raise RecordingError(
+            f"{other} and {node.nodeid} would both be recorded in {path}: give one another name, "
+            "or its parameters ids that differ in more than case and what a file name cannot hold"
+        )
+    given = _options(node, request.getfixturevalue("upstash_recording_config"), scope)
+    # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
+    shared = any(not recording.replays for recording in in_use)
+    if option("--upstash-local") and records(path, mode) and not shared:
+        from ..local import LocalEndpoint
+
+        endpoint = stack.enter_context(LocalEndpoint())
+        names = {"UPSTASH_REDIS_REST_URL": endpoint.url, "UPSTASH_REDIS_REST_TOKEN": endpoint.token}
+        stack.enter_context(environment(**names))
+    nodeid = f'"{node.nodeid}"' if re.search(r"[^\w/.:-]", node.nodeid) else node.nodeid
+    marker = f"{'pytestmark = ' if scope == 'module' else '@'}pytest.mark.{MARKER}"
+    arguments = f'scope="{scope}", ' if scope else ""
+    return Recording(
+        path,
+        mode,
+        Varying.of(given.get("varying", ()), given.get("varying_keys", ())),
+        # A run of some tests of a module uses some of its fixtures.
+        given.get("allow_unused", scope is not None),
+        (
+            f"    pytest --upstash-record=all {nodeid}\n    (without a database: --upstash-local)",
+            f"    {marker}({arguments}{{}})",
+        ),
+    )
+
+
+def _options(node: Any, suite: dict[str, Any], scope: str | None) -> dict[str, Any]:
+    """Return the options of the suite and of the markers. The nearest takes precedence."""
+    options = dict(suite)
+    for marker in reversed(list(node.iter_markers(MARKER))):
+        options |= {**marker.kwargs, **{str(value): value for value in marker.args}}
+    if unknown := options.keys() - OPTIONS:
+        raise RecordingError(
+            f"the marker {MARKER} and the fixture upstash_recording_config take "
+            f"{', '.join(sorted(OPTIONS))}, not {', '.join(sorted(unknown))} ({node.nodeid})"
+        )
+    own = any("scope" in marker.kwargs for marker in node.own_markers if marker.name == MARKER)
+    if (own and scope is None) or options.get("scope", "class") not in ("class", "module"):
+        raise RecordingError(
+            f"the scope of the marker {MARKER} is class or module, on a class or a module "
+            f"({node.nodeid})"
+        )
+    return options
+
+
+@lru_cache(maxsize=1)
+def _tests_by_file(session: pytest.Session) -> dict[str, str]:
+    return {}
+
+
+def path_of(node: Any) -> Path:
+    """Return the file of the recording of a test, class or module."""
+    module = getattr(node, "path", None) or Path(str(node.fspath))
+    names = [other.name for other in node.listchain() if isinstance(other, pytest.Class)]
+    if isinstance(node, pytest.Item):
+        names.append(node.name)
+    if not names:
+        return Path(module.parent, "recordings", f"{module.stem}.yaml")
+    name = _UNFIT_FOR_A_NAME.sub("-", ".".join(names))
+    if len(name.encode()) + len(".yaml") > _LONGEST_NAME:
+        digest = sha256(name.encode()).hexdigest()[:16]
+        start = name.encode()[: _LONGEST_NAME - len(f"-{digest}.yaml")]
+        name = f"{start.decode(errors='ignore')}-{digest}"
+    return Path(module.parent, "recordings", module.stem, f"{name}.yaml")
+
+
+def unused_recordings(items: Iterable[pytest.Item]) -> list[str]:
+    """Return the recordings beside these tests that no test, class or module of them has."""
+    nodes = {node for item in items for node in item.listchain() if hasattr(node, "obj")}
+    used = {path_of(node) for node in nodes if not isinstance(node, pytest.Package)}
+    modules = {path_of(node).with_suffix("") for node in nodes if isinstance(node, pytest.Module)}
+    return [
+        short(file)
+        for folder in sorted({module.parent for module in modules})
+        for file in sorted({*folder.glob("*.yaml"), *folder.glob("*/*.yaml")} - used)
+        # Others may belong to `recording(…)`, or to a module that was not collected.
+        if {file.with_suffix(""), file.parent} & modules
+        or (file.parent != folder and not Path(folder.parent, f"{file.parent.name}.py").exists())
+    ]
