@@ -4,9 +4,7 @@ from .breaker import Breaker as Breaker
 from .budget import deadline_within as deadline_within
 from .budget import time_budget as time_budget
 from .exchange import Exchange as Exchange
-from .exchange import Success as Success
 from .exchange import Transport as Transport
-from .late import late_attempts as late_attempts
 from .seam import COMMAND as COMMAND
 from .seam import PIPELINE as PIPELINE
 from .seam import TRANSACTION as TRANSACTION

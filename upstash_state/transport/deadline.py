@@ -126,13 +126,14 @@ class Limited:
     def __init__(self, sock: Any, channel: Channel) -> None:
         self._sock, self._channel = sock, channel
         self._unsent: list[bytes] = []
-        self._readers = 0
         self._sent_at = self._latency = 0.0
         #: When it was last used. Wall-clock time, which goes on, or is corrected, while a
         #: serverless process is frozen.
         self.last_used = time.time()
         #: Whether the last answer was read to its end, and nothing came after it.
         self.clean = True
+        #: How many readers of it are open.
+        self.readers = 0
         self.closed = False
 
     def __getattr__(self, name: str) -> Any:
@@ -174,21 +175,13 @@ class Limited:
         return count
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        self._readers += 1
+        self.readers += 1
         return _Reader(_Raw(self))
-
-    def ended(self, *, clean: bool) -> None:
-        """Take note that a reader is closed."""
-        self._readers -= 1
-        self.clean = clean
-        self.last_used = time.time()
-        if self.closed:
-            self.close()
 
     def close(self) -> None:
         self.closed = True
         # As with any socket, what was made of it can still be read.
-        if self._readers <= 0:
+        if self.readers <= 0:
             self._sock.close()
 
     def _send(self, attempt: Attempt) -> None:
@@ -229,10 +222,13 @@ class _Reader(io.BufferedReader):
 
     def close(self) -> None:
         if not self.closed:
-            self.raw.ended = True
-            more = self.peek(1)
+            self.raw.ended, sock = True, self.raw.sock
+            sock.clean = not self.peek(1)
+            sock.last_used = time.time()
             super().close()
-            self.raw.sock.ended(clean=not more)
+            sock.readers -= 1
+            if sock.closed:
+                sock.close()
 
 
 def too_large() -> AnswerTooLargeError:

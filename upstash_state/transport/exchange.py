@@ -21,7 +21,6 @@ from . import seam
 from .answers import interpret
 from .breaker import Breaker
 from .budget import checked_seconds, deadline_within, used_up
-from .late import attempt_given_up
 
 if TYPE_CHECKING:
     from .http import Http
@@ -58,18 +57,6 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_importing.release,
         after_in_child=_importing.release,
     )
-
-
-class Success(NamedTuple):
-    """An exchange that the endpoint answered.
-
-    Attributes:
-        at: When it ended, the time of day in seconds.
-        latency: Seconds from its beginning to its answer.
-    """
-
-    at: float
-    latency: float
 
 
 class Exchange(NamedTuple):
@@ -120,8 +107,6 @@ class Transport:
         self._start()
 
     def _start(self) -> None:
-        #: The last exchange, if it was answered.
-        self.last_success: Success | None = None
         self._announced = False
         self._breaker = Breaker(self._clock)
         self._http: Http | None = None
@@ -200,10 +185,8 @@ class Transport:
             raise
         finally:
             _under_way.set(outer)
-            self.last_success = None
             if answered:
                 latency = time.monotonic() - began
-                self.last_success = Success(time.time(), latency)
                 seconds_open = breaker.succeeded()
                 if seconds_open is not None:
                     self.on_circuit_close(seconds_open)
@@ -249,10 +232,7 @@ class Transport:
                 error.may_have_executed = abandoned
                 raise
             except errors.UnavailableError as error:
-                if error.may_have_executed:
-                    attempt_given_up()
-                    abandoned = True
-                error.may_have_executed = abandoned
+                abandoned = error.may_have_executed = abandoned or error.may_have_executed
                 if not error.transient or sender.exhausted or (abandoned and not repeatable):
                     raise
                 patient = isinstance(error, errors.SlowDownError)

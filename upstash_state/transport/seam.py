@@ -140,8 +140,10 @@ def intercepted(wire: Endpoint, send: Send) -> Send:
 
 def simulated_breaker() -> Breaker | None:
     """Return the circuit of the innermost block with a simulated endpoint, or None."""
-    breakers = [entry.breaker for entry in _interceptions if entry.breaker]
-    return breakers[-1] if breakers else None
+    for entry in reversed(_interceptions):
+        if entry.breaker:
+            return entry.breaker
+    return None
 
 
 @contextmanager
