@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from logging import DEBUG, ERROR, getLogger
 from types import TracebackType
 
@@ -23,6 +25,11 @@ log = getLogger("upstash_state")
 # How many ids one line names.
 NAMED = 20
 
+# A handler of log records may save them. A save of its own that fails is logged, and so is one that
+# is made for that record; the next would lead to another, without end.
+DEEPEST = 1
+
+_nested: ContextVar[int] = ContextVar("upstash_state_nested_failures", default=0)
 _said: dict[str, object] = {}
 
 
@@ -86,14 +93,23 @@ def log_failure(
         and cause.reported
         and operation != "redis_get_all_orders"
     )
-    log.log(
-        DEBUG if quiet else ERROR,
-        template,
-        *args,
-        f"{_line(error)}{affected}{'' if quiet else _advice(cause)}",
-        extra={"operation": operation, "order_id": order_id},
-        exc_info=_unexpected(error),
-    )
+    depth = _nested.get()
+    if depth > DEEPEST:
+        return
+    # In a context of its own, so that an interruption leaves no depth behind.
+    context = copy_context()
+    context.run(_nested.set, depth + 1)
+    # A handler that raises is not the app's failure.
+    with suppress(Exception):
+        context.run(
+            log.log,
+            DEBUG if quiet else ERROR,
+            template,
+            *args,
+            f"{_line(error)}{affected}{'' if quiet else _advice(cause)}",
+            extra={"operation": operation, "order_id": order_id},
+            exc_info=_unexpected(error),
+        )
 
 
 def log_unsaved(failed: Mapping[str, UpstashError], *, deleted: bool = False) -> None:

@@ -21,6 +21,7 @@ import pytest
 import requests
 import responses
 
+from tests.support.environ import Environ
 from tests.support.faults import Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
@@ -32,6 +33,10 @@ from upstash_state import (
     UnavailableError,
     UpstashRedis,
     commands,
+    redis_get_all_orders,
+    redis_get_order,
+    redis_save_order,
+    reset_client,
 )
 from upstash_state import errors as all_errors
 from upstash_state import time_budget as budget_of
@@ -227,6 +232,55 @@ class TestHandlers:
         assert True in inner
         assert any("a handler calls" in str(error) for error in inner)
         assert len(server.requests) < 20
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda: redis_save_order("log", {"text": "told"}),
+            lambda: redis_save_order("log", {"text": object()}),
+            lambda: redis_get_order("log"),
+            redis_get_all_orders,
+        ],
+        ids=["save", "a save that cannot be", "get", "restore"],
+    )
+    def test_one_of_the_package_that_fails_as_well_is_not_told_for_ever(
+        self,
+        environ: Environ,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        call: Callable[[], object],
+    ) -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            environ.use(f"http://127.0.0.1:{listener.getsockname()[1]}", TOKEN)
+        reset_client(flush=False)
+        told: list[str] = []
+
+        class Calling(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                told.append(record.getMessage())
+                call()
+
+        caplog.set_level(logging.DEBUG, "upstash_state")
+        monkeypatch.setattr(logging.getLogger("upstash_state"), "handlers", [Calling()])
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        for _ in range(2):
+            assert redis_save_order("1", {}) is False
+        assert "Failed to save order 1 to Redis" in told[0]
+        assert 2 <= len(told) < 20
+        reset_client(flush=False)
+
+    def test_one_of_the_package_that_raises_breaks_no_call(
+        self, environ: Environ, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Raising(logging.Handler):
+            emit = _raise(ValueError("a handler"))
+
+        environ.use("https://db.example.test", "")
+        reset_client(flush=False)
+        monkeypatch.setattr(logging.getLogger("upstash_state"), "handlers", [Raising()])
+        assert redis_save_order("1", {}) is False
+        assert redis_save_order("1", {"a": object()}) is False
+        reset_client(flush=False)
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a POSIX timer")
     def test_one_of_signals_that_saves_leaves_the_call_its_time_limit(
