@@ -24,6 +24,7 @@ from upstash_state import (
     UpstashRedis,
     time_budget,
 )
+from upstash_state.local import LocalEndpoint
 from upstash_state.restore import begun
 from upstash_state.transport import deadline_within
 
@@ -299,7 +300,7 @@ def test_a_refused_scan_within_the_pipeline_fails_the_restore(mocked_store: Orde
 
 
 def _scan(cursor: str) -> list[str]:
-    return ["SCAN", cursor, "MATCH", "order:*", "COUNT", "1000", "TYPE", "string"]
+    return ["SCAN", cursor, "MATCH", "order:*", "COUNT", "1000"]
 
 
 def test_a_scan_that_goes_in_circles_is_given_up(mocked_store: OrderStore) -> None:
@@ -310,3 +311,19 @@ def test_a_scan_that_goes_in_circles_is_given_up(mocked_store: OrderStore) -> No
         assert len(mock.calls) == 2
         with pytest.raises(UnavailableError, match="circles"):
             mocked_store.count()
+
+
+def test_keys_of_another_type_are_named_and_left_out(
+    endpoint: LocalEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
+    store.save("1", {"n": 1})
+    store.client.execute_command("RPUSH", "order:list", "item")
+    assert store.get_all() == {"1": {"n": 1}}
+    assert "Failed to get order list from Redis: the key holds a list, not a string" in caplog.text
+
+
+def test_keys_of_another_type_alone_are_no_orders(endpoint: LocalEndpoint) -> None:
+    store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
+    store.client.execute_command("HSET", "order:hash", "field", "value")
+    assert store.get_all() == {}

@@ -14,8 +14,8 @@ from .errors import (
     AnswerError,
     AnswerTooLargeError,
     RequestTooLargeError,
-    ResponseError,
     UpstashError,
+    WrongTypeError,
 )
 from .transport import COMMAND, PIPELINE
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 PAGE = 1000
 # How many keys one MGET may have: a page may be larger than asked for (documentation of SCAN).
 MOST = 10 * PAGE
+# How many TYPE commands one request may have.
+MOST_TYPES = 500
 TOO_LARGE = (RequestTooLargeError, AnswerTooLargeError)
 
 
@@ -62,7 +64,7 @@ def begun(work: Callable[[], T]) -> Callable[[], T]:
 
 
 class Walk:
-    """One walk over the string values whose keys match a pattern.
+    """One walk over the values whose keys match a pattern.
 
     Args:
         exchange: Sends commands in one request with this path, and returns each one's result or
@@ -82,6 +84,7 @@ class Walk:
         self._on_unreadable = on_unreadable
         # How many keys one MGET may have; fewer, once an answer was too large.
         self._most = MOST
+        self._unreadable: set[str] = set()
 
     def pages(self) -> Iterator[list[tuple[str, str]]]:
         """Yield keys and values, a page at a time, while a thread fetches the next one.
@@ -97,10 +100,9 @@ class Walk:
         keys: list[str] = []
         values, (cursor, found) = self._step([], 0)
         while True:
-            # None: it expired meanwhile, or is of another type.
             page = [(key, value) for key, value in zip(keys, values) if value is not None]
-            if keys and not page:
-                self._check(keys[0])
+            if len(page) < len(keys):
+                self._explain([key for key, value in zip(keys, values) if value is None], page)
             if last:
                 yield page
                 return
@@ -120,7 +122,7 @@ class Walk:
         """Read the values of a page, and the keys of the page at a cursor, if there is one."""
         if cursor is None:
             return self._values(keys), (0, [])
-        scan = commands.scan(cursor, match=self._pattern, count=PAGE, _type="string")
+        scan = commands.scan(cursor, match=self._pattern, count=PAGE)
         if not keys:
             return [], self._alone(scan)
         if len(keys) > self._most:
@@ -156,18 +158,30 @@ class Walk:
             self._most = min(self._most, half)
             return self._values(keys[:half]) + self._values(keys[half:])
         if isinstance(got, RequestTooLargeError):
-            self._on_unreadable(keys[0], got)
+            self._skip(keys[0], got)
             return [None]
         if isinstance(got, UpstashError):
             # No order is larger than this client's own limit: the endpoint has gone wrong.
             raise got
         return got or []
 
-    def _check(self, key: str) -> None:
-        """Tell keys that are gone from a server whose MGET finds nothing."""
-        try:
-            there = self._alone(commands.get(key)) is not None
-        except ResponseError:
-            return
-        if there:
-            raise AnswerError("MGET was answered with null for a key that GET finds")
+    def _explain(self, keys: list[str], page: list[tuple[str, str]]) -> None:
+        """Find out why keys have no value: they have expired since, or hold another type.
+
+        Args:
+            keys: The keys.
+            page: Those of the same page that have one.
+        """
+        keys = [key for key in keys if key not in self._unreadable]
+        for start in range(0, len(keys), MOST_TYPES):
+            some = keys[start : start + MOST_TYPES]
+            types = [commands.execute_command("TYPE", key) for key in some]
+            for key, found in zip(some, self._exchange(types, PIPELINE)):
+                if found == "string" and not page:
+                    raise AnswerError("MGET was answered with null for a key that holds a string")
+                if isinstance(found, str) and found not in ("none", "string"):
+                    self._skip(key, WrongTypeError(f"the key holds a {found}, not a string"))
+
+    def _skip(self, key: str, error: UpstashError) -> None:
+        self._unreadable.add(key)
+        self._on_unreadable(key, error)
