@@ -270,7 +270,11 @@ class Outbox:
             for key in batch.writes:
                 if self._sending.get(key) is batch:
                     self._sending.pop(key, None)
-            self.changed.notify_all()
+            try:
+                self.changed.notify_all()
+            except RuntimeError:
+                # eventlet.monkey_patch() has replaced the lock since, and not inside the condition.
+                self.changed = threading.Condition(self.lock)
 
     def sender(self, key: str) -> Batch | None:
         """The batch in which an order is being sent."""
@@ -442,13 +446,15 @@ class Outbox:
 
     def _forget_old(self, now: float) -> None:
         # Two for each one that is added, so that both dicts stay as small as they can be.
-        for key in list(islice(self._confirmed, 2)):
-            last = self._confirmed.get(key)
-            if last is not None and now - last.at >= max(last.lasts, MEMORY):
-                self._confirmed.pop(key, None)
-        for key in list(islice(self._abandoned, 2)):
-            if self._is_past(key, now) and key not in self._writes:
-                self._abandoned.pop(key, None)
+        # A signal handler that saves may add one between two calls of a line.
+        with suppress(RuntimeError):
+            for key in list(islice(self._confirmed, 2)):
+                last = self._confirmed.get(key)
+                if last is not None and now - last.at >= max(last.lasts, MEMORY):
+                    self._confirmed.pop(key, None)
+            for key in list(islice(self._abandoned, 2)):
+                if self._is_past(key, now) and key not in self._writes:
+                    self._abandoned.pop(key, None)
 
 
 def digest_of(text: str | None) -> str:
