@@ -23,8 +23,8 @@ class Command(Generic[T_co]):
     Args:
         args: The command's name and its arguments, all text: one server turns JSON integers of
             1000000 and more into 1e+06.
-        reader: Returns the result that an answer holds; raises AnswerError if it holds none of this
-            command.
+        reader: Returns the result that an answer holds, and raises AnswerError if it is no answer
+            to this command.
         repeatable: Whether sending it twice leaves the same as sending it once, so that it may be
             sent again when it is not known whether it was executed.
     """
@@ -43,10 +43,14 @@ class Command(Generic[T_co]):
         return f"<Command {self.args[0]} with {len(self.args) - 1} arguments>"
 
     def read(self, answer: Any) -> T_co | UpstashError:
-        """Return the result that an answer holds, or the error that it is or that says what it is.
+        """Return the result that an answer holds, or an error.
 
         Args:
-            answer: What JSON can hold, or the error of this command.
+            answer: Anything that JSON can hold, or the error of this command.
+
+        Returns:
+            The result; the error, if the answer is one; an `AnswerError`, if it is no answer to
+            this command.
         """
         if isinstance(answer, UpstashError):
             return answer

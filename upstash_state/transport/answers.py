@@ -49,7 +49,7 @@ _REFUSING_STATUS: dict[int, tuple[type[ResponseError], str]] = {
     413: (RequestTooLargeError, "the request is too large"),
 }
 _NO_RESULT = object()
-# Where gateways put their words, in objects and lists of these.
+# The keys under which gateways say what went wrong, also in objects and lists of these.
 _WORDS = ("error", "errors", "message", "msg", "detail", "description", "title")
 
 
@@ -106,7 +106,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
 
 
 def _refusal(text: str, sent: SentRequest, status: int = 200) -> ResponseError:
-    """Return the error that an error text stands for.
+    """Return the error of an error text.
 
     Args:
         text: The text, as the endpoint gave it.

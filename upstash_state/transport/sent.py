@@ -31,7 +31,7 @@ _SPACED = bytes(
 
 
 class SentRequest:
-    """Tells what an endpoint says in its own words from what it repeats.
+    """Finds out what an endpoint says in its own words, and what it only repeats.
 
     Args:
         body: The request's body.
@@ -47,12 +47,12 @@ class SentRequest:
     def own_words(self, text: str) -> str:
         """Return a text up to where it repeats the request, as one printable line.
 
-        It does so from the first word on that is also in the body or part of the token, unless that
-        is the name of a command in the body or one of the usual words of error texts; and from the
-        first array or object on that is quoted.
+        The text ends before the first word that is also in the body or in the token. The names of
+        the body's commands and the usual words of error texts do not count. It also ends before an
+        array or object that it quotes.
 
         Args:
-            text: A text of the endpoint, or of an exception that came of the request.
+            text: A text of the endpoint, or of an exception that the request raised.
 
         Returns:
             The line, with "…" at its end if it was cut; empty if the text only repeats the request.
