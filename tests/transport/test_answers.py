@@ -172,7 +172,7 @@ ECHOES: dict[str, Callable[[str, bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 413, 429, 503])
+@pytest.mark.parametrize("status", [200, 400, 401, 503])
 @pytest.mark.parametrize("place", ["error", "nested", "text", "item", "result"])
 @pytest.mark.parametrize("echo", ECHOES)
 def test_an_endpoint_that_repeats_the_request_puts_it_into_no_error_log_or_frame(
