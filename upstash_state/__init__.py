@@ -58,7 +58,7 @@ from .state import (
 from .store import Health, OrderStore
 from .transport import time_budget
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "AnswerError",

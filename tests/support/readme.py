@@ -151,4 +151,5 @@ class Reader:
 def _shape(text: str) -> list[str]:
     text = re.sub(r"[\w-]{40,}", "a token", text.strip())
     text = re.sub(r"\d+ d( \d+ h)?", "0 d", text)
+    text = re.sub(r"https?://[\w.:-]+", "a URL", text)
     return [" ".join(line.split()) for line in re.sub(r"\d[\d,.]*", "0", text).splitlines()]
