@@ -344,6 +344,17 @@ def test_whatever_an_id_is_the_log_names_it_in_one_line(
     assert f"Failed to save order {shown} to Redis: " in caplog.text
 
 
+def test_an_id_that_cannot_be_sent_does_not_cost_the_others(
+    connected: LocalEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong: list[Any] = [10**5000, None, 1.5, "\ud83c", "x" * 40_000]
+    orders = {order_id: {} for order_id in ["a", *wrong, 7, "b"]}
+    assert redis_save_orders(orders) == 3
+    assert sorted(redis_get_all_orders()) == ["7", "a", "b"]
+    for shown in ("<int>", "<NoneType>", "<float>", "'\\ud83c'", "xxx"):
+        assert shown in caplog.text
+
+
 @pytest.mark.parametrize("orders", [None, 7, [{}], {"1": None}, {None: {}}])
 def test_whatever_is_saved_as_many_nothing_leaves(mocked: Any, orders: Any) -> None:
     mocked.post(URL, json={"result": "OK"})

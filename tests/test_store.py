@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -23,10 +24,11 @@ from upstash_state import (
     OrderUnreadableError,
     RestoreError,
     SaveManyError,
+    SettingsError,
     UnavailableError,
     UpstashError,
     UpstashRedis,
-    bulk,
+    time_budget,
 )
 from upstash_state.local import LocalEndpoint
 from upstash_state.store import midnight
@@ -37,6 +39,13 @@ from upstash_state.transport import intercepting
 def store(store: OrderStore, clock: Clock) -> OrderStore:
     """The same, which skips what is unchanged."""
     return OrderStore(store.client, skip_unchanged=60, clock=clock)
+
+
+@pytest.fixture
+def redis(clock: Clock) -> Iterator[MemoryEndpoint]:
+    redis = MemoryEndpoint(clock)
+    with intercepting(redis, simulated=True):
+        yield redis
 
 
 def commands(endpoint: LocalEndpoint) -> int:
@@ -85,35 +94,42 @@ def test_many_orders_are_saved_in_one_request(store: OrderStore, endpoint: Local
     assert store.client.ttl("order:7") > 604_000
 
 
-def test_an_endpoint_that_does_not_know_the_one_command_gets_one_each() -> None:
+UNKNOWN = {"error": "ERR unknown command 'MSETEX', with args beginning with: '2'"}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (200, [UNKNOWN]),
+        (400, UNKNOWN),
+        (400, {"error": "Bad Request"}),
+        (404, {"error": "Not Found"}),
+        (404, "page not found"),
+        (500, {"error": "Internal Server Error"}),
+    ],
+)
+def test_an_endpoint_that_does_not_know_the_one_command_gets_one_each(
+    status: int, answer: Any
+) -> None:
     store = OrderStore(UpstashRedis(URL, "token"))
-    refused = {"error": "ERR unknown command 'MSETEX', with args beginning with: '2'"}
+    sent: list[Any] = []
+
+    def reply(request: Any) -> tuple[int, dict[str, str], str]:
+        sent.append(json.loads(request.body))
+        if sent[-1][0][0] == "MSETEX":
+            return status, {}, json.dumps(answer)
+        return 200, {}, json.dumps([{"result": "OK"}] * len(sent[-1]))
+
     with responses.RequestsMock() as mock:
-        mock.post(URL + "/pipeline", json=[refused])
-        mock.post(URL + "/pipeline", json=[{"result": "OK"}] * 2)
+        mock.add_callback(responses.POST, URL + "/pipeline", reply)
         for _ in range(2):
             assert store.save_many({"a": {}, "b": {}}) == ["a", "b"]
-        sent = [json.loads(call.request.body) for call in mock.calls]
-    ones = [["SET", key, "{}", "EX", "604800"] for key in ("order:a", "order:b")]
     together = ["MSETEX", "2", "order:a", "{}", "order:b", "{}", "EX", "604800"]
-    assert sent == [[together], ones, ones]
-
-
-def test_an_endpoint_may_fail_at_a_command_that_it_does_not_know() -> None:
-    store = OrderStore(UpstashRedis(URL, "token"))
-
-    def answer(request: Any) -> tuple[int, dict[str, str], str]:
-        commands = json.loads(request.body)
-        if commands[0][0] == "MSETEX":
-            return 500, {}, '{"error": "Internal Server Error"}'
-        return 200, {}, json.dumps([{"result": "OK"}] * len(commands))
-
-    with responses.RequestsMock() as mock:
-        mock.add_callback(responses.POST, URL + "/pipeline", answer)
-        assert store.save_many({"a": {}, "b": {}}) == ["a", "b"]
-        asked = len(mock.calls)
-        assert store.save_many({"a": {}, "b": {}}) == ["a", "b"]
-        assert len(mock.calls) == asked + 1
+    ones = [["SET", key, "{}", "EX", "604800"] for key in ("order:a", "order:b")]
+    assert sent[0] == [together]
+    # An attempt that status 500 answered is made again.
+    assert sent[-2:] == [ones, ones]
+    assert sent.count(ones) == 2
 
 
 def test_one_order_to_blame_does_not_make_the_others_dear(
@@ -138,6 +154,25 @@ def test_deletes_are_one_command(store: OrderStore, endpoint: LocalEndpoint) -> 
     assert store.get_all() == {"new": {}}
 
 
+def test_an_old_order_that_is_saved_again_during_the_cleanup_is_kept(
+    redis: MemoryEndpoint, clock: Clock
+) -> None:
+    store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), clock=clock)
+    old = {"created_at": datetime(2020, 1, 1, tzinfo=timezone.utc)}
+    store.save_many({"old": old, "again": old})
+    saved = []
+
+    def save_meanwhile(commands: list[list[str]]) -> None:
+        if commands[0][0] == "MGET":
+            redis.before = lambda commands: saved.append(commands[0])
+            store.save("again", {"created_at": datetime.now(timezone.utc)})
+
+    redis.before = save_meanwhile
+    store.delete_older_than(datetime(2021, 1, 1, tzinfo=timezone.utc))
+    assert list(redis.keys) == ["order:again"]
+    assert saved[-1] == ["DEL", "order:old"]
+
+
 def test_requests_stay_below_the_size_limit(endpoint: LocalEndpoint) -> None:
     store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
     orders = {str(number): {"text": '"\\' * 100_000} for number in range(60)}
@@ -149,30 +184,11 @@ def test_requests_stay_below_the_size_limit(endpoint: LocalEndpoint) -> None:
     assert after.requests - before.requests == 60 / in_one_request
 
 
-@pytest.mark.parametrize(
-    "texts", [["x" * 100] * 50, ['🍕ü\n\\"' * 30] * 50, ["\x00\x1f" * 20] * 20]
-)
-def test_a_request_is_never_larger_than_it_thinks(
-    texts: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk, "MOST_BYTES", 5000)
-    saves = [(f"order:\x01\n{number}", json.dumps(text)) for number, text in enumerate(texts)]
-    bodies = []
-
-    def send(part: list[tuple[str, str]]) -> list[str]:
-        commands = [["SET", *save, "PX", "604800000"] for save in part]
-        bodies.append(json.dumps(commands, ensure_ascii=False).encode())
-        return ["OK"] * len(part)
-
-    done = list(bulk.Requests(500, lambda save: bulk.set_size(*save)).run(saves, send))
-    assert done == [(save, "OK") for save in saves]
-    assert 1 < len(bodies) < len(texts)
-    assert max(map(len, bodies)) <= 5000
-
-
-def test_a_request_over_the_plans_limit_is_halved(endpoint: LocalEndpoint) -> None:
+@pytest.mark.parametrize("missing", ["MSETEX", ""], ids=["one each", "together"])
+def test_a_request_over_the_plans_limit_is_halved(missing: str) -> None:
     with LocalEndpoint(max_request_bytes=10_000) as small:
         store = OrderStore(UpstashRedis(small.url, small.token))
+        store._delivery._missing.add(missing)
         orders: dict[str, Any] = {str(number): {"text": "x" * 1000} for number in range(40)}
         assert len(store.save_many(orders)) == 40
         orders["huge"] = {"text": "x" * 20_000}
@@ -335,6 +351,20 @@ def test_counting_costs_a_command_for_ten_thousand_keys(endpoint: LocalEndpoint)
     assert commands(endpoint) - before == 1
 
 
+@pytest.mark.parametrize("seconds", [1, 30])
+def test_a_restore_that_waits_ends_with_a_time_budget_around_it(
+    redis: MemoryEndpoint, clock: Clock, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.down = True
+    monkeypatch.setattr(time, "monotonic", clock)
+    monkeypatch.setattr(time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), restore_wait=6)
+    begin = clock.now
+    with time_budget(seconds), pytest.raises(RestoreError):
+        store.get_all()
+    assert clock.now - begin <= min(seconds, 6) + 0.1
+
+
 class Waiting:
     """Time that passes only where somebody sleeps."""
 
@@ -403,3 +433,30 @@ def test_old_orders_are_deleted_by_the_day_they_were_created(endpoint: LocalEndp
 def test_days_to_keep_are_a_number_of_days(days: Any) -> None:
     with pytest.raises(DataError, match="days_to_keep"):
         midnight(days)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("background", ["1", None, -1, float("nan"), float("inf"), True]),
+        ("skip_unchanged", ["60", None, -1]),
+        ("restore_wait", ["6", None, -1]),
+        ("ttl", [None, 0, -1, "60", 60.5, True, 10**11]),
+        ("prefix", [None, 1, b"order:", "\ud83c"]),
+        ("catch_up", [None, 1, "0"]),
+    ],
+)
+def test_an_argument_of_a_wrong_type_or_value_is_refused_at_once(
+    name: str, values: list[Any]
+) -> None:
+    client = UpstashRedis(URL, "token")
+    for value in values:
+        with pytest.raises(SettingsError, match=f"^{name} is not "):
+            OrderStore(client, **{name: value})
+
+
+def test_a_store_leaves_what_the_client_calls_when_the_circuit_closes() -> None:
+    client = UpstashRedis(URL, "token")
+    client.on_circuit_close = mine = lambda seconds: None
+    OrderStore(client)
+    assert client.on_circuit_close is mine
