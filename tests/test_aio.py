@@ -9,7 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, get_type_hints
 
+import anyio
+import anyio.to_thread
+import httpx
 import pytest
+from fastapi import BackgroundTasks, FastAPI
 
 import upstash_state
 from tests.support.clock import Clock
@@ -29,7 +33,8 @@ def redis(environ: Environ) -> Iterator[MemoryEndpoint]:
     reset_client(flush=False)
 
 
-def test_each_does_what_the_plain_one_does() -> None:
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_does_what_the_plain_one_does(backend: str) -> None:
     async def work() -> None:
         assert await aio.redis_save_order("1", {"n": 1}) is True
         assert await aio.redis_save_orders({"2": {}, "3": {}}) == 2
@@ -41,7 +46,13 @@ def test_each_does_what_the_plain_one_does() -> None:
         assert await aio.redis_flush() is True
         assert await aio.get_redis_client() is upstash_state.get_redis_client()
 
-    asyncio.run(work())
+    anyio.run(work, backend=backend)
+
+
+def test_another_event_loop_waits() -> None:
+    with pytest.raises(StopIteration) as done:
+        aio.redis_save_order("1", {}).send(None)
+    assert done.value.value is True
 
 
 @pytest.mark.parametrize("name", [name for name in aio.__all__ if name != "lifespan"])
@@ -54,10 +65,16 @@ def test_the_names_and_signatures_are_those_of_the_package(name: str) -> None:
     assert "redis_" in name or name in ("get_redis_client", "serialize_order", "deserialize_order")
 
 
-def test_saves_keep_the_order_in_which_they_start(redis: MemoryEndpoint) -> None:
+def test_a_save_is_accepted_when_its_coroutine_starts(redis: MemoryEndpoint) -> None:
     async def work() -> None:
+        order: dict[str, Any] = {}
+        tasks = []
+        for n in range(50):
+            order["n"] = n
+            tasks.append(asyncio.create_task(aio.redis_save_order("1", order)))
+            await asyncio.sleep(0)
+        order["n"] = "changed later"
         # They end in any order.
-        tasks = [asyncio.create_task(aio.redis_save_order("1", {"n": n})) for n in range(50)]
         assert all(await asyncio.gather(*reversed(tasks)))
 
     asyncio.run(work())
@@ -69,15 +86,74 @@ def test_frameworks_recognise_coroutine_functions(name: str) -> None:
     assert name == "lifespan" or inspect.iscoroutinefunction(getattr(aio, name))
 
 
-def test_lifespan_sends_what_is_pending_at_shutdown(redis: MemoryEndpoint) -> None:
-    async def app() -> None:
-        async with aio.lifespan():
+def test_a_framework_runs_a_save_in_the_background_and_flushes_at_shutdown(
+    redis: MemoryEndpoint,
+) -> None:
+    app = FastAPI(lifespan=aio.lifespan)
+
+    @app.post("/orders")
+    async def create(background: BackgroundTasks) -> None:
+        background.add_task(aio.redis_save_order, "1", {})
+
+    async def served() -> None:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app")
+        async with app.router.lifespan_context(app), client:
+            await client.post("/orders")
+            assert redis.get("order:1") == "{}"
             redis.down = True
-            assert not await aio.redis_save_order("1", {})
+            assert upstash_state.redis_save_order("2", {}) is False
             redis.down = False
 
-    asyncio.run(app())
+    asyncio.run(served())
+    assert redis.get("order:2") == "{}"
+
+
+def test_what_is_raised_in_a_lifespan_passes_after_the_flush(redis: MemoryEndpoint) -> None:
+    async def app() -> None:
+        async with aio.lifespan():
+            redis.plan.append("refused")
+            assert not await aio.redis_save_order("1", {})
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        asyncio.run(app())
     assert redis.get("order:1") == "{}"
+
+
+def test_an_endpoint_that_hangs_leaves_the_apps_own_threads_alone(redis: MemoryEndpoint) -> None:
+    go_on = threading.Event()
+    redis.before = lambda commands: go_on.wait(30) and None
+
+    async def work() -> None:
+        saves = [asyncio.create_task(aio.redis_save_order(str(n), {})) for n in range(50)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(threading.active_count), 20) > 1
+        go_on.set()
+        assert all(await asyncio.gather(*saves))
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_save_that_is_cancelled_is_sent_later(redis: MemoryEndpoint, backend: str) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def hold(commands: list[list[str]]) -> None:
+        arrived.set()
+        go_on.wait(30)
+
+    async def work() -> None:
+        redis.before = hold
+        async with anyio.create_task_group() as group:
+            for n in range(aio.THREADS + 1):
+                group.start_soon(aio.redis_save_order, str(n), {})
+            await anyio.to_thread.run_sync(arrived.wait, 30)
+            group.cancel_scope.cancel()
+            go_on.set()
+        assert await aio.redis_flush()
+
+    anyio.run(work, backend=backend)
+    assert len(redis.keys) == aio.THREADS + 1
 
 
 def test_the_loop_goes_on_meanwhile(redis: MemoryEndpoint) -> None:
