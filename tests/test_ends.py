@@ -1,4 +1,4 @@
-"""How a process ends, and forks, while something is owed."""
+"""How a process ends, and forks, while something is pending."""
 
 from __future__ import annotations
 
@@ -78,9 +78,66 @@ def held(endpoint: LocalEndpoint) -> dict[str, str | None]:
         return {key: client.get(key) for key in client.scan_iter()}
 
 
+@pytest.mark.parametrize(("method", "used"), [("fork", True), ("forkserver", False)])
+def test_what_a_child_of_multiprocessing_has_pending_is_sent_at_its_end(
+    app: App, port: int, method: str, used: bool
+) -> None:
+    code = f"""
+import concurrent.futures, multiprocessing
+context = multiprocessing.get_context({method!r})
+if {used}: redis_save_order("parent", {{}})
+ready()
+child = context.Process(target=redis_save_order, args=("process", {{}}))
+child.start()
+child.join()
+with context.Pool(1) as pool:
+    pool.apply(redis_save_order, ("pool", {{}}))
+    pool.close()
+    pool.join()
+with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+    pool.submit(redis_save_order, "executor", {{}}).result()
+"""
+    app.start(code, UPSTASH_STATE_BACKGROUND="600")
+    with LocalEndpoint(port=port, token=TOKEN) as endpoint:
+        assert app.go_on() == (0, "")
+        sent = {key.removeprefix("order:") for key in held(endpoint)}
+    assert sent == {"process", "pool", "executor", *["parent"][:used]}
+
+
+def test_a_child_of_multiprocessing_that_uses_a_store_of_its_own_sends_too(
+    app: App, port: int
+) -> None:
+    code = """
+import multiprocessing
+def work(): OrderStore.from_env().save("1", {})
+ready()
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
+    app.start(code, UPSTASH_STATE_BACKGROUND="600")
+    with LocalEndpoint(port=port, token=TOKEN) as endpoint:
+        assert app.go_on() == (0, "")
+        assert list(held(endpoint)) == ["order:1"]
+
+
+def test_an_exit_hook_that_was_registered_before_the_import_may_save(app: App, port: int) -> None:
+    code = """
+import subprocess
+ready()
+late = "import atexit; atexit.register(lambda: redis_save_order('late', {}));"
+late += "from upstash_state import redis_save_order; redis_save_order('early', {})"
+subprocess.run([sys.executable, "-c", late], check=True)
+"""
+    app.start(code, UPSTASH_STATE_BACKGROUND="600")
+    with LocalEndpoint(port=port, token=TOKEN) as endpoint:
+        assert app.go_on() == (0, "")
+        assert sorted(held(endpoint)) == ["order:early", "order:late"]
+
+
 @pytest.mark.parametrize("background", ["0", "600"])
-def test_what_is_owed_at_exit_is_sent(app: App, port: int, background: str) -> None:
-    # Nobody listens at first, so the save fails, or is noted only.
+def test_what_is_pending_at_exit_is_sent(app: App, port: int, background: str) -> None:
+    # Nobody listens at first, so the save fails, or is accepted only.
     app.start("redis_save_order('1', {'n': 1})\nready()\n", UPSTASH_STATE_BACKGROUND=background)
     with LocalEndpoint(port=port, token=TOKEN) as endpoint:
         status, log = app.go_on()
@@ -113,7 +170,7 @@ def test_two_lines_are_enough_for_sigterm(app: App, port: int) -> None:
         assert held(endpoint) == {"order:1": '{"n": 1}'}
 
 
-def test_a_child_of_a_fork_owes_nothing_and_has_a_worker_of_its_own(app: App, port: int) -> None:
+def test_a_child_of_a_fork_has_nothing_pending_and_a_worker_of_its_own(app: App, port: int) -> None:
     app.start(
         "redis_save_order('parent', {})\n"
         "if not os.fork():\n"
@@ -152,7 +209,7 @@ def test_a_worker_ends_when_there_is_nothing_to_do(app: App, port: int) -> None:
         assert len(held(endpoint)) == 3
 
 
-def test_a_reset_sends_what_is_owed_once(app: App, port: int) -> None:
+def test_a_reset_sends_what_is_pending_once(app: App, port: int) -> None:
     app.start(
         "redis_save_order('1', {})\nready()\nreset_client()\n"
         "redis_save_order('2', {})\nreset_client(flush=False)\n",

@@ -8,6 +8,7 @@ everything at the end of a process.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Hashable, Sequence
@@ -43,6 +44,23 @@ _ending = threading.Event()
 def turn() -> AbstractContextManager[object]:
     """Return a context in which a save is accepted and sent, alone if they go one by one."""
     return _turn if one_by_one() else nullcontext()
+
+
+def register(database: Hashable, delivery: Delivery) -> Delivery:
+    """Return the delivery of a database in this process: the first one that was registered."""
+    if not registry:
+        # A child of `multiprocessing` skips `atexit`. After a fork, it has none of its parent's
+        # finalizers.
+        process = sys.modules.get("multiprocessing.process")
+        util = sys.modules.get("multiprocessing.util")
+        if process and util and process.parent_process() is not None:
+            util.Finalize(None, end_of_process, exitpriority=0)
+    found, current = delivery, None
+    while current is not registry:
+        # Another thread may have reset the client meanwhile.
+        current = registry
+        found = current.setdefault(database, delivery)
+    return found
 
 
 def end_of_process() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import sys
 
 from . import logs
 from .client import UpstashRedis
@@ -70,16 +69,7 @@ def _make() -> OrderStore:
         raise
     for complaint in settings.complaints:
         logs.complain(complaint)
-    _flush_in_child()
     return OrderStore.from_settings(settings)
-
-
-def _flush_in_child() -> None:
-    """Send what is pending at the end of a `multiprocessing` child, which skips `atexit`."""
-    process = sys.modules.get("multiprocessing.process")
-    util = sys.modules.get("multiprocessing.util")
-    if process and util and process.parent_process() is not None:
-        util.Finalize(None, end_of_process, exitpriority=0)
 
 
 atexit.register(end_of_process)

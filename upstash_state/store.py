@@ -445,7 +445,7 @@ class OrderStore:
     def _delivery(self) -> Delivery:
         if self._registry is not delivery.registry:
             registry, own = delivery.registry, self._new_delivery(Outbox(self._clock))
-            shared = registry.setdefault(self._database, own)
+            shared = delivery.register(self._database, own)
             self._own = own if shared is own else self._new_delivery(shared.outbox)
             self._registry = registry
         return self._own
