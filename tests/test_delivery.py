@@ -597,6 +597,24 @@ def test_a_save_that_meets_a_reset_is_sent(background: OrderStore, redis: Memory
         background.save("failed", {"at": datetime(2026, 1, 1, tzinfo=Zone())})
 
 
+@pytest.mark.parametrize("flush", [False, True])
+def test_after_a_reset_nothing_is_left_to_send_or_to_check(
+    background: OrderStore, redis: MemoryEndpoint, clock: Clock, worker: Worker, flush: bool
+) -> None:
+    redis.plan.append("late")
+    for n in range(2):
+        background.save("a", {"n": n})
+        worker.work()
+        clock.now += 2
+    background.save("b", {})
+    forget_all(flush=flush)
+    assert ("order:b" in redis.keys) == flush
+    clock.now += 61
+    redis.requests = 0
+    assert worker.work() is None
+    assert redis.requests == 0
+
+
 # Background mode.
 
 

@@ -119,7 +119,6 @@ def test_a_newer_write_is_not_removed_with_an_older_one(box: Box) -> None:
         lambda write: box.confirm(write, box.time.now),
         box.supersede,
         lambda write: box.fail(write, DOWN, keep=False),
-        lambda write: box.forget([write]),
     ):
         older, newer = box.add("a", "older"), box.add("a", "newer")
         end(older)

@@ -443,7 +443,7 @@ def test_days_to_keep_are_a_number_of_days(days: Any) -> None:
         ("restore_wait", ["6", None, -1]),
         ("ttl", [None, 0, -1, "60", 60.5, True, 10**11]),
         ("prefix", [None, 1, b"order:", "\ud83c"]),
-        ("catch_up", [None, 1, "0"]),
+        ("catch_up", [None, 2, "0"]),
     ],
 )
 def test_an_argument_of_a_wrong_type_or_value_is_refused_at_once(

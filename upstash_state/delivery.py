@@ -85,7 +85,7 @@ def forget_all(*, flush: bool) -> None:
         if flush:
             delivery.close("before the reset")
         else:
-            delivery.outbox.forget(delivery.outbox.all_pending())
+            delivery.outbox.forget()
 
 
 def _forget_parent() -> None:
@@ -202,7 +202,7 @@ class Delivery:
         if not self.flush(once=True):
             left = self.outbox.all_pending()
             log.error("Not saved to Redis %s: %s", when, self._named(left))
-            self.outbox.forget(left)
+        self.outbox.forget()
         self.client.close()
 
     def _wake(self) -> bool:

@@ -388,12 +388,14 @@ class Outbox:
         dropped, self.dropped, self._reported = self.dropped, 0, now
         return dropped
 
-    def forget(self, writes: Iterable[Write]) -> None:
-        """Drop pending writes."""
+    def forget(self) -> None:
+        """Drop all writes and marks."""
         with self.lock:
-            for write in writes:
+            for write in self.all_pending():
                 write.error = UnavailableError("dropped: reset", may_have_executed=False)
-                self._remove(write)
+            self._writes.clear()
+            self._abandoned.clear()
+            self._size = 0
 
     def _is_unchanged(self, key: str, text: str, skip: float) -> bool:
         last = self._confirmed.get(key)
