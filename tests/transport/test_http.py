@@ -235,7 +235,8 @@ class TestChunks:
         for _ in range(3):
             with pytest.raises(UnavailableError) as caught:
                 redis.execute_command("INCR", "n")
-            assert caught.value.reason in ("not-http", "closed", "answer")
+            # http.client reads as much as there is for a size of -1.
+            assert caught.value.reason == ("closed" if size == b"-1" else "not-http")
             assert caught.value.may_have_executed
         with pytest.raises(UnavailableError, match="kept failing"):
             redis.execute_command("INCR", "n")

@@ -161,7 +161,7 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
     from http.client import HTTPException, IncompleteRead, RemoteDisconnected
     from socket import gaierror
 
-    from urllib3.exceptions import LocationParseError
+    from urllib3.exceptions import InvalidChunkLength, LocationParseError
 
     for link in reversed(chain):
         if isinstance(link, OSError) and link.strerror:
@@ -173,7 +173,8 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"
     # urllib3 says the latter of an end where another chunk should begin.
-    if isinstance(last, IncompleteRead) or "Response ended prematurely" in map(text_of, chain):
+    cut = isinstance(last, IncompleteRead) and not isinstance(last, InvalidChunkLength)
+    if cut or "Response ended prematurely" in map(text_of, chain):
         return "closed", "closed in the middle of the answer"
     if isinstance(last, (HTTPException, ValueError)) and len(chain) > 1:
         return "not-http", f"what came back is not HTTP ({type_name(last)})"

@@ -131,7 +131,7 @@ refusal("syntax", "ERR syntax error")
 refusal("error_with_200", "ERR something", 200)
 refusal("error_without_text", "", 400, cause="without")
 refusal("error_in_two_lines", "ERR one\nERROR upstash_state: forged", cause="ERR one")
-refusal("error_of_a_megabyte", "ERR " + "x" * 2**20, cause="ERR x")
+refusal("error_of_a_megabyte", "ERR " + "x" * 2**20, cause="ERR")
 
 
 @ANSWERS.enter(Kind.REFUSAL, "WRONGPASS")

@@ -341,7 +341,7 @@ def chunked(connection: Connection) -> None:
     connection.send(_chunked(connection.run()))
 
 
-@WIRE.enter(Kind.BROKEN, "chunk|ValueError")
+@WIRE.enter(Kind.BROKEN, "[Cc]hunk|ValueError")
 def chunk_size_that_is_no_number(connection: Connection) -> None:
     connection.run()
     connection.send(response(b"many\r\n{}\r\n", headers=CHUNKED))
