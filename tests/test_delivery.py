@@ -186,6 +186,20 @@ def test_what_was_saved_earlier_or_with_another_ttl_or_none_is_overwritten(
     assert store.get("a") == {"n": 1}
 
 
+@pytest.mark.parametrize("step", [-7200, 7200])
+def test_a_step_of_the_wall_clock_changes_nothing(
+    redis: MemoryEndpoint, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = UpstashRedis("http://127.0.0.1:1", "token")
+    store = OrderStore(client)
+    redis.set("order:a", '{"n": 0}', TTL - 60)
+    fails(store, redis, a={"n": 1})
+    now = time.time() + step
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert store.flush()
+    assert redis.get("order:a") == '{"n": 1}'
+
+
 def test_what_would_have_expired_by_now_is_not_sent_and_stops_nothing(
     store: OrderStore, redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -361,6 +375,24 @@ def test_a_read_that_misses_an_order_ends_skipping(
     look(store)
     store.save("a", {})
     assert redis.get("order:a") == "{}"
+
+
+# Many pending writes.
+
+
+def test_what_is_dropped_for_want_of_memory_is_reported_once_a_minute(
+    background: OrderStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    background._outbox._max_bytes = 100_000
+    for n in range(300):
+        background.save(str(n), {"text": "x" * 1000})
+    assert len(caplog.records) == 1
+    clock.now += 60
+    background.save("last", {})
+    assert "Too much is pending - dropped the oldest: " in caplog.text
+    counts = [int(r.getMessage().split()[-2]) for r in caplog.records]
+    assert len(counts) == 2
+    assert sum(counts) + len(background.unsaved) == 301
 
 
 # Reads.
@@ -681,7 +713,7 @@ def test_background_names_an_order_that_is_refused(
     assert background.flush(0) == (not stays)
 
 
-def test_the_thread_of_background_mode_survives_whatever_is_raised_in_it(
+def test_background_mode_goes_on_after_a_log_handler_raised_in_its_thread(
     redis: MemoryEndpoint, clock: Clock
 ) -> None:
     store = new_store(clock, background=0.001)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
@@ -147,6 +148,18 @@ def test_a_save_that_a_newer_one_overtook_is_told_when_that_fails(
     redis.before = lambda commands: None
     assert store.flush()
     assert redis.get("order:1") == '{"n": 3}'
+
+
+def test_the_later_call_wins_though_its_order_is_serialized_first(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    class Zone(tzinfo):
+        def utcoffset(self, when: datetime | None) -> timedelta:
+            store.save("1", {"n": 2})
+            return timedelta()
+
+    store.save("1", {"at": datetime(2026, 1, 1, tzinfo=Zone())})
+    assert texts(redis) == ['{"n": 2}']
 
 
 def test_a_save_that_fails_leaves_the_newer_one_to_its_caller(

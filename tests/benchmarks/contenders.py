@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
-from unittest import mock
 
 import redis
 import upstash_redis
@@ -19,16 +17,16 @@ import upstash_redis.asyncio
 import urllib3
 
 from upstash_state import (
+    OrderStore,
     deserialize_order,
+    process,
     redis_flush,
     redis_get_all_orders,
     redis_get_order,
     redis_save_order,
     redis_save_orders,
     serialize_order,
-    state,
 )
-from upstash_state.process import Process
 
 Order = dict[str, Any]
 Orders = dict[str, Order]
@@ -46,12 +44,10 @@ class Module:
         # What is known of orders belongs to URL and token, so these must not be the same.
         token = f"{token}-{type(self).__name__}"
         credentials = {"UPSTASH_REDIS_REST_URL": url, "UPSTASH_REDIS_REST_TOKEN": token}
-        self._process = Process()
-        with mock.patch.dict(os.environ, {**credentials, **self.settings}):
-            self._process.store()
+        self._store = OrderStore.from_env({**credentials, **self.settings})
 
     def _enter(self) -> None:
-        state.process = self._process  # type: ignore[attr-defined]
+        process._stores["store"] = self._store
 
     def save(self, order_id: str, order: Order) -> None:
         self._enter()
@@ -75,7 +71,7 @@ class Module:
         redis_flush(0.5)
 
     def close(self) -> None:
-        self._process.store().client.close()
+        self._store.client.close()
 
 
 class ModuleSkipping(Module):
