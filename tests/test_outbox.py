@@ -71,6 +71,7 @@ def test_a_call_that_takes_ten_minutes_to_serialize_does_not_undo_a_later_one(
     for n in range(100):
         box.done(str(n))
     assert box.put("a", "early", early, TTL) is None
+    assert box._size == 0
 
 
 def test_an_older_write_knows_the_newer_one(box: Box) -> None:
@@ -123,6 +124,7 @@ def test_a_newer_write_is_not_removed_with_an_older_one(box: Box) -> None:
         older, newer = box.add("a", "older"), box.add("a", "newer")
         end(older)
         assert box.all_pending() == [newer]
+        assert box._size == newer.size
 
 
 def test_a_newer_write_does_not_seem_older_than_the_one_that_was_confirmed_after_it(

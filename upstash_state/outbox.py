@@ -183,21 +183,21 @@ class Outbox:
             if skip and text is not None and self._is_unchanged(key, text, skip):
                 return None
             older = self._replace(write)
+            if older is not None and older.number > number:
+                return older
+            self._size += write.size
             # Checked afterwards, since an interrupting call may have put and sent a newer one.
             last = self._confirmed.get(key)
             if last is not None and last.number > number:
                 self._remove(write)
                 return None
             if older is not None:
-                if older.number > number:
-                    return older
                 older.newer = write
                 # Not through all those between, so that none of them stays in memory.
                 batch = self._sending.get(key)
                 if batch is not None and key in batch.writes:
                     batch.writes[key].newer = write
                 self._size -= older.size
-            self._size += write.size
             if self._size > self._max_bytes:
                 self._drop_oldest()
         return write
@@ -428,8 +428,10 @@ class Outbox:
     def _remove(self, write: Write) -> None:
         with suppress(KeyError):
             # As in `_replace`. The other branch calls something that changes nothing.
-            (self._writes.pop if self._writes[write.key] is write else self._writes.get)(write.key)
-            self._size -= write.size
+            writes, key = self._writes, write.key
+            found = (writes.pop if writes[key] is write else writes.get)(key)
+            if found is write:
+                self._size -= write.size
 
     def _drop_oldest(self) -> None:
         writes = sorted(self._writes.values(), key=lambda write: write.number)
