@@ -95,7 +95,7 @@ class Run:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        recorded = [item for item in session.items if _is_recorded(item)]
+        recorded = [item for item in session.items if is_recorded(item)]
         self._has_recordings = bool(recorded)
         for item in recorded:
             _add_fixtures(item)
@@ -224,7 +224,7 @@ class Failed(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     __module__ = "builtins"
 
 
-def _is_recorded(item: pytest.Item) -> bool:
+def is_recorded(item: pytest.Item) -> bool:
     return bool(item.get_closest_marker(MARKER)) or MARKER in getattr(item, "fixturenames", ())
 
 

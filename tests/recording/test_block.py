@@ -59,6 +59,53 @@ def test_unittests_coroutines_are_covered(path: Path) -> None:
     assert len(load(path.read_text())) == 1
 
 
+def failing_subtest(case: unittest.TestCase, fails: bool) -> None:
+    for number in range(3):
+        with case.subTest(number=number):
+            assert redis_save_order(str(number), {})
+            assert not (fails and number == 1)
+
+
+@pytest.mark.parametrize("how", ["decorated", "block", "coroutine"])
+def test_a_test_with_a_failing_subtest_is_not_recorded(
+    path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Test(unittest.TestCase):
+        fails = True
+
+        @recording(path, mode="all")
+        def decorated(self) -> None:
+            failing_subtest(self, self.fails)
+
+        def block(self) -> None:
+            with recording(path, mode="all"):
+                failing_subtest(self, self.fails)
+
+    class AsyncTest(unittest.IsolatedAsyncioTestCase):
+        fails = True
+
+        @recording(path, mode="all")
+        async def coroutine(self) -> None:
+            await asyncio.sleep(0)
+            failing_subtest(self, self.fails)
+
+    case = AsyncTest if how == "coroutine" else Test
+    result = unittest.TestResult()
+    case(how).run(result)
+    assert len(result.failures) == 1
+    assert not path.exists()
+    assert f"{path} is not written, because a subtest failed" in caplog.text
+    case.fails = False
+    result = unittest.TestResult()
+    case(how).run(result)
+    assert result.wasSuccessful()
+    assert len(load(path.read_text())) == 3
+    # A test that has failed before is no reason.
+    with recording(path, mode="all"):
+        redis_save_order("1", {})
+    assert len(load(path.read_text())) == 1
+
+
 def test_a_class_is_refused(path: Path) -> None:
     with pytest.raises(TypeError, match="Test would run after the recording has ended: decorate"):
 

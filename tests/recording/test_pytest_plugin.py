@@ -326,7 +326,8 @@ def test_only_a_test_that_passes_is_recorded(pytester: pytest.Pytester) -> None:
                 self.assertTrue(redis_save_order("1", {}))
         """
     )
-    assert outcomes(pytester.runpytest(*LOCALLY)) == {
+    result = pytester.runpytest(*LOCALLY)
+    assert outcomes(result) == {
         "passed": 1,
         "failed": 2,
         "skipped": 2,
@@ -334,6 +335,12 @@ def test_only_a_test_that_passes_is_recorded(pytester: pytest.Pytester) -> None:
     }
     files = [path.name for path in pytester.path.glob("recordings/*/*")]
     assert files == ["TestCase.test_passes.yaml"]
+    result.stdout.fnmatch_lines(
+        [
+            "*/test_fails.yaml is not written, because the test did not pass.",
+            "*/TestCase.test_fails.yaml is not written, because the test did not pass.",
+        ]
+    )
 
 
 def test_a_failing_test_leaves_its_old_recording(pytester: pytest.Pytester) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ..environment import environment
-from ..pytest_plugin import MARKER
+from ..pytest_plugin import MARKER, is_recorded
 from .exchange import RecordingError
 from .match import Varying
 from .recorder import Recording, in_use, records, short
@@ -113,9 +113,10 @@ def path_of(node: Any) -> Path:
 
 def unused_recordings(items: Iterable[pytest.Item]) -> list[str]:
     """Return the recordings beside these tests that no test, class or module of them has."""
-    nodes = {node for item in items for node in item.listchain() if hasattr(node, "obj")}
-    used = {path_of(node) for node in nodes if not isinstance(node, pytest.Package)}
+    nodes = {node for item in items for node in item.listchain()}
     modules = {path_of(node).with_suffix("") for node in nodes if isinstance(node, pytest.Module)}
+    scoped = [node for node in nodes if any("scope" in m.kwargs for m in node.iter_markers(MARKER))]
+    used = {path_of(node) for node in (*filter(is_recorded, items), *scoped)}
     return [
         short(file)
         for folder in sorted({module.parent for module in modules})

@@ -19,7 +19,7 @@ from ..errors import NotRecordedError, SettingsError, UnavailableError
 from ..process import reset_client
 from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback, unquoted
 from ..transport import COMMAND, Answer, Endpoint, Send, guarding, intercepting
-from .exchange import Exchange, RecordingError, Request
+from .exchange import Exchange, RecordingError, Request, keys_of
 from .explain import mismatches, to_declare
 from .faults import Fault, simulated
 from .match import Replay, Varying
@@ -222,11 +222,27 @@ class Recording:
             except UnavailableError as error:
                 self._unanswered[asked] = error.reason
                 raise
-            self._recorded[number] = exchange = Exchange.reduced(asked, answer, in_teardown)
+            exchange = self._ordered(Exchange.reduced(asked, answer, in_teardown))
+            self._recorded[number] = exchange
             self._unanswered.pop(asked, None)
             return _answer_of(exchange)
 
         return attempt
+
+    def _ordered(self, exchange: Exchange) -> Exchange:
+        """Return the keys that SCAN found in the order in which they were last used.
+
+        Redis promises no order, and with new ids it would be another one each time.
+        """
+        requests = [one.request for one in self._recorded if one]
+        used = [key for one in requests for command in one.commands for key in keys_of(command)]
+        places = {key: place for place, key in enumerate(used)}
+        answer = exchange.answer
+        items = answer if isinstance(answer, list) else [answer]
+        for command, item in zip(exchange.request.commands, items):
+            if command[0] == "SCAN" and item and item.get("result"):
+                item["result"][1].sort(key=lambda key: places.get(key, len(places)))
+        return exchange if answer is None else exchange.with_answer(answer)
 
 
 def _answer_of(exchange: Exchange) -> Answer:
