@@ -15,6 +15,7 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,7 +71,6 @@ class Run:
 
     Attributes:
         notes: What the summary is to say, each once.
-        recordings: The recordings of the tests that are running, by node id.
     """
 
     #: The first run in this process. It guards until the process ends.
@@ -78,7 +78,6 @@ class Run:
 
     def __init__(self, config: pytest.Config) -> None:
         self.notes: dict[str, None] = {}
-        self.recordings: dict[str, Recording] = {}
         self._config = config
         self._thread = threading.current_thread()
         self._collected: list[pytest.Item] = []
@@ -87,6 +86,11 @@ class Run:
         self._guard = ExitStack()
         self._guard.enter_context(guarding(self.refuse))
         Run.first = Run.first or self
+
+    @cached_property
+    def recorded_tests(self) -> RecordedTests:
+        self._config.pluginmanager.register(recorded_tests := RecordedTests())
+        return recorded_tests
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -99,38 +103,6 @@ class Run:
         self._has_recordings = bool(recorded)
         for item in recorded:
             _add_fixtures(item)
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> None:
-        # Not called after a test that raised.
-        recording = self.recordings.get(item.nodeid)
-        if recording and (problem := recording.problem()):
-            raise Failed(problem, pytrace=False)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        if recording := self.recordings.get(item.nodeid):
-            recording.in_teardown = True
-
-    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, Any, None]:
-        report = (yield).get_result()
-        recording = self.recordings.get(item.nodeid)
-        if recording is None or call.when != "call":
-            return
-        # Only the report knows of unittest's failures and of xfail. Subtests have one each.
-        recording.passed.append(report.passed)
-        if report.failed and not (call.excinfo and call.excinfo.errisinstance(Failed)):
-            text = recording.problem(failed=True)
-            if text and (crash := getattr(report.longrepr, "reprcrash", None)):
-                # The test itself often says no more than that a function returned False.
-                crash.message = f"{text.splitlines()[0]} - {crash.message}"
-            if not recording.replays:
-                text = f"{recording.name} is not written, because the test did not pass."
-            if text:
-                report.sections.append((f"Captured {MARKER} call", text))
 
     def pytest_runtest_logfinish(self) -> None:
         # What a test could not save must not reach the next one's mock, or a database.
@@ -218,6 +190,49 @@ class Run:
         return "; ".join(filter(None, [ends, test, other]))
 
 
+class RecordedTests:
+    """Hooks for recorded tests, registered only if there is one.
+
+    Attributes:
+        recordings: The recordings of the tests that are running, by node id.
+    """
+
+    def __init__(self) -> None:
+        self.recordings: dict[str, Recording] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        # Not called after a test that raised.
+        recording = self.recordings.get(item.nodeid)
+        if recording and (problem := recording.problem()):
+            raise Failed(problem, pytrace=False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        if recording := self.recordings.get(item.nodeid):
+            recording.in_teardown = True
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, Any, None]:
+        report = (yield).get_result()
+        recording = self.recordings.get(item.nodeid)
+        if recording is None or call.when != "call":
+            return
+        # Only the report knows of unittest's failures and of xfail. Subtests have one each.
+        recording.passed.append(report.passed)
+        if report.failed and not (call.excinfo and call.excinfo.errisinstance(Failed)):
+            text = recording.problem(failed=True)
+            if text and (crash := getattr(report.longrepr, "reprcrash", None)):
+                # The test itself often says no more than that a function returned False.
+                crash.message = f"{text.splitlines()[0]} - {crash.message}"
+            if not recording.replays:
+                text = f"{recording.name} is not written, because the test did not pass."
+            if text:
+                report.sections.append((f"Captured {MARKER} call", text))
+
+
 class Failed(pytest.fail.Exception):  # type: ignore[misc, name-defined]
     """Raised when a recording does not fit, or cannot be used or made."""
 
@@ -256,7 +271,7 @@ def upstash_recording_config() -> dict[str, object]:
 @pytest.fixture
 def upstash_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
     """The test's recording, replayed or, with --upstash-record, made. See its `fail_next`."""
-    recordings, name = _run_of(request.config).recordings, request.node.nodeid
+    recordings, name = _run_of(request.config).recorded_tests.recordings, request.node.nodeid
     with _used(request, None) as recording:
         recordings[name] = recording
         yield recording

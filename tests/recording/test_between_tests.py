@@ -147,3 +147,46 @@ def test_a_run_that_does_not_use_the_package_starts_no_thread_and_opens_no_socke
     )
     result = pytester.run(sys.executable, "-m", "pytest", "-q", "-p", "no:anyio", "-p", "no:xdist")
     assert result.ret == 0, result.stderr.str()
+
+
+@pytest.mark.slow
+def test_a_test_that_is_not_recorded_costs_next_to_nothing(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in calls, returns and calls of C functions, since time differs on a busy machine."""
+    pytester.makepyfile(
+        counting="""
+        import sys
+
+        events = 0
+
+        def count(frame, event, arg):
+            global events
+            events += 1
+
+        def pytest_configure():
+            sys.setprofile(count)
+
+        def pytest_unconfigure():
+            sys.setprofile(None)
+            print("events:", events)
+        """,
+        test_many="""
+        import os, pytest
+
+        @pytest.mark.parametrize("n", range(int(os.environ["TESTS"])))
+        def test(n):
+            pass
+        """,
+    )
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+
+    def events(tests: int, *arguments: str) -> int:
+        monkeypatch.setenv("TESTS", str(tests))
+        options = ("-q", "-s", "-p", "counting", "-p", "no:xdist", *arguments)
+        (line,) = (x for x in alone(pytester, *options).outlines if x.startswith("events:"))
+        return int(line.split()[1])
+
+    without = ("-p", "no:upstash_state")
+    added = [events(tests) - events(tests, *without) for tests in (10, 210)]
+    assert (added[1] - added[0]) / 200 < 80
