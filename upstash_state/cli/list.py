@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from itertools import chain
-from shutil import get_terminal_size
 
 import click
 from rich.cells import cell_len
@@ -14,7 +13,7 @@ from rich.text import Text
 from ..store import OrderStore
 from .params import json_option, utf8
 from .stored import GONE, Row, ask, opened, row
-from .terminal import orders, print_json, printable, progress
+from .terminal import console, orders, print_json, printable, progress
 
 #: The columns' names, which are those of `Row`, and their headings.
 HEADINGS = dict(zip(Row._fields, ("ID", "CREATED", "AGE", "EXPIRES IN", "BYTES", "STATUS", "NAME")))
@@ -80,7 +79,7 @@ def list_orders(
             print_json([{name: row.as_json()[name] for name in names} for row in shown])
         elif sys.stdout.isatty():
             lines = table(rows, names, shown)
-            if len(rows) + 2 > get_terminal_size().lines:
+            if len(rows) + 2 > console(sys.stdout).height:
                 click.echo_via_pager(f"{line}\n" for line in lines)
             else:
                 print("\n".join(lines))
@@ -142,7 +141,7 @@ def table(
     widths = [
         max(map(cell_len, column)) for column in zip(headings, *map(partial(_cells, names), rows))
     ]
-    width = get_terminal_size().columns
+    width = console(sys.stdout).width
     for name in filter(names.__contains__, _CUT):
         wide = widths[names.index(name)]
         over = sum(widths) + len(_GAP) * (len(widths) - 1) - width

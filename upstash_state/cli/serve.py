@@ -50,8 +50,8 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
     try:
         endpoint = LocalEndpoint(host=host, port=port, read_only_token=read_only_token, **options)
         endpoint.start()
-    except (OSError, OverflowError) as error:
-        text = f"cannot listen on {host}, port {port}: {error} (--port 0 takes a free one)"
+    except OSError as error:
+        text = f"cannot listen on {host}, port {port}: {error.strerror} (--port 0 takes a free one)"
         raise click.ClickException(text) from None
     except (ImportError, UpstashError, ValueError) as error:
         raise click.ClickException(f"cannot start: {error}") from None

@@ -6,7 +6,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from shutil import get_terminal_size
 from typing import TextIO
 
 from rich.console import Console
@@ -42,10 +41,8 @@ def wrapped(text: str, stream: TextIO, indent: int = 0) -> str:
     """
     if not stream.isatty():
         return text
-    width = max(get_terminal_size().columns, indent + 20)
-    lines = textwrap.wrap(text, width - indent, break_long_words=False, break_on_hyphens=False) or [
-        ""
-    ]
+    width = max(console(stream).width - indent, 20)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     return ("\n" + " " * indent).join(lines)
 
 
@@ -101,13 +98,15 @@ def progress(doing: str, visible: bool = True) -> Iterator[Callable[[int], None]
     """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    if not (visible and sys.stderr.isatty()):
+        yield lambda count: None
+        return
     with Progress(
         SpinnerColumn("line"),
         TextColumn("{task.description} {task.completed:,.0f} orders"),
         console=console(sys.stderr),
         transient=True,
         redirect_stdout=False,
-        disable=not (visible and sys.stderr.isatty()),
     ) as bar:
         task = bar.add_task(doing, total=None)
         yield lambda count: bar.update(task, completed=count)
