@@ -6,7 +6,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Any
 
 import click
 
@@ -58,11 +57,12 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.origin = f"http://127.0.0.1:{self.server_port}"
         self.path = f"/{secrets.token_urlsafe(32)}/"
+        self.kinds = {self.path: "text/html", f"{self.path}orders": "application/json"}
         self._store, self._lock = store, Lock()
         self._orders: list[dict[str, str]] = []
         self._read_at = -FRESH
 
-    def orders(self) -> dict[str, Any]:
+    def orders(self) -> dict[str, object]:
         """Return the orders, the youngest first, and how many seconds ago they were read."""
         problem = ""
         with self._lock:
@@ -70,9 +70,8 @@ class Server(ThreadingHTTPServer):
                 if monotonic() - self._read_at >= FRESH:
                     texts = dict(pair for page in self._store.iter_texts() for pair in page)
                     rows = ordered([row(*pair) for pair in texts.items()])
-                    self._orders = [
-                        one.as_text() | {"text": pretty(content(texts[one.id]))} for one in rows
-                    ]
+                    full = (pretty(content(texts[one.id])) for one in rows)
+                    self._orders = [one.as_text() | {"text": text} for one, text in zip(rows, full)]
                     self._read_at = monotonic()
             except UpstashError as error:
                 problem = printable(str(error))
@@ -88,23 +87,19 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30.0
 
     def do_GET(self) -> None:
-        server, nonce = self.server, secrets.token_urlsafe(16)
-        origin = self.headers.get("Origin", server.origin)
-        status, kind, text = 404, "text/plain", "not found"
+        own, nonce = self.server.origin, secrets.token_urlsafe(16)
         # A foreign page can reach loopback, also under a name of its own (DNS rebinding).
-        if f"http://{self.headers['Host']}" != server.origin or origin != server.origin:
-            status, text = 403, "refused"
-        elif self.path == server.path:
-            status, kind = 200, "text/html"
-            text = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
-        elif self.path == f"{server.path}orders":
-            status, kind, text = 200, "application/json", json.dumps(server.orders())
-        self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        foreign = {f"http://{self.headers['Host']}", self.headers.get("Origin", own)} != {own}
+        kind = None if foreign else self.server.kinds.get(self.path)
+        self.send_response(403 if foreign else 200 if kind else 404)
+        self.send_header("Content-Type", f"{kind or 'text/plain'}; charset=utf-8")
         self.send_header("Content-Security-Policy", _POLICY.format(nonce))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(text.encode())
+        if kind == "text/html":
+            self.wfile.write(PAGE.read_bytes().replace(b"NONCE", nonce.encode()))
+        elif kind:
+            self.wfile.write(json.dumps(self.server.orders()).encode())
 
     def log_message(self, *args: object) -> None:
         """Log nothing: the path is a secret."""

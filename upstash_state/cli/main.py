@@ -4,10 +4,10 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import click
 from click.shell_completion import shell_complete
@@ -20,7 +20,7 @@ from ..settings import CREDENTIALS, DOCTOR, credentials
 from .browse import browse
 from .delete import delete
 from .demo import demo
-from .doctor import doctor
+from .doctor.report import doctor
 from .export import export
 from .import_ import import_orders
 from .list import list_orders
@@ -28,13 +28,10 @@ from .serve import serve
 from .show import count, show
 from .terminal import complain
 
+NAME, COMPLETE = "upstash-state", "_UPSTASH_STATE_COMPLETE"
 # Shells add the number of a signal to 128.
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-
+INTERRUPTED, BROKEN_PIPE = 130, 141
 WINDOWS = os.name == "nt"
-
-
 COMMANDS = [doctor, list_orders, show, count, browse, delete, export, import_orders, demo, serve]
 
 
@@ -84,12 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             encoding = "utf-8" if WINDOWS and not stream.isatty() else None
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
-    if WINDOWS:
-        # Makes the console of Windows 10 understand colours (bugs.python.org/issue30075).
-        os.system("")
-    if "_UPSTASH_STATE_COMPLETE" in os.environ:
-        what = os.environ["_UPSTASH_STATE_COMPLETE"]
-        return shell_complete(cli, {}, "upstash-state", "_UPSTASH_STATE_COMPLETE", what)
+    if asked := os.environ.get(COMPLETE):
+        return shell_complete(cli, {}, NAME, COMPLETE, asked)
     log, shown = logging.getLogger("upstash_state"), _LogLines(logging.WARNING)
     log.addHandler(shown)
     try:
@@ -98,10 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         used = _used(values)
         from_file = {name: name in used for name in values}
         # Not cli.main(), which ends the process after a closed pipe.
-        with (
-            environment(**used),
-            cli.make_context("upstash-state", arguments, obj=from_file) as context,
-        ):
+        with environment(**used), cli.make_context(NAME, arguments, obj=from_file) as context:
             status: int = cli.invoke(context)
         print(end="", flush=True)
         return status or int(shown.errors)
@@ -134,13 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _read_file() -> dict[str, str]:
     """Read the file .env in the current directory."""
-    path = Path(".env")
     try:
         # Anything else, such as a FIFO, could block.
-        values = dotenv_values(path, encoding="utf-8-sig") if path.is_file() else {}
+        values = dotenv_values(".env", encoding="utf-8-sig") if os.path.isfile(".env") else {}
     except (OSError, ValueError) as error:
         complain(f"the file .env here cannot be read: {error}")
-        values = {}
+        return {}
     return {name: value for name, value in values.items() if value and "\0" not in value}
 
 
@@ -149,11 +138,12 @@ def _used(values: dict[str, str]) -> dict[str, str]:
 
     A pair of URL and token in the environment is not mixed with another database's in the file.
     """
-    used = {name: value for name, value in values.items() if name not in os.environ}
+    taken = set(os.environ)
     with suppress(MissingCredentialsError):
         credentials(os.environ)
-        used = {name: value for name, value in used.items() if name not in CREDENTIALS}
-    return {n: v for n, v in used.items() if "UPSTASH_" in n or "KV_REST_API_" in n}
+        taken.update(CREDENTIALS)
+    own = re.compile("UPSTASH_|KV_REST_API_")
+    return {n: value for n, value in values.items() if own.search(n) and n not in taken}
 
 
 class _LogLines(logging.Handler):
