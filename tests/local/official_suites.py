@@ -1,17 +1,19 @@
-"""Run Upstash's own test suites against the embedded endpoint, and say whose each failure is.
+"""Run Upstash's own test suites against the embedded endpoint, and put each failure into a class.
 
-    python -m tests.local.official_suites --redis-py DIR --redis-js DIR --ratelimit-py DIR
+    python -m tests.local.official_suites --redis-py DIR --ratelimit-py DIR
+    python -m tests.local.official_suites --redis-js DIR --ratelimit-js DIR
 
-Each DIR is a checkout of github.com/upstash/… that somebody has made: nothing is fetched here. The
-suites in Python need pytest, pytest-asyncio, python-dotenv and httpx (`--python` names an
-interpreter that has them), the one in JavaScript needs bun and its package uncrypto.
+Each DIR is a checkout of github.com/upstash/… that you have: nothing is fetched here. The suites in
+Python need pytest, pytest-asyncio, python-dotenv and httpx, ratelimit-py also needs upstash-redis
+(`--python` names an interpreter that has them). Those in JavaScript need bun: redis-js with the
+package uncrypto, ratelimit-js with @upstash/redis and @upstash/core-analytics.
 
-Each suite runs over a Redis server, that of `--redis-url`, which is emptied, or one that is
-started; then over fakeredis. What passes over Redis and fails over fakeredis is fakeredis' own. An
-old Redis, or one without JSON, cannot witness that: lend a Redis 8 with JSON.
+Each suite runs over a Redis server and then over fakeredis. The server is the one of `--redis-url`,
+which is emptied, or one that is started. A test that passes over Redis and fails over fakeredis
+shows a fault of fakeredis. An old Redis, or one without JSON, cannot show that: lend a Redis 8.
 
-A failure is of class "ours" unless something explains it. Exit status: 1 if there is any, or if
-over fakeredis anything fails for want of Lua or JSON.
+A failure is "ours" unless a rule explains it. Exit status: 1 if there is such a failure, or if
+something fails over fakeredis because it has no Lua or JSON.
 """
 
 from __future__ import annotations
@@ -38,12 +40,14 @@ FAKEREDIS = "fakeredis: passes over Redis"
 LUA_OR_JSON = "want of lua or json"
 TIME = "the suite's own clock: passes when run again, or fails over anything"
 REDIS = "Redis, too, answers otherwise than Upstash"
+INTERNET = "needs a list from the internet"
 SEARCH = "Upstash Search, which only Upstash has"
 OLDER = "a command that this Redis or fakeredis is too old for"
 UNDECIDED = "undecided: the Redis server lacks the command"
 
 #: Class, and what is in "suite: test: text" of a failure. The first that fits counts.
 RULES = (
+    (INTERNET, r"(?s)^ratelimit-js: .*githubusercontent"),
     (SEARCH, r"unknown command '(?i:search)\."),
     (SEARCH, r"^redis-js: pkg/commands/search/"),
     (LUA_OR_JSON, r"unknown command '(?i:json\.(?!resp)|eval|evalsha|script)\b"),
@@ -133,22 +137,24 @@ def classified(suite: str, test: str, text: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run what is asked for and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--redis-py", type=Path, metavar="DIR")
-    parser.add_argument("--redis-js", type=Path, metavar="DIR")
-    parser.add_argument("--ratelimit-py", type=Path, metavar="DIR")
+    for name in ("redis-py", "ratelimit-py", "redis-js", "ratelimit-js"):
+        parser.add_argument(f"--{name}", type=Path, metavar="DIR")
     parser.add_argument("--redis-url", metavar="URL", help="a server to empty; else one is started")
     parser.add_argument("--python", default=sys.executable, metavar="PATH")
     parser.add_argument("--bun", default=shutil.which("bun"), metavar="PATH")
     args = parser.parse_args(argv)
     pytest = [args.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=REPORT"]
-    suites = []
-    if args.redis_py:
-        suites.append(Suite("redis-py", args.redis_py.resolve(), pytest))
-    if args.ratelimit_py:
-        suites.append(Suite("ratelimit-py", args.ratelimit_py.resolve(), pytest))
-    if args.redis_js:
-        package = args.redis_js.resolve() / "packages" / "redis"
-        suites.append(Suite("redis-js", package, [args.bun, "test", "pkg", "--timeout", "20000"]))
+    bun = [args.bun, "test", "--timeout", "20000"]
+    suites = [
+        Suite(name, directory.resolve() / folder, command)
+        for name, directory, folder, command in (
+            ("redis-py", args.redis_py, "", pytest),
+            ("ratelimit-py", args.ratelimit_py, "", pytest),
+            ("redis-js", args.redis_js, "packages/redis", [*bun, "pkg"]),
+            ("ratelimit-js", args.ratelimit_js, "", [*bun, "src"]),
+        )
+        if directory
+    ]
     ours = 0
     for suite in suites:
         with ExitStack() as stack:

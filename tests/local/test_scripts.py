@@ -22,16 +22,19 @@ return {
 """
 
 
+def sha_of(text: str) -> str:
+    return sha1(text.encode()).hexdigest()
+
+
 def evaluate(endpoint: LocalEndpoint, script: str, *arguments: object) -> Any:
     """What a script with one key, k, answers."""
     return ask(endpoint, "EVAL", script, "1", "k", *arguments)
 
 
 def healthy(endpoint: LocalEndpoint) -> bool:
-    sha = sha1(b"").hexdigest()
     return bool(
         evaluate(endpoint, HEALTHY, "a")
-        == {"result": ["PONG", "xxx", "[1]", "1", 1, sha, 3, "k", 1, 1]}
+        == {"result": ["PONG", "xxx", "[1]", "1", 1, sha_of(""), 3, "k", 1, 1]}
     )
 
 
@@ -84,7 +87,7 @@ class TestWhatScriptsCanDo:
         }
         """
         assert evaluate(either_endpoint, script)["result"] == [
-            *(1, 1, "x", "1.5", '[1,"two",{"three":true},null]', sha1(b"x").hexdigest()),
+            *(1, 1, "x", "1.5", '[1,"two",{"three":true},null]', sha_of("x")),
             *(15, -1, -(2**31), 15, -16, 2, -(2**31), 2**24, "000000ff", "FFFF", 7, 3, 5),
             *("002.0", "1,2", 7),
         ]
@@ -103,6 +106,12 @@ class TestWhatScriptsCanDo:
             assert said.startswith(error)
             assert " script: " not in said
 
+    def test_a_reply_that_holds_itself_is_an_error(self, either_endpoint: LocalEndpoint) -> None:
+        answer = send(either_endpoint, ["EVAL", "local t = {} t[1] = t return t", "0"])
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("ERR ")
+        assert healthy(either_endpoint)
+
     def test_an_error_can_be_caught(self, either_endpoint: LocalEndpoint) -> None:
         script = """
         local caught, message = pcall(error, 'first', 0)
@@ -117,7 +126,7 @@ class TestWhatScriptsCanDo:
         self, either_endpoint: LocalEndpoint, first: str
     ) -> None:
         loaded, run = f"{first}return 'loaded'", f"{first}return 'run'"
-        shas = [sha1(text.encode()).hexdigest() for text in (loaded, run, "neither")]
+        shas = [sha_of(text) for text in (loaded, run, "neither")]
         assert ask(either_endpoint, "SCRIPT", "LOAD", loaded) == {"result": shas[0]}
         assert ask(either_endpoint, "EVAL", run, "0") == {"result": "run"}
         assert ask(either_endpoint, "SCRIPT", "EXISTS", *shas) == {"result": [1, 1, 0]}
@@ -137,13 +146,12 @@ class TestWhatScriptsCanDo:
         assert "error" in evaluate(either_endpoint, f"{first}\nreturn 1")
 
     def test_a_script_that_must_not_write_does_not(self, real_endpoint: LocalEndpoint) -> None:
-        for name, first in (
-            ("EVAL", "#!lua flags=no-writes\n"),
-            ("EVAL_RO", ""),
-            ("EVAL_RO", LOCKING),
-        ):
-            answer = ask(real_endpoint, name, f"{first}return redis.call('SET', 'k', 1)", "0")
-            assert "Write commands are not allowed" in answer["error"]
+        write = "return redis.call('SET', 'k', 1)"
+        flagged = f"#!lua flags=no-writes\n{write}"
+        for name, text in ("EVAL", flagged), ("EVAL_RO", write), ("EVAL_RO", f"{LOCKING}{write}"):
+            for command in ([name, text], [name.replace("EVAL", "EVALSHA"), sha_of(text)]):
+                answer = ask(real_endpoint, *command, "0")
+                assert answer["error"].startswith("ERR Write commands are not allowed")
 
     @pytest.mark.parametrize(
         "arguments", [[], ["return 1"], ["return 1", "x"], ["return 1", "-1"], ["return 1", "1"]]

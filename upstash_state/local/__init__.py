@@ -3,8 +3,8 @@
     with LocalEndpoint() as endpoint:
         client = UpstashRedis(endpoint.url, endpoint.token)
 
-It runs over fakeredis, in memory, or over a real Redis server. Both come with the extra `local`.
-README.md beside this file says what it can do, and what the real one has that it lacks.
+It runs over fakeredis, in memory, or over a Redis server, and needs the extra `local`. README.md in
+this folder says what it can do, and what Upstash has that it lacks.
 """
 
 from .api import Usage

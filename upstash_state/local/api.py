@@ -1,4 +1,4 @@
-"""What the embedded endpoint answers: tokens, formats, limits, and Redis for the rest."""
+"""The application behind the embedded endpoint: tokens, formats, limits; Redis does the rest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from contextlib import suppress
 from hmac import compare_digest
 from http import HTTPStatus
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
-from ..settings import is_loopback
+from .door import refuse_foreign
 from .http import HttpRequest, head, response
 from .misbehaviour import Misbehaviour
 from .protocol import (
@@ -38,18 +37,18 @@ logger = logging.getLogger(__name__)
 _METHODS = "HEAD, GET, POST, PUT"
 _JSON = {"Content-Type": "application/json"}
 _RESP2 = {"Content-Type": "application/octet-stream"}
-_FOREIGN = "ERR only pages and names of this machine, such as http://localhost:3000, may ask here"
 _EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Connection": "close"}
 
 
 class Usage(NamedTuple):
-    """What an endpoint has been asked to do so far.
+    """What an endpoint has done so far.
 
     Attributes:
         requests: HTTP requests answered.
-        commands: Commands that reached Redis: what Upstash would bill.
-        bytes_received: Bytes of HTTP that came in, heads included.
-        bytes_sent: Bytes of HTTP that went out, heads included.
+        commands: Commands sent to Redis. Upstash bills these, and the commands that scripts call,
+            which are not counted here.
+        bytes_received: Bytes of HTTP received, heads included.
+        bytes_sent: Bytes of HTTP sent, heads included.
     """
 
     requests: int = 0
@@ -59,7 +58,7 @@ class Usage(NamedTuple):
 
 
 class Api:
-    """Answers the requests of one endpoint. May be called from many threads."""
+    """Answers the requests of one endpoint. Threads may share it."""
 
     def __init__(
         self,
@@ -72,17 +71,16 @@ class Api:
         guarded: bool,
         any_name: bool,
     ) -> None:
-        """Make one.
+        """Create the application.
 
         Args:
-            backend: What runs the commands.
-            token: May do everything.
-            read_only_token: May only read.
-            max_request_bytes: Size limit of a request's body, and of what one command answers.
-            misbehaviour: What goes wrong on purpose.
-            guarded: Whether pages of other sites are refused.
-            any_name: Whether the endpoint may be called anything: with TLS its certificate says
-                by which names browsers may reach it.
+            backend: Executes the commands.
+            token: The token that may do everything.
+            read_only_token: The token that may only read.
+            max_request_bytes: Size limit in bytes of a request's body and of a command's reply.
+            misbehaviour: The faults to simulate.
+            guarded: Whether to refuse pages of other sites.
+            any_name: See refuse_foreign.
         """
         self.max_request_bytes = max_request_bytes
         self._backend = backend
@@ -96,22 +94,22 @@ class Api:
         self._usage = Usage()
 
     def usage(self) -> Usage:
-        """What has been asked so far. Who has an answer finds it counted."""
+        """Return the counts so far. A request is counted before it is answered."""
         with self._lock:
             return self._usage
 
     def respond(self, request: HttpRequest) -> bytes | Iterator[bytes]:
-        """The whole answer to a request, or what is sent of it by and by.
+        """Return the whole answer to a request, or an iterator over the pieces of a stream.
 
-        An empty piece means that there was nothing to send for a moment.
+        An empty piece means that there is nothing to send at the moment.
         """
         started = time.perf_counter()
-        foreign = self._guarded and _is_foreign(request, any_name=self._any_name)
-        status, headers = HTTPStatus.OK, self._headers(request, cors=not foreign)
+        status, headers = HTTPStatus.OK, {**_JSON, **self._sync_token()}
         commands: list[Command] = []
         try:
-            if foreign:
-                raise Refusal(_FOREIGN, HTTPStatus.FORBIDDEN)
+            if self._guarded:
+                refuse_foreign(request.headers, any_name=self._any_name)
+            headers |= _cors(request)
             if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
                 body = b""
             else:
@@ -144,14 +142,14 @@ class Api:
         return answer
 
     def respond_to_garbage(self, status: HTTPStatus, text: str) -> bytes:
-        """The whole answer to what is not a request."""
+        """Return the whole answer to bytes that are not a request."""
         headers = {**_JSON, **self._sync_token(), "Connection": "close"}
         answer = response(status, headers, _error(text))
         self._count(Usage(requests=1, bytes_sent=len(answer)))
         return answer
 
     def _admit(self, request: HttpRequest) -> bool:
-        """Whether the request may only read."""
+        """Return whether the request may only read."""
         if request.method not in _METHODS.split(", "):
             raise Refusal("ERR method not allowed", HTTPStatus.METHOD_NOT_ALLOWED)
         self._misbehaviour.before_request()
@@ -211,21 +209,10 @@ class Api:
 
     def _events(self, started: bytes, said: Iterator[Reply]) -> Iterator[bytes]:
         pieces = (b"" if reply is None else to_event(reply, first=False) for reply in said)
-        with suppress(Refusal):  # The Redis server has gone away.
+        with suppress(Refusal):  # The Redis server is gone.
             for piece in itertools.chain([started], pieces):
                 self._count(Usage(bytes_sent=len(piece)))
                 yield piece
-
-    def _headers(self, request: HttpRequest, *, cors: bool) -> dict[str, str]:
-        headers = {**_JSON, **self._sync_token()}
-        if cors and "Origin" in request.headers:
-            # The read-only token is meant for browsers, which ask for these (Fetch, CORS protocol).
-            asked = request.headers.get("Access-Control-Request-Headers", "")
-            headers["Access-Control-Allow-Origin"] = "*"
-            headers["Access-Control-Allow-Methods"] = _METHODS
-            headers["Access-Control-Allow-Headers"] = " ".join(asked.split())
-            headers["Access-Control-Expose-Headers"] = "Upstash-Sync-Token"
-        return headers
 
     def _sync_token(self) -> dict[str, str]:
         return {"Upstash-Sync-Token": f"{next(self._sync):012d}"}
@@ -235,25 +222,17 @@ class Api:
             self._usage = Usage(*map(sum, zip(self._usage, more)))
 
 
-def _is_foreign(request: HttpRequest, *, any_name: bool) -> bool:
-    """Return whether a page of another site may have sent a request.
-
-    Its browser names the page in Origin (Fetch, section 3.2), or says in Sec-Fetch-Site that an
-    image or a link crosses sites (Fetch Metadata Request Headers, section 2.4). A page whose own
-    name leads to this machine (DNS rebinding) shows in Host.
-    """
-    origin = request.headers.get("Origin")
-    if origin is None and request.headers.get("Sec-Fetch-Site") == "cross-site":
-        return True
-    names = [] if any_name else [f"//{host}" for host in request.headers.get_all("Host", [])]
-    return not all(map(_is_local, names if origin is None else [*names, origin]))
-
-
-def _is_local(url: str) -> bool:
-    with suppress(ValueError):
-        name = urlsplit(url).hostname or ""
-        return is_loopback(name) or name.endswith(".localhost")
-    return False
+def _cors(request: HttpRequest) -> dict[str, str]:
+    if "Origin" not in request.headers:
+        return {}
+    # The read-only token is meant for browsers, which ask for these (Fetch, CORS protocol).
+    asked = request.headers.get("Access-Control-Request-Headers", "")
+    return {
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Allow-Methods": _METHODS,
+        "Access-Control-Allow-Headers": " ".join(asked.split()),
+        "Access-Control-Expose-Headers": "Upstash-Sync-Token",
+    }
 
 
 def _encoded(
@@ -272,7 +251,7 @@ def _encoded(
 def _described(commands: list[Command]) -> str:
     shown = (b" ".join(command[:2]).decode(errors="replace") for command in commands[:3])
     more = f" and {len(commands) - 3} more" if len(commands) > 3 else ""
-    # repr escapes what a terminal would obey.
+    # repr escapes the control sequences of terminals.
     return ", ".join(repr(text[:80])[1:-1] for text in shown) + more + " "
 
 

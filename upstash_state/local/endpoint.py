@@ -1,4 +1,4 @@
-"""The embedded endpoint as its users have it: started, asked for its URL, closed."""
+"""LocalEndpoint: the embedded endpoint as its users see it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LocalEndpoint:
     """Upstash's REST API, served by this process.
 
     Use it as a context manager, or call `start` and `close`. After `close` it can be started again,
-    on the same port and with the same data, like an endpoint that was down for a while.
+    on the same port and with the same data, like an endpoint after an outage.
     """
 
     def __init__(
@@ -38,28 +38,28 @@ class LocalEndpoint:
         quota: int | None = None,
         rps: int | None = None,
     ) -> None:
-        """Prepare an endpoint. Nothing is opened before `start`.
+        """Prepare an endpoint. `start` opens it.
 
         Args:
             port: The port to listen on, 0 for a free one.
-            host: The address to listen on.
+            host: The address to listen on. On a loopback address, requests from pages of other
+                sites are refused.
             token: The token that may do everything, None for a random one.
             read_only_token: The token that may only read, None for a random one.
-            redis_url: A Redis server to work on (redis://, rediss:// or unix://), None for one in
-                memory (fakeredis).
-            max_request_bytes: Size limit in bytes of a request's body, and of what one command
-                answers. The default is that of Upstash's free and pay-as-you-go plans.
-            tls: Paths of a certificate and its key, or a context, to speak HTTPS.
-            latency: Seconds that every request waits before anything is done.
-            errors: Share of the requests, from 0 to 1, that are answered with a 503 and not
-                executed. Which ones is the same in each run.
-            quota: Commands that are executed until every further one fails as it does on a plan
-                whose quota is used up; None for no limit.
-            rps: Requests in any one second; those beyond get a 429 with Retry-After. None for no
-                limit.
+            redis_url: The Redis server that holds the data (redis://, rediss:// or unix://), None
+                for fakeredis, in memory.
+            max_request_bytes: Size limit in bytes of a request's body and of a command's reply. The
+                default is that of Upstash's free and pay-as-you-go plans.
+            tls: Paths of a certificate and its key, or a context, to serve HTTPS.
+            latency: Seconds that each request waits before it is executed.
+            errors: Share of the requests, from 0 to 1, that get a 503 and are not executed. They
+                are the same ones in each run.
+            quota: Number of commands after which each further one fails, as on a plan whose quota
+                is used up; None for no limit.
+            rps: Requests a second; the others get a 429 with Retry-After. None for no limit.
 
         Raises:
-            SettingsError: A token is one that a header cannot hold.
+            SettingsError: An HTTP header cannot hold one of the tokens.
             ValueError: One of the last four is out of its range.
         """
         self._token = check_token(secrets.token_urlsafe(32) if token is None else token)
@@ -97,12 +97,12 @@ class LocalEndpoint:
 
     @property
     def url(self) -> str:
-        """Where it listens, or will, as in `http://127.0.0.1:54321`.
+        """Return the URL, such as `http://127.0.0.1:54321`.
 
-        Where it listens on all addresses, it is that of loopback: no address stands for all.
+        An endpoint that listens on all addresses is named by the loopback address.
 
         Raises:
-            RuntimeError: The port was left open, and it has not been started yet.
+            RuntimeError: The port is to be a free one, and the endpoint has not been started yet.
         """
         if not self._port:
             raise RuntimeError("the endpoint has no address before it is started")
@@ -112,25 +112,25 @@ class LocalEndpoint:
 
     @property
     def token(self) -> str:
-        """The token that may do everything, as plain text."""
+        """Return the token that may do everything, as plain text."""
         return self._token.reveal()
 
     @property
     def read_only_token(self) -> str:
-        """The token that may only read, and not SCAN or KEYS, as plain text."""
+        """Return the token that may only read, without SCAN and KEYS, as plain text."""
         return self._read_only_token.reveal()
 
     @property
     def backend(self) -> str:
-        """What holds the data, for people. Has no password in it."""
+        """Return a description of what holds the data. It contains no password."""
         return "nothing yet" if self._backend is None else self._backend.name
 
     def usage(self) -> Usage:
-        """What it has been asked to do so far."""
+        """Return the number of requests, commands and bytes so far."""
         return Usage() if self._api is None else self._api.usage()
 
     def start(self) -> None:
-        """Start to listen, in threads of its own. Does nothing if it already does.
+        """Start to listen, in threads of its own. Do nothing if it already listens.
 
         Raises:
             ImportError: fakeredis or redis is not installed.
@@ -160,7 +160,7 @@ class LocalEndpoint:
         self._port = self._server.port
 
     def close(self) -> None:
-        """Stop listening and cut every connection. Does nothing if it is closed."""
+        """Stop listening and cut every connection. Do nothing if it is closed."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -170,7 +170,7 @@ class LocalEndpoint:
             self._backend.disconnect()
 
     def serve_forever(self) -> None:
-        """Start if need be, and return when `close` is called in another thread."""
+        """Start if necessary, and return when another thread calls `close`."""
         self.start()
         # On Windows, Ctrl-C does not end a wait without a timeout.
         while not self._closed.wait(_LOOK_SECONDS):

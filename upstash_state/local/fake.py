@@ -1,4 +1,4 @@
-"""fakeredis as the embedded endpoint uses it, with what Upstash has and fakeredis lacks."""
+"""fakeredis as the embedded endpoint uses it, with commands that it lacks."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class FakeBackend(Backend):
         )
         super().__init__(client.connection_pool, "fakeredis (in memory: gone when this ends)")
         self._confined = False
-        with suppress(Exception):  # There is no lupa, or nothing here that fits.
+        with suppress(Exception):  # There is no lupa, or this fakeredis uses it in another way.
             from .lua import confine
 
             confine(client)
             self._confined = True
 
     def disconnect(self) -> None:
-        with suppress(ValueError):  # while a script is executed
+        with suppress(ValueError):  # A script is running.
             super().disconnect()
 
     @contextmanager
@@ -66,7 +66,7 @@ class FakeBackend(Backend):
         return command, lambda reply: shape(fill(reply))
 
     def _stand_in(self, name: bytes, command: Command) -> tuple[Command, Shape]:
-        """Return what to ask fakeredis, and what makes its reply that of Redis."""
+        """Return the command for fakeredis, and what turns its reply into that of Redis."""
         if name == b"INFO":
             return [b"DBSIZE"], _info
         if name == b"MEMORY":

@@ -1,4 +1,4 @@
-"""The HTTP half of the embedded endpoint: connections and threads, requests in, answers out."""
+"""The HTTP server of the embedded endpoint: connections, threads, framing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 
 logger = logging.getLogger(__name__)
 
-# Threads are waited for, this long each, so that after close() nothing of a server is left.
+# close() waits so long for each thread, so that nothing of a server is left after it.
 _JOIN_SECONDS = 5.0
-# After this many bytes of a request and its answer, freed memory is given back to the system.
+# Above this size of a request and its answer, freed memory is returned to the system.
 _LARGE_BYTES = 1_000_000
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?\r?\n")
 # "https://host/path": RFC 9112, section 3.2.2, has every server accept it.
@@ -32,13 +32,13 @@ class HttpRequest(NamedTuple):
     """One request.
 
     Attributes:
-        method: As it was sent.
+        method: The method, as it was sent.
         target: Path and query, as they were sent.
-        headers: Looked up in any case.
-        body: None when it was longer than allowed, and thrown away.
+        headers: The headers; names are found in any case.
+        body: The body, None if it was longer than the limit.
         body_bytes: Length of the body.
-        bytes_received: Length of all of it.
-        connection: What the answer must say of the connection, "" for nothing.
+        bytes_received: Length of the whole request.
+        connection: Value of the answer's header Connection, "" for none.
     """
 
     method: str
@@ -51,9 +51,9 @@ class HttpRequest(NamedTuple):
 
 
 class Application(Protocol):
-    """What answers the requests of a server. Called from many threads."""
+    """Answers the requests of a server. Threads share it."""
 
-    #: A longer body is read and dropped, so that the answer gets through.
+    #: A longer body is read and dropped, so that the client can read the answer.
     max_request_bytes: int
 
     def respond(self, request: HttpRequest) -> bytes | Iterator[bytes]: ...
@@ -62,7 +62,7 @@ class Application(Protocol):
 
 
 def head(status: HTTPStatus, headers: Mapping[str, str]) -> bytes:
-    """All of an answer that comes before its body."""
+    """Return the part of an answer before its body."""
     lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
@@ -71,18 +71,18 @@ def head(status: HTTPStatus, headers: Mapping[str, str]) -> bytes:
 def response(
     status: HTTPStatus, headers: Mapping[str, str], body: bytes, *, send_body: bool = True
 ) -> bytes:
-    """An answer in one piece: two small packets would wait for each other (Nagle, delayed ACK)."""
+    """Return an answer in one piece: two packets would wait for each other (Nagle, delayed ACK)."""
     before = head(status, {**headers, "Content-Length": str(len(body))})
     return before + body if send_body else before
 
 
 class Server(ThreadingTCPServer):
-    """Listens, and has a daemon thread for each connection."""
+    """Listens, with a daemon thread for each connection."""
 
     # On Windows this would let two servers listen on one port.
     allow_reuse_address = sys.platform != "win32"
     request_queue_size = 128
-    # Seconds after which the accepting thread looks whether it should end.
+    # Seconds after which the accepting thread checks whether it should end.
     timeout = 1.0
 
     def __init__(
@@ -93,8 +93,8 @@ class Server(ThreadingTCPServer):
         Args:
             host: The address to bind to.
             port: The port, 0 for a free one.
-            application: What answers.
-            tls: What to speak TLS with, None for plain HTTP.
+            application: Answers the requests.
+            tls: The context for TLS, None for plain HTTP.
 
         Raises:
             OSError: The address cannot be used.
@@ -105,16 +105,16 @@ class Server(ThreadingTCPServer):
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, socket.socket] = {}
         super().__init__((host, port), _Handler)
-        #: The port that is listened on.
+        #: The port.
         self.port: int = self.socket.getsockname()[1]
         self._closing = False
         self._thread = threading.Thread(target=self._accept, name="upstash-local", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, cut every connection, wait for the threads."""
+        """Stop listening, cut every connection, and wait for the threads."""
         self._closing = True
-        with suppress(OSError):  # Wakes the accepting thread at once, instead of at its next look.
+        with suppress(OSError):  # Wakes the accepting thread, which would check later.
             socket.create_connection(self.socket.getsockname()[:2], timeout=1.0).close()
         self._thread.join(_JOIN_SECONDS)
         self.server_close()
@@ -122,20 +122,20 @@ class Server(ThreadingTCPServer):
             connections = dict(self._connections)
         for connection in connections.values():
             with suppress(OSError):  # It may have ended a moment ago.
-                # Not SSLSocket's own, which would have the thread go on in plain text.
+                # SSLSocket.shutdown would let the thread continue in plain text.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in connections:
             thread.join(_JOIN_SECONDS)
 
     def _accept(self) -> None:
-        # Not serve_forever, which cannot be woken up: it would poll, or make every close() wait.
+        # serve_forever cannot be woken up: it would poll, or close() would wait.
         while not self._closing:
             self.handle_request()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self._tls is not None:
-            # The handshake is left to the connection's thread: a silent client must not stop all.
+            # The connection's thread does the handshake: a silent client must not stop the others.
             connection = self._tls.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
@@ -157,19 +157,19 @@ class Server(ThreadingTCPServer):
                 del self._connections[threading.current_thread()]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that goes away, or does not speak our TLS, is no error of this side.
+        # A client that goes away, or does not speak TLS, is not an error of the endpoint.
         if not isinstance(sys.exc_info()[1], OSError):
             logger.exception("the embedded endpoint failed to serve a connection")
 
 
 class _Unreadable(Exception):
-    """Raised for a body that does not say where it ends, or that could be read in two ways."""
+    """Raised for a body without a clear end."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    # A kept connection that says nothing for so long is closed; so is one that stops mid-request.
+    # Seconds of silence after which a connection is closed, between requests or within one.
     timeout = 120.0
     server: Server
     raw_requestline: bytes
@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _serve(self) -> int:
-        """Read the rest of a request and answer it; the bytes of both."""
+        """Read the rest of a request and answer it. Return the bytes of both."""
         body, length, framing = self._body()
         connection = ""
         if self.close_connection:
@@ -223,8 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
         return 0
 
     def _body(self) -> tuple[bytes | None, int, int]:
-        """A request's body, None for one over the limit, its length, and what framed it."""
-        if self.headers.defects:  # What follows is not among the headers: RFC 9112, section 5.1.
+        """Return a request's body (None if it is over the limit), its length, and the framing's."""
+        if self.headers.defects:  # The parser drops the lines that follow: RFC 9112, section 5.1.
             raise _Unreadable("a header line is not a name, a colon and a value")
         lengths = {
             length.strip()
@@ -270,7 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
         return line
 
     def _read(self, length: int, before: int) -> bytes | None:
-        """So many bytes; None when they would be too many, with those before."""
+        """Read so many bytes. Drop them and return None if the body is over the limit."""
         keep = before + length <= self.server.application.max_request_bytes
         piece: bytes | None = self.rfile.read(length) if keep else None
         while not keep and length and (dropped := self.rfile.read(min(length, 65_536))):
@@ -280,19 +280,19 @@ class _Handler(BaseHTTPRequestHandler):
         return piece
 
     def _client_is_gone(self) -> bool:
-        # It has nothing more to say, so there is something to read only at the end.
+        # The client sends nothing more, so its socket is readable only at the end.
         with selectors.DefaultSelector() as selector:
             selector.register(self.connection, selectors.EVENT_READ)
             return bool(selector.select(0))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_OPTIONS = _respond
-    # Not served, but answered like the others, with the body read and the connection kept.
+    # Refused by the application, which leaves the connection usable.
     do_DELETE = do_PATCH = _respond
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         self.close_connection = True
         if code == HTTPStatus.NOT_IMPLEMENTED:
-            code = HTTPStatus.METHOD_NOT_ALLOWED  # A method that even http.server never heard of.
+            code = HTTPStatus.METHOD_NOT_ALLOWED  # A method that http.server does not know.
         status = HTTPStatus(code)
         text = f"ERR {message or status.phrase}"
         self.wfile.write(self.server.application.respond_to_garbage(status, text))
@@ -302,8 +302,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _give_memory_back() -> None:
-    # glibc keeps what a thread has freed for that thread's next use, and here each connection has
-    # a thread. Other C libraries have no such function, and need none.
+    # glibc keeps the memory that a thread frees for the same thread, and each connection has one.
+    # Other C libraries neither have nor need this function.
     with suppress(ImportError, OSError, AttributeError, TypeError):
         import ctypes
 

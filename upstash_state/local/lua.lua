@@ -1,6 +1,6 @@
--- Runs the scripts of one fakeredis server with the globals of Redis, which they cannot change, and
--- within a time. Returns a function to call once fakeredis has set its own globals, and one that
--- runs a script.
+-- Runs the scripts of one fakeredis server, with the globals of Redis, which they cannot change, and
+-- with a time limit. Returns a function to call after fakeredis has set its globals, a function that
+-- runs a script, and two to call after each script.
 local sha1hex, lift_limit, most_kilobytes = ...
 local G, collectgarbage, error, floor, loadstring, next =
   _G, collectgarbage, error, math.floor, loadstring, next
@@ -18,7 +18,7 @@ local function protect(content, found)
   return table
 end
 
--- lupa cannot handle a lack of memory while it makes a Lua value of a result.
+-- lupa cannot handle a lack of memory while it converts a result to Lua.
 local function call_python(f)
   return function(...)
     if collectgarbage("count") > most_kilobytes then
@@ -29,7 +29,7 @@ local function call_python(f)
   end
 end
 
--- In Lua 5.1 a long pattern overflows the stack of C, and so does a large range in unpack.
+-- In Lua 5.1 a long pattern overflows the stack of C, and a large range in unpack that of Lua.
 for _, name in ipairs({"find", "gmatch", "gsub", "match"}) do
   local f = string[name]
   string[name] = function(text, pattern, ...)
@@ -105,7 +105,8 @@ local visible = {
     if not (last - first < 8000) then error("too many results to unpack", 2) end
     return unpack(list, first, last)
   end,
-  -- A handler would run where the error is, and out of time that is where the time is not measured.
+  -- Lua calls the handler where the error is raised. For an error that the hook raises, that is in
+  -- the hook, where no time limit applies.
   xpcall = function(f, handle)
     local function finish(succeeded, ...)
       if succeeded then return true, ... end
@@ -114,8 +115,8 @@ local visible = {
     return finish(pcall(f))
   end,
 }
--- No load and loadstring, because bytecode is not checked; no getfenv and setfenv, which lead to
--- the other globals; no coroutine, whose time would not be bound.
+-- Without load and loadstring, because Lua does not check bytecode; getfenv and setfenv, which lead to
+-- other globals; coroutine, because a hook belongs to one coroutine.
 local names = [[_VERSION assert error gcinfo getmetatable ipairs math next pairs pcall
   rawequal rawget select setmetatable string table tonumber tostring type]]
 for name in names:gmatch("%S+") do
@@ -146,7 +147,7 @@ local function confine()
   visible.redis, visible.cjson = protect(redis), protect(cjson)
 end
 
--- A copy without metatables, because fakeredis reads it when the time is no longer measured.
+-- Returns a copy without metatables, because fakeredis reads it after the time limit.
 local function plain(value, depth)
   if depth > 100 then error("reached lua stack limit", 0) end
   if type(value) == "number" and not (value > -2^63 and value < 2^63) then return -2^63 end
@@ -162,7 +163,7 @@ local function stop() error("the script took too long", 0) end
 local function run(text, seconds)
   local chunk, message = loadstring(text, "@user_script")
   if not chunk then return {err = "ERR Error compiling script (new function): " .. message} end
-  -- Of the processor's time, because another clock would have to wait for Python.
+  -- In processor time: a clock of Python's would wait for Python's lock each time.
   local deadline = clock() + seconds
   sethook(function()
     if clock() > deadline then

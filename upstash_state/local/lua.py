@@ -1,4 +1,4 @@
-"""The Lua of fakeredis, confined: scripts reach Redis, and neither Python nor the system."""
+"""Lua for fakeredis, in which scripts reach Redis, but neither Python nor the system."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def confine(client: Any) -> None:
 
         def execute(self, script: bytes | str) -> Any:
             script = script.encode() if isinstance(script, str) else script
-            # Only while a script runs, because lupa itself cannot handle a lack of memory.
+            # Only while a script runs, because lupa cannot handle a lack of memory.
             self.set_max_memory(MEMORY_BYTES)
             try:
                 return self._run(script, SECONDS)
@@ -59,7 +59,7 @@ def confine(client: Any) -> None:
         return Confined(attribute_filter=_refuse_attribute, **options, **limits)
 
     made: list[Confined] = []
-    # From there the server takes the class of its Lua, when its first script runs.
+    # The server takes the class of its Lua from this module when its first script runs.
     mixin.LUA_MODULE = SimpleNamespace(**vars(lua) | {"LuaRuntime": make})
     try:
         client.eval("return 1", 0)

@@ -1,4 +1,4 @@
-"""What the embedded endpoint does wrong on purpose, for people's own tests."""
+"""Faults that the embedded endpoint simulates, for the tests of apps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .protocol import Refusal
 
 
 class Misbehaviour:
-    """Latency, errors and limits, the same for all who ask. May be called from many threads."""
+    """Latency, errors and limits, the same for all clients. Threads may share it."""
 
     def __init__(
         self,
@@ -24,17 +24,16 @@ class Misbehaviour:
         wait: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Decide what goes wrong.
+        """Set what goes wrong.
 
         Args:
-            latency: Seconds that every request waits before anything is done.
-            errors: Share of the requests, from 0 to 1, that get a 503 and are not executed. Which
-                ones is the same in each run.
-            quota: Commands that are executed until the plan's quota is used up; None for no limit.
-            rps: Requests in any one second; those beyond get a 429 with Retry-After. None for no
-                limit.
-            wait: Waits so many seconds.
-            clock: Seconds, from any start.
+            latency: Seconds that each request waits before it is executed.
+            errors: Share of the requests, from 0 to 1, that get a 503 and are not executed. They
+                are the same ones in each run.
+            quota: Number of commands until the plan's quota is used up; None for no limit.
+            rps: Requests a second; the others get a 429 with Retry-After. None for no limit.
+            wait: Waits for a number of seconds.
+            clock: Returns seconds since any moment.
 
         Raises:
             ValueError: A number is out of its range.
@@ -48,18 +47,18 @@ class Misbehaviour:
         self._rps = rps
         self._wait = wait
         self._clock = clock
-        # Chosen so that a share is about right from the first few requests on: with 0, and 20 %,
-        # none of the first 25 failed.
+        # With this seed a share is about right after a few requests. With 0, and 20 %, none of the
+        # first 25 failed.
         self._random = random.Random(18512)
         self._lock = threading.Lock()
         self._second = 0.0
         self._requests = 0
 
     def before_request(self) -> None:
-        """Let a request wait or fail.
+        """Let a request wait, and fail if it is to fail.
 
         Raises:
-            Refusal: It fails, and nothing of it may be executed.
+            Refusal: The request fails, and must not be executed.
         """
         if self._latency:
             self._wait(self._latency)
@@ -76,7 +75,7 @@ class Misbehaviour:
             raise Refusal("ERR failed on purpose", HTTPStatus.SERVICE_UNAVAILABLE)
 
     def refuse_command(self) -> str | None:
-        """The error text for a command when the quota is used up, None while it may be executed."""
+        """Return the error text for a command over the quota, None if it may be executed."""
         with self._lock:
             if self._left == 0:
                 return f"ERR max requests limit exceeded. Limit: {self._quota}"

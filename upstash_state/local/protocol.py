@@ -1,7 +1,7 @@
-"""What a request to Upstash's REST API means, and how its answer is written. No I/O.
+"""Requests and answers of Upstash's REST API, as bytes. No I/O.
 
-Sources: Upstash's documentation (features/restapi, troubleshooting/*) and, where that is silent,
-two independent servers that speak the same protocol.
+Sources: Upstash's documentation (features/restapi, troubleshooting/*) and, where it says nothing,
+two independent servers with the same protocol.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ Form: TypeAlias = Literal["command", "pipeline", "multi-exec", "stream"]
 
 
 class Failure:
-    """A command's error, in the words of whoever refused it."""
+    """The error of a command, in the words of Redis."""
 
     __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:
-        # As Redis does: in RESP a line break ends the error.
+        # In RESP a line break ends an error. Redis does the same.
         self.text = text.replace("\r", " ").replace("\n", " ")
 
 
-#: What RESP2 can say (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+#: The types of RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/).
 Reply: TypeAlias = "int | bytes | Failure | Sequence[Reply] | None"
 
 
 class Refusal(Exception):
-    """Raised for a request that is answered with one error, and none of its commands is run."""
+    """Raised for a request that gets one error, and none of whose commands is executed."""
 
     def __init__(self, text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(text)
@@ -48,14 +48,14 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_commands(target: bytes, body: bytes) -> tuple[Form, list[Command]]:
-    """The commands of a request.
+    """Return the commands of a request.
 
     Args:
         target: The request's path and query.
         body: The request's body.
 
     Raises:
-        Refusal: It cannot be understood.
+        Refusal: The request contains no commands in any of the forms.
     """
     path, _, query = target.partition(b"?")
     if path in (b"", b"/"):
@@ -66,7 +66,7 @@ def read_commands(target: bytes, body: bytes) -> tuple[Form, list[Command]]:
         return "multi-exec", _commands(body, "multi-exec")
     command = [unquote_to_bytes(part) for part in path[1:].split(b"/")]
     if command[0].upper() in _STREAMS:
-        # Upstash's own SDK sends a body with these, which means nothing.
+        # Upstash's SDK for JavaScript sends a body with these, which has no meaning.
         return "stream", [command]
     if body:
         command.append(body)
@@ -78,7 +78,7 @@ def read_commands(target: bytes, body: bytes) -> tuple[Form, list[Command]]:
 
 
 def token_in_query(target: bytes) -> bytes | None:
-    """The token of `?_token=`, the form for clients that cannot set headers."""
+    """Return the token in `?_token=`, which Upstash accepts instead of the header."""
     for pair in target.partition(b"?")[2].split(b"&"):
         name, _, value = pair.partition(b"=")
         if name == b"_token":
@@ -87,24 +87,24 @@ def token_in_query(target: bytes) -> bytes | None:
 
 
 def too_large(limit: int, actual: int) -> str:
-    """The error text for a request, or an answer, over the plan's size limit (in bytes)."""
+    """Return the error text for a request or a reply over the plan's size limit, in bytes."""
     return f"ERR max request size exceeded. Limit: {limit} bytes, Actual: {actual} bytes"
 
 
 def size(reply: Reply) -> int:
-    """Bytes of text in a reply."""
+    """Return the number of bytes of text in a reply."""
     if isinstance(reply, bytes):
         return len(reply)
     return sum(map(size, reply)) if isinstance(reply, list) else 0
 
 
 def to_json(replies: Sequence[Reply], *, single: bool, base64: bool) -> bytes:
-    """The body of an answer: `{"result": ...}` or `{"error": ...}`, or an array of those.
+    """Return the body of an answer: `{"result": ...}` or `{"error": ...}`, or an array of those.
 
     Args:
         replies: One for each command.
-        single: Whether the request was one command.
-        base64: Whether strings are to be encoded, so that any bytes survive.
+        single: Whether the request was one command, not a list of commands.
+        base64: Whether to encode strings, so that any bytes survive.
     """
     items = [
         {"error": reply.text}
@@ -117,9 +117,9 @@ def to_json(replies: Sequence[Reply], *, single: bool, base64: bool) -> bytes:
 
 
 def to_resp2(reply: Reply) -> bytes:
-    """A reply as a Redis server sends it over TCP, for `Upstash-Response-Format: resp2`.
+    """Return a reply as a Redis server sends it over TCP, for `Upstash-Response-Format: resp2`.
 
-    Whether Redis sent a simple or a bulk string is not known here; clients treat both alike.
+    It is not known here whether Redis sent a simple or a bulk string. Clients treat both alike.
     """
     if isinstance(reply, Failure):
         return b"-%s\r\n" % reply.text.encode()
@@ -135,11 +135,11 @@ def to_resp2(reply: Reply) -> bytes:
 
 
 def to_event(reply: Reply, *, first: bool) -> bytes:
-    """A server-sent event of `/subscribe`, `/psubscribe` or `/monitor`.
+    """Return a server-sent event of `/subscribe`, `/psubscribe` or `/monitor`.
 
     Args:
-        reply: What Redis said.
-        first: Whether it is the answer to the command: `/monitor` begins with `"OK"`, in quotes.
+        reply: What Redis sent.
+        first: Whether it is the reply to the command: `/monitor` begins with `"OK"`, in quotes.
     """
     parts = reply if isinstance(reply, list) else [reply]
     text = ",".join(str(_plain(part, base64=False)) for part in parts)
@@ -157,7 +157,7 @@ def _commands(body: bytes, what: Form) -> list[Command]:
 
 def _parse(body: bytes, what: Form) -> list[Any]:
     try:
-        # Numbers keep the digits they were sent with. NaN and its like are not JSON.
+        # Numbers keep their digits. NaN and Infinity are not JSON.
         parsed = json.loads(
             body.decode("utf-8", "replace"), parse_int=str, parse_float=str, parse_constant=_refuse
         )

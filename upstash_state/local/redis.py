@@ -1,4 +1,4 @@
-"""Redis as the embedded endpoint uses it: commands in, what Redis answered out, unchanged."""
+"""Redis as the embedded endpoint uses it: commands in, replies out."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
-# How long `listen` waits for a message before it lets its caller look whether anybody listens.
+# `listen` yields at least so often, so that its caller can check whether the client is there.
 _LISTEN_SECONDS = 0.1
-# A thread takes one for each request that it works on, and there is a thread for each client.
+# Each thread uses one during a request, and each client has a thread.
 MAX_CONNECTIONS = 10_000
 _CODE = re.compile("[A-Z]{3,} ")
-# redis-py takes these codes off the error's text (redis/_parsers/base.py, EXCEPTION_CLASSES).
+# redis-py removes these codes from the text (redis/_parsers/base.py, EXCEPTION_CLASSES).
 _CODES = {
     "NoScriptError": "NOSCRIPT",
     "ReadOnlyError": "READONLY",
@@ -33,15 +33,15 @@ _CODES = {
 
 
 class Backend:
-    """A Redis server, real or in memory, over which lists of commands are run.
+    """A Redis server.
 
-    redis-py's client is not used, only its connections: a client turns answers into Python
-    objects, command by command, and an endpoint must hand on what Redis said.
+    It uses redis-py's connections and not its client, which turns replies into other objects,
+    command by command.
     """
 
     def __init__(self, pool: ConnectionPool, name: str) -> None:
         self._pool = pool
-        #: What a person may call it; holds no password.
+        #: For people. It contains no password.
         self.name = name
         self._scripts = Scripts()
 
@@ -50,7 +50,7 @@ class Backend:
         """Connect to a server, or make one in memory.
 
         Args:
-            redis_url: Where it is, None for one in memory.
+            redis_url: Its URL, None for one in memory.
 
         Raises:
             ImportError: fakeredis or redis is not installed.
@@ -88,10 +88,10 @@ class Backend:
         return backend
 
     def check(self) -> None:
-        """Find out whether the server is there.
+        """Send PING.
 
         Raises:
-            UnavailableError: It is not, or refuses this user.
+            UnavailableError: The server does not answer, or refuses this user.
         """
         try:
             (answer,) = self.run([[b"PING"]], atomic=False)
@@ -110,14 +110,14 @@ class Backend:
 
         Args:
             commands: At least one, none of them empty.
-            atomic: Whether nobody else's commands may come in between.
+            atomic: Whether to run them as a transaction.
 
         Returns:
             A reply for each command.
 
         Raises:
             Refusal: The server is gone or failed (the commands may have been executed anyway), or
-                it discarded the transaction as a whole.
+                it discarded the transaction.
         """
         commands, shapes = map(list, zip(*map(self._prepared, commands), strict=True))
         with self._lent() as connection:
@@ -137,13 +137,13 @@ class Backend:
         return self._scripts.rewritten(command)
 
     def listen(self, command: Command) -> Iterator[Reply]:
-        """What Redis says from now on to one who subscribes or monitors.
+        """Subscribe or monitor, and yield the messages.
 
         Args:
             command: SUBSCRIBE, PSUBSCRIBE or MONITOR, with its arguments.
 
         Yields:
-            Each reply; None when there has been none for a moment.
+            Each message; None if there is none at the moment.
 
         Raises:
             Refusal: The server is gone.
@@ -164,11 +164,13 @@ class Backend:
             yield connection
         except BaseException as error:
             if connection is not None:
-                # Replies that were not read must not become those of the next request.
+                # The next request must not get the replies that were not read.
                 connection.disconnect()
             if isinstance(error, RedisError):
                 text = f"ERR {self.name} is not available: {error}"
                 raise Refusal(text, HTTPStatus.SERVICE_UNAVAILABLE) from None
+            if isinstance(error, RecursionError):
+                raise Refusal("ERR the reply is nested too deeply") from None
             raise
         finally:
             if connection is not None:
@@ -197,8 +199,8 @@ def _reply(raw: Any) -> Reply:
 
 
 def _failure(error: Exception) -> Failure:
-    # redis-py takes the code off some errors (ERR, NOSCRIPT) and leaves it on others (WRONGTYPE).
-    # Since 7.2 it says which one it took.
+    # redis-py removes the code from some errors (ERR, NOSCRIPT) and keeps that of others
+    # (WRONGTYPE). Since 7.2 it says which one it removed.
     text = str(error)
     code = getattr(error, "status_code", None) or _CODES.get(type(error).__name__)
     if code is None and not _CODE.match(text):

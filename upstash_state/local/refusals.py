@@ -1,4 +1,4 @@
-"""Which commands must not reach Redis, and what is said instead. No I/O."""
+"""Commands that the embedded endpoint refuses, and the error texts. No I/O."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NOT_OVER_REST = _names(
 )
 # BLPOP, BRPOP, BZMPOP and the like; no other command begins so.
 _BLOCKING = ("BL", "BR", "BZ")
-# What a hosted database keeps for its operator. A Redis server behind this endpoint should be as
-# safe from its users; some of these also never answer, or answer without being asked.
+# Commands for the operator of a server, and for other databases than the endpoint's. Some of them
+# never reply, or reply without being asked.
 _NOT_FOR_USERS = _names(
     """
     ACL ASKING BGREWRITEAOF BGSAVE CLUSTER CONFIG DEBUG FAILOVER LASTSAVE LATENCY MIGRATE
@@ -34,10 +34,10 @@ _NOT_FOR_USERS = _names(
     SAVE SHUTDOWN SLAVEOF SLOWLOG SWAPDB SYNC
     """
 )
-#: Not for scripts either.
+#: Scripts must not call these either.
 UNAVAILABLE = _NOT_OVER_REST | _NOT_FOR_USERS
 # Redis' category @read without SCAN and KEYS ("Some powerful read commands (e.g. SCAN, KEYS) are
-# also restricted") and without what Redis calls @dangerous; PING and ECHO touch no data.
+# also restricted") and without Redis' category @dangerous; PING and ECHO touch no data.
 _READ_ONLY = _names(
     """
     PING ECHO BITCOUNT BITFIELD_RO BITPOS DBSIZE DUMP EXISTS EXPIRETIME GEODIST GEOHASH GEOPOS
@@ -51,7 +51,7 @@ _READ_ONLY = _names(
     JSON.TYPE
     """
 )
-# SCRIPT DEBUG and its like take the connection, or are for the operator.
+# The others need a connection of their own, such as SCRIPT DEBUG, or are for the operator.
 _SUBCOMMANDS = {
     "FUNCTION": _names("DELETE FLUSH LIST LOAD STATS"),
     "MEMORY": _names("USAGE"),
@@ -60,16 +60,16 @@ _SUBCOMMANDS = {
 _ONLY_KEYS = _names("MGET DEL UNLINK EXISTS TOUCH RENAME RENAMENX SDIFF SINTER SUNION PFCOUNT")
 _FIRST_IS_NO_KEY = _names("PING ECHO EVAL EVALSHA EVAL_RO EVALSHA_RO PUBLISH SPUBLISH")
 
-# Spaces must not get past the lists above: fakeredis, for one, looks a name up without them.
+# A name with a space is in none of the lists above, but fakeredis may find its command.
 _NAME = re.compile(r"[A-Z0-9._-]+")
 
 
 def why_refused(command: Command, *, read_only: bool) -> str | None:
-    """The error text for a command that must not reach Redis, None for one that may.
+    """Return the error text for a command that must not reach Redis, None for any other.
 
     Args:
-        command: What was asked for.
-        read_only: Whether it was asked with the read-only token.
+        command: The command.
+        read_only: Whether the request has the read-only token.
     """
     if not command:
         return "ERR empty command"
@@ -77,7 +77,7 @@ def why_refused(command: Command, *, read_only: bool) -> str | None:
     if not _NAME.fullmatch(name):
         return f"ERR unknown command '{name}', with args beginning with: "
     if "." in name and not name.startswith("JSON."):
-        # Modules that Upstash does not have. Of fakeredis', TS.MGET never returns.
+        # Modules that Upstash does not have.
         return f"ERR unknown command '{name}', with args beginning with: "
     subcommand = command[1].decode("latin-1").upper() if len(command) > 1 else ""
     if (
@@ -100,14 +100,14 @@ def why_refused(command: Command, *, read_only: bool) -> str | None:
 
 
 def no_permission(name: str) -> str:
-    """The error text for a command that the read-only token may not run."""
+    """Return the error text for a command that the read-only token may not run."""
     return (
         f"NOPERM this user has no permissions to run the '{name.lower()}' command or its subcommand"
     )
 
 
 def _blocks(command: Command) -> bool:
-    # What follows GROUP and STREAMS are names: a stream may be called "block".
+    # Names follow GROUP and STREAMS, and a stream may be called "block".
     position = 1
     while position < len(command):
         word = command[position].upper()

@@ -1,4 +1,4 @@
-"""What Redis is asked for instead of a command: above all for scripts. No I/O."""
+"""Commands as Redis gets them, which differ from the client's above all for scripts. No I/O."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TypeAlias
 from .protocol import Command, Failure, Reply
 from .refusals import UNAVAILABLE
 
-#: What makes the client's reply of the one from Redis.
+#: Turns the reply of Redis into the client's.
 Shape: TypeAlias = Callable[[Reply], Reply]
 
-# It comes before a script's first line, so that lines keep their numbers. It hides `redis` behind
-# one that refuses what the endpoint refuses, and the names that lead to the original.
+# This comes before a script, on its first line, so that the lines keep their numbers. It replaces
+# `redis` by one that refuses what the endpoint refuses, and hides the names that lead to the other.
 _TEXT = Path(__file__).with_suffix(".lua").read_text(encoding="utf-8")
 _PRELUDE = " ".join(_TEXT.replace("REFUSED", " ".join(sorted(UNAVAILABLE))).split()).encode() + b" "
 # https://redis.io/docs/latest/develop/programmability/lua-api/, "Script flags"; the last one is
-# Upstash's (features/key-locking). Only no-writes makes a difference here.
+# Upstash's (features/key-locking). Only no-writes has an effect here.
 _FLAG = b"no-writes|allow-oom|allow-stale|no-cluster|allow-cross-slot-keys|allow-key-locking|,"
 _SHEBANG = re.compile(rb"#!lua(?: +flags=(?:%s)*)? *\r?(?=\n|\Z)" % _FLAG)
-# Redis says which script failed, and means the one that it got.
+# Redis adds the SHA1 of the script that it got, which is not the client's.
 _PLACE = re.compile(r" script: [^,]+, on .*")
-# For SET and DELEX with a condition, which Redis has from version 8.4 on.
+# SET and DELEX with a condition: Redis has them since 8.4, fakeredis only has some of them.
 _IF = b"""
 local stored = redis.call(ARGV[1], KEYS[1])
 if (stored == ARGV[2]) == (ARGV[3] == "=") then
@@ -36,29 +36,30 @@ _CONDITIONS = (b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE")
 
 
 class Scripts:
-    """The scripts of one endpoint: the SHA1 of each, and of what Redis got for it."""
+    """The scripts of one endpoint: for the SHA1 of each the one of what Redis got."""
 
     def __init__(self) -> None:
-        self._shas: dict[bytes, bytes] = {}
+        self._known: dict[bytes, tuple[bytes, bool]] = {}
 
     def rewritten(self, command: Command) -> tuple[Command, Shape]:
-        """Return what to ask Redis for, and what makes the client's reply of the one to that."""
+        """Return the command for Redis, and what turns its reply into the client's."""
         name, words = command[0].upper(), command[1:]
         if name in (b"EVAL", b"EVAL_RO") and words:
             _, text, read_only = self._script(words[0])
             return [b"EVAL_RO" if read_only else name, text, *words[1:]], _without_place
         if name in (b"EVALSHA", b"EVALSHA_RO") and words:
-            return [name, *self._known(words[:1]), *words[1:]], _without_place
+            sha, read_only = self._lookup(words[0])
+            return [b"EVALSHA_RO" if read_only else name, sha, *words[1:]], _without_place
         if name == b"SCRIPT" and len(words) > 1:
             if words[0].upper() == b"EXISTS":
-                return [name, b"EXISTS", *self._known(words[1:])], unchanged
+                return [name, b"EXISTS", *(self._lookup(sha)[0] for sha in words[1:])], unchanged
             if words[0].upper() == b"LOAD":
                 sha, text, _ = self._script(words[1])
                 load = [name, b"LOAD", text, *words[2:]]
                 return load, lambda reply: reply if isinstance(reply, Failure) else sha
-        if name == b"FUNCTION" and words:
-            shebang, newline, code = words[-1].partition(b"\n")
-            if words[0].upper() == b"LOAD":
+        if name == b"FUNCTION":
+            if len(words) > 1 and words[0].upper() == b"LOAD":
+                shebang, newline, code = words[-1].partition(b"\n")
                 words[-1] = shebang + newline + _PRELUDE + code
             return [name, *words], _without_prelude
         if name in (b"SET", b"DELEX"):
@@ -70,16 +71,16 @@ class Scripts:
         sha = sha1(text).hexdigest().encode()
         shebang = _SHEBANG.match(text)
         flags = shebang[0] if shebang else b""
-        text = _PRELUDE + text[len(flags) :]
-        self._shas[sha] = sha1(text).hexdigest().encode()
-        return sha, text, b"no-writes" in flags
+        text, read_only = _PRELUDE + text[len(flags) :], b"no-writes" in flags
+        self._known[sha] = sha1(text).hexdigest().encode(), read_only
+        return sha, text, read_only
 
-    def _known(self, shas: Command) -> Command:
-        return [self._shas.get(sha.lower(), sha) for sha in shas]
+    def _lookup(self, sha: bytes) -> tuple[bytes, bool]:
+        return self._known.get(sha.lower(), (sha, False))
 
 
 def unchanged(reply: Reply) -> Reply:
-    """Return the reply."""
+    """Return the reply as it is."""
     return reply
 
 
