@@ -206,6 +206,37 @@ def test_the_same_text_is_not_put_again_while_it_is_confirmed(box: Box) -> None:
     assert put() is not None
 
 
+def test_a_slow_older_write_does_not_undo_one_that_was_skipped(box: Box) -> None:
+    box.done("a", "same", skip=60)
+    early, late = box.next_number(), box.next_number()
+    assert box.put("a", "same", late, TTL, 60) is None
+    assert box.put("a", "other", early, TTL, 60) is None
+    assert box.is_idle()
+
+
+@pytest.mark.parametrize("confirmed_later", [False, True])
+@pytest.mark.parametrize("fate", ["abandoned", "dropped", "superseded"])
+def test_after_another_write_was_put_nothing_is_skipped(
+    box: Box, fate: str, confirmed_later: bool
+) -> None:
+    same = box.add("a", "same", skip=1000)
+    if not confirmed_later:
+        box.confirm(same, box.time.now)
+    other = box.add("a", "other")
+    if confirmed_later:
+        box.confirm(same, box.time.now)
+    if fate == "superseded":
+        box.supersede(other)
+    elif fate == "abandoned":
+        box.abandon(other)
+    box.fail(other, DOWN, keep=False)
+    # The mark is forgotten with other traffic.
+    box.time.now += LATE
+    for n in range(3):
+        box.done(str(n))
+    assert box.put("a", "same", box.next_number(), TTL, 1000) is not None
+
+
 def test_a_read_of_another_text_ends_skipping(box: Box) -> None:
     for found, skipped in [("{}", True), ("other", False), (None, False)]:
         key = str(found)
@@ -317,7 +348,8 @@ def test_what_is_confirmed_or_was_given_up_is_forgotten_in_time(box: Box) -> Non
     for n in range(3000):
         box.abandon(box.add(str(n), "old"))
         box.time.now += 1
-        box.done(str(n), "old")
+        box.done(str(n), "old", skip=60)
     assert len(box._confirmed) <= MEMORY + 1
+    assert len(box._unchanged) <= 61
     assert len(box._abandoned) <= LATE + 1
     assert box._size == 0

@@ -106,11 +106,17 @@ class Batch:
 
 
 class Confirmed(NamedTuple):
-    """What Redis acknowledged for a key. `digest` is None where it need not, or must not, be
-    compared with later writes."""
+    """The number of the newest write that Redis acknowledged for a key, and when it was sent."""
 
     number: int
-    digest: str | None
+    at: float
+
+
+class Unchanged(NamedTuple):
+    """The digest of the text that Redis holds for a key, as of when, and the seconds for which the
+    same text is not sent again."""
+
+    digest: str
     at: float
     lasts: float
 
@@ -147,8 +153,9 @@ class Outbox:
         self._writes: dict[str, Write] = {}
         self._size = 0
         self._sending: dict[str, Batch] = {}
-        # Both with the longest unchanged first.
+        # All three with the longest unchanged first.
         self._confirmed: dict[str, Confirmed] = {}
+        self._unchanged: dict[str, Unchanged] = {}
         self._abandoned: dict[str, Abandoned] = {}
         self._pause = self._not_before = 0.0
         #: How many pending writes were dropped for want of memory, and not reported yet.
@@ -180,12 +187,18 @@ class Outbox:
         """
         write = Write(key, text, number, self.clock() if since is None else since, ttl, skip)
         with self.lock:
+            last = self._confirmed.get(key)
             if skip and text is not None and self._is_unchanged(key, text, skip):
+                # An older one that is still being serialized must not undo it.
+                if last is not None and last.number < number:
+                    self._confirmed[key] = Confirmed(number, last.at)
                 return None
             older = self._replace(write)
             if older is not None and older.number > number:
                 return older
             self._size += write.size
+            # Whatever becomes of this write, nobody knows for certain what Redis holds.
+            self._unchanged.pop(key, None)
             # Checked afterwards, since an interrupting call may have put and sent a newer one.
             last = self._confirmed.get(key)
             if last is not None and last.number > number:
@@ -291,11 +304,14 @@ class Outbox:
         key, now = write.key, self.clock()
         with self.lock:
             write.confirmed = True
-            digest = digest_of(write.text) if write.skip and write.text is not None else None
-            # After half of the TTL it is sent again: an order that never changes must not expire.
-            lasts = min(write.skip, write.ttl / 2)
             self._confirmed.pop(key, None)
-            self._confirmed[key] = Confirmed(write.number, digest, sent_at, lasts)
+            self._confirmed[key] = Confirmed(write.number, sent_at)
+            self._unchanged.pop(key, None)
+            if write.skip and write.text is not None and self._writes.get(key) is write:
+                # After half of the TTL it is sent again: an order that never changes must not
+                # expire.
+                lasts = min(write.skip, write.ttl / 2)
+                self._unchanged[key] = Unchanged(digest_of(write.text), sent_at, lasts)
             self._forget_old(now)
             if key not in self._abandoned or self._is_past(key, sent_at):
                 self._abandoned.pop(key, None)
@@ -352,16 +368,16 @@ class Outbox:
 
     def read(self, key: str, text: str | None) -> None:
         """A key was read: if it holds another text than the confirmed one, nothing is skipped."""
-        last = self._confirmed.get(key)
-        if last is not None and last.digest is not None and last.digest != digest_of(text):
-            self._confirmed[key] = last._replace(digest=None)
+        last = self._unchanged.get(key)
+        if last is not None and last.digest != digest_of(text):
+            self._unchanged.pop(key, None)
 
     def listed(self, keys: Collection[str], since: float) -> None:
         """All keys were listed, starting at some time: what is missing is not skipped."""
         with self.lock:
-            for key, last in list(self._confirmed.items()):
-                if last.digest is not None and last.at < since and key not in keys:
-                    self._confirmed[key] = last._replace(digest=None)
+            for key, last in list(self._unchanged.items()):
+                if last.at < since and key not in keys:
+                    self._unchanged.pop(key, None)
 
     def may_try(self) -> bool:
         """Whether delayed writes may be sent: not during the pause after a failure."""
@@ -398,10 +414,9 @@ class Outbox:
             self._size = 0
 
     def _is_unchanged(self, key: str, text: str, skip: float) -> bool:
-        last = self._confirmed.get(key)
+        last = self._unchanged.get(key)
         return (
             last is not None
-            and last.digest is not None
             and self.clock() - last.at < min(skip, last.lasts)
             and key not in self._writes
             and key not in self._abandoned
@@ -449,13 +464,17 @@ class Outbox:
                     self.dropped += 1
 
     def _forget_old(self, now: float) -> None:
-        # Two for each one that is added, so that both dicts stay as small as they can be.
+        # Two for each one that is added, so that these dicts stay as small as they can be.
         # A signal handler that saves may add one between two calls of a line.
         with suppress(RuntimeError):
             for key in list(islice(self._confirmed, 2)):
                 last = self._confirmed.get(key)
-                if last is not None and now - last.at >= max(last.lasts, MEMORY):
+                if last is not None and now - last.at >= MEMORY:
                     self._confirmed.pop(key, None)
+            for key in list(islice(self._unchanged, 2)):
+                same = self._unchanged.get(key)
+                if same is not None and now - same.at >= same.lasts:
+                    self._unchanged.pop(key, None)
             for key in list(islice(self._abandoned, 2)):
                 if self._is_past(key, now) and key not in self._writes:
                     self._abandoned.pop(key, None)
