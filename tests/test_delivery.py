@@ -455,6 +455,11 @@ def test_a_refusal_that_can_pass_is_not_tried_with_every_call(
     redis.refuse = lambda command: None
     assert store.flush()
     assert redis.get("order:a") == '{"n": 1}'
+    # The next outage starts with a short pause.
+    fails(store, redis, a={"n": 2})
+    redis.plan.extend(["", "refused"])
+    store.count()
+    assert store._outbox.pause_left() == 1
 
 
 def test_a_full_database_costs_a_few_commands_a_minute_in_background_mode(
@@ -568,6 +573,17 @@ def test_an_endpoint_that_is_full_is_not_one_without_scripts(
     assert redis.get("order:b") == "{}"
 
 
+def test_scripts_are_tried_again_where_plain_commands_failed_too(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    for text in ("ERR out of memory", None):
+        redis.refuse = lambda command, text=text: text if command[0] == "SET" else None  # type: ignore[misc]
+        fails(store, redis, a={}, b=None)
+        redis.commands.clear()
+        store.flush()
+    assert set(names(redis)) == {"EVAL"}
+
+
 # Flush, exit.
 
 
@@ -583,9 +599,10 @@ def test_a_flush_does_not_wait_for_the_circuit_or_the_pause(
     store: OrderStore, redis: MemoryEndpoint
 ) -> None:
     redis.down = True
-    for n in range(3):
-        fails(store, redis, **{str(n): {}})
-    redis.plan.clear()
+    for n in range(4):
+        with pytest.raises(UpstashError):
+            store.save(str(n), {})
+    assert redis.requests == 3
     store._outbox.pause()
     redis.down = False
     assert store.flush(5)

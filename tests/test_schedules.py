@@ -73,43 +73,34 @@ class Schedule:
         """Wait until one more thread waits for another one's save."""
         assert self._changed.waiting.acquire(timeout=LONG)
 
-    def go_on(self, name: str) -> None:
-        """Let a thread send."""
-        self._go_on[name].release()
-
-    def end(self, *names: str) -> list[Any]:
-        """Let threads go on to their ends, and return what came of their calls."""
+    def ends(self, *names: str) -> list[Any]:
+        """Let threads go on to their end, and return the results of their calls."""
         for name in names:
-            self.go_on(name)
-        return [self.ends(name) for name in names]
-
-    def ends(self, name: str) -> Any:
-        """Let a thread go on to its end, and return the result of its call."""
-        for _ in range(10):
-            self._go_on[name].release()
-        self._threads[name].join(LONG)
-        assert not self._threads[name].is_alive()
-        return self.results[name]
+            for _ in range(10):
+                self._go_on[name].release()
+        for name in names:
+            self._threads[name].join(LONG)
+            assert not self._threads[name].is_alive()
+        return [self.results[name] for name in names]
 
 
 @pytest.fixture
-def redis() -> MemoryEndpoint:
-    return MemoryEndpoint(Clock())
+def redis(clock: Clock) -> MemoryEndpoint:
+    return MemoryEndpoint(clock)
 
 
 @pytest.fixture
-def store(redis: MemoryEndpoint) -> Iterator[OrderStore]:
+def store(redis: MemoryEndpoint, clock: Clock) -> Iterator[OrderStore]:
+    client = UpstashRedis("http://127.0.0.1:1", "token", timeout=LONG)
     with intercepting(redis, simulated=True):
-        client = UpstashRedis("http://127.0.0.1:1", "token", timeout=LONG)
-        yield OrderStore(client, clock=redis._clock)
+        yield OrderStore(client, clock=clock)
 
 
 @pytest.fixture
 def schedule(redis: MemoryEndpoint, store: OrderStore) -> Iterator[Schedule]:
     schedule = Schedule(redis, store)
     yield schedule
-    for name in schedule._threads:
-        schedule.ends(name)
+    schedule.ends(*schedule._threads)
 
 
 def saving(store: OrderStore, n: int) -> Callable[[], None]:
@@ -132,7 +123,7 @@ def test_a_save_that_a_newer_one_overtook_is_not_sent_and_told_the_truth(
     store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
 ) -> None:
     start_three(store, schedule)
-    assert schedule.end("first", "second", "third") == ["done"] * 3
+    assert schedule.ends("first", "second", "third") == ["done"] * 3
     assert texts(redis) == ['{"n": 1}', '{"n": 3}']
 
 
@@ -141,13 +132,29 @@ def test_a_save_that_a_newer_one_overtook_is_told_when_that_fails(
 ) -> None:
     start_three(store, schedule)
     redis.plan.extend(["", "refused"])
-    first, *results = schedule.end("first", "second", "third")
+    first, *others = schedule.ends("first", "second", "third")
     assert first == "done"
-    assert all(isinstance(result, UpstashError) for result in results)
+    assert all(isinstance(result, UpstashError) for result in others)
     assert store.unsaved == ("1",)
     redis.before = lambda commands: None
     assert store.flush()
     assert redis.get("order:1") == '{"n": 3}'
+
+
+def test_a_save_that_somebody_else_sends_is_told_before_a_newer_one_fails(
+    store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
+) -> None:
+    accepted = store.put("1", {"n": 1})
+    schedule.start("flush", store.flush)
+    schedule.sends("flush")
+    schedule.start("first", lambda: store.deliver(accepted))
+    schedule.one_waits()
+    schedule.start("second", saving(store, 2))
+    schedule.one_waits()
+    redis.plan.extend(["", "refused"])
+    _, first, second = schedule.ends("flush", "first", "second")
+    assert first == "done"
+    assert isinstance(second, UpstashError)
 
 
 def test_the_later_call_wins_though_its_order_is_serialized_first(
@@ -170,8 +177,9 @@ def test_a_save_that_fails_leaves_the_newer_one_to_its_caller(
     schedule.start("newer", saving(store, 2))
     schedule.one_waits()
     redis.plan.append("refused")
-    assert isinstance(schedule.ends("older"), UpstashError)
-    assert schedule.ends("newer") == "done"
+    older, newer = schedule.ends("older", "newer")
+    assert isinstance(older, UpstashError)
+    assert newer == "done"
     assert texts(redis) == ['{"n": 2}']
 
 
@@ -192,7 +200,7 @@ def test_a_save_waits_no_longer_than_its_call_may_take(
     store.client.timeout = 0.01
     with pytest.raises(UpstashError, match="an earlier save of the order is under way"):
         store.save("1", {"n": 2})
-    assert schedule.ends("one") == "done"
+    assert schedule.ends("one") == ["done"]
     store.count()
     assert redis.get("order:1") == '{"n": 2}'
 
@@ -208,11 +216,9 @@ def test_many_saves_at_once_do_not_wait_for_each_other_in_a_circle(
     schedule.start("two", many("cbadef", 2))
     schedule.sends("two")
     schedule.start("three", many("fea", 3))
-    for name in ("three", "two", "one"):
-        schedule.go_on(name)
-    assert sorted(schedule.ends("one")) == list("abc")
-    assert sorted(schedule.ends("two")) == list("abcdef")
-    assert sorted(schedule.ends("three")) == list("aef")
+    schedule.one_waits()
+    one, two, three = schedule.ends("one", "two", "three")
+    assert (sorted(one), sorted(two), sorted(three)) == (list("abc"), list("abcdef"), list("aef"))
     held = {order_id: redis.get(f"order:{order_id}") for order_id in "abcdef"}
     assert held == {
         "a": '{"n": 3}',

@@ -160,17 +160,18 @@ def test_an_old_order_that_is_saved_again_during_the_cleanup_is_kept(
     store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), clock=clock)
     old = {"created_at": datetime(2020, 1, 1, tzinfo=timezone.utc)}
     store.save_many({"old": old, "again": old})
-    saved = []
+    run = redis.run
 
-    def save_meanwhile(commands: list[list[str]]) -> None:
-        if commands[0][0] == "MGET":
-            redis.before = lambda commands: saved.append(commands[0])
+    def run_and_save(command: list[str]) -> Any:
+        result = run(command)
+        if command[0] == "MGET":
             store.save("again", {"created_at": datetime.now(timezone.utc)})
+        return result
 
-    redis.before = save_meanwhile
+    redis.run = run_and_save  # type: ignore[method-assign]
     store.delete_older_than(datetime(2021, 1, 1, tzinfo=timezone.utc))
     assert list(redis.keys) == ["order:again"]
-    assert saved[-1] == ["DEL", "order:old"]
+    assert redis.commands[-1] == ["DEL", "order:old"]
 
 
 def test_requests_stay_below_the_size_limit(endpoint: LocalEndpoint) -> None:
