@@ -61,6 +61,11 @@ print(json.dumps([
     assert json.loads(run(code)) == [[], [], 1]
 
 
+def test_an_import_needs_no_random_numbers() -> None:
+    # Cloudflare's Workers refuse them until the first request.
+    assert run("import os; os.urandom = None; import upstash_state, upstash_state.aio") == ""
+
+
 def test_who_makes_the_first_client_imports_requests(endpoint: LocalEndpoint) -> None:
     code = """
 import sys, upstash_state

@@ -7,6 +7,7 @@ waits for whom.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
@@ -276,3 +277,28 @@ def test_a_handler_that_saves_what_it_interrupts_does_not_wait_for_itself(
     # The save that was interrupted has sent the one that interrupted it.
     assert redis.get("order:1") == '{"n": 2}'
     assert store.unsaved == ()
+
+
+# Tasks of one thread, as in Pyodide: while a call waits for its answer, or sleeps, others go on.
+
+
+def test_a_task_waits_for_another_one_that_sends_its_order(
+    store: OrderStore, redis: MemoryEndpoint, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule.start("first", saving(store, 1))
+    schedule.sends("first")
+    store._outbox._sending["order:1"].thread = threading.get_ident()
+    monkeypatch.setattr(time, "sleep", lambda seconds: schedule.ends("first"))
+    store.save("1", {"n": 2})
+    assert redis.get("order:1") == '{"n": 2}'
+    assert store.unsaved == ()
+
+
+def test_a_flush_lets_other_tasks_send(
+    store: OrderStore, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule.start("save", lambda: store.save("1", {}))
+    schedule.sends("save")
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(time, "sleep", lambda seconds: schedule.ends("save"))
+    assert store.flush(5)

@@ -31,7 +31,7 @@ from upstash_state import (
     time_budget,
 )
 from upstash_state.local import LocalEndpoint
-from upstash_state.store import midnight
+from upstash_state.store import boot_clock, midnight
 from upstash_state.transport import intercepting
 
 
@@ -461,3 +461,12 @@ def test_a_store_leaves_what_the_client_calls_when_the_circuit_closes() -> None:
     client.on_circuit_close = mine = lambda seconds: None
     OrderStore(client)
     assert client.on_circuit_close is mine
+
+
+def test_where_a_clock_has_only_a_name_another_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pyodide: the constant is there, and the system call fails.
+    def fail(clock: int) -> float:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(time, "clock_gettime", fail, raising=False)
+    assert boot_clock()() == pytest.approx(time.monotonic(), abs=60)

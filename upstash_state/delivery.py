@@ -14,6 +14,7 @@ import time
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
+from traceback import walk_stack
 
 from .client import UpstashRedis
 from .errors import (
@@ -32,6 +33,8 @@ from .worker import Worker
 from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, page_of, parts_of, settle
 
 COMBINED = frozenset({"MSETEX", "EVAL"})
+# Seconds between two looks at what another task of the same thread is sending.
+SHORT = 0.01
 
 #: The deliveries of this process by database (URL, token and prefix), one for each outbox. After a
 #: fork and after a reset, it is another dict.
@@ -186,10 +189,14 @@ class Delivery:
             error = self._send_due(deadline, fresh=True)
             if error is not None and (once or not isinstance(error, UnavailableError)):
                 break
-            with outbox.lock:
-                # Others may be sending, or the endpoint is given a moment.
-                if outbox.all_pending():
-                    outbox.changed.wait(min(pause, left))
+            # Others may be sending, or the endpoint is given a moment.
+            if threading.active_count() == 1:
+                # Pyodide lets other tasks go on, as it does not in a wait for a lock.
+                time.sleep(min(pause, left))
+            else:
+                with outbox.lock:
+                    if outbox.all_pending():
+                        outbox.changed.wait(min(pause, left))
             pause *= 2
         return not outbox.all_pending()
 
@@ -373,10 +380,15 @@ class Delivery:
                 if sender is not None:
                     left = deadline - time.monotonic()
                     # A signal handler must not wait for the save that it interrupted.
-                    if sender.thread == threading.get_ident() or left <= 0:
+                    if left <= 0 or _is_within(sender):
                         break
-                    outbox.changed.wait(left)
-                    continue
+                    if sender.thread != threading.get_ident():
+                        outbox.changed.wait(left)
+                        continue
+            if sender is not None:
+                # Pyodide has no threads. Its time.sleep lets other tasks go on.
+                time.sleep(min(left, SHORT))
+                continue
             if outbox.pending(write.key) is None:
                 return UnavailableError("dropped: the client was reset", may_have_executed=False)
             self._send([newest], deadline)
@@ -397,3 +409,11 @@ class Delivery:
 
     def _order_id(self, write: Write) -> str:
         return write.key.removeprefix(self._prefix)
+
+
+def _is_within(sender: Batch) -> bool:
+    """Whether the code that sends a batch is a caller of this code, by way of a handler."""
+    if sender.thread != threading.get_ident():
+        return False
+    # The name is that of a local variable of `Delivery._send`.
+    return any(frame.f_locals.get("batch") is sender for frame, _ in walk_stack(None))

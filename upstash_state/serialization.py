@@ -10,12 +10,12 @@ https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
 from __future__ import annotations
 
 import builtins
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timezone
 from json import JSONDecoder, JSONEncoder
-from os import urandom
 from typing import Any, TypeGuard
 
 from .commands import encode
@@ -147,15 +147,19 @@ def deserialize_orders(texts: Sequence[str]) -> Iterator[dict[str, Any] | OrderU
     Yields:
         For each text its order, or the error that `deserialize_order` would raise.
     """
+    # Random, so that no stored text can end one order and start another. Not at import, when
+    # Cloudflare's Workers have no random numbers.
+    mark = os.urandom(16).hex()
+    separator = f',"{mark}",'
     for start in range(0, len(texts), _BATCH_SIZE):
         batch = texts[start : start + _BATCH_SIZE]
-        joined = f"[{_SEPARATOR.join(batch)}]"
+        joined = f"[{separator.join(batch)}]"
         try:
             values = _decoder_for(joined).decode(joined)
         except (ValueError, RecursionError):
             values = []
         # With every mark in its place, each text was one JSON value.
-        whole = values[1::2] == [_MARK] * (len(batch) - 1) and len(values) == 2 * len(batch) - 1
+        whole = values[1::2] == [mark] * (len(batch) - 1) and len(values) == 2 * len(batch) - 1
         read: Callable[[Any], Any] = _with_datetimes if whole else deserialize_order
         for item in values[::2] if whole else batch:
             try:
@@ -312,9 +316,6 @@ def _decoder_for(text: str) -> JSONDecoder:
 
 # Orders decoded together: enough to share keys, few enough for a processor's cache.
 _BATCH_SIZE = 32
-# Random, so that no stored text can end one order and start another.
-_MARK = urandom(16).hex()
-_SEPARATOR = f',"{_MARK}",'
 
 
 def _find_refused(order: Mapping[Any, Any]) -> str | None:

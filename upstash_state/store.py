@@ -37,13 +37,23 @@ from .transport import COMMAND, deadline_within
 
 T = TypeVar("T")
 
-# A clock that no step of the wall clock changes, and that goes on while the process is stopped and,
-# where there is CLOCK_BOOTTIME (clock_gettime(2)), while the machine sleeps.
-boot_time: Callable[[], float] = (
-    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    if hasattr(time, "CLOCK_BOOTTIME")
-    else time.monotonic
-)
+
+def boot_clock() -> Callable[[], float]:
+    """Return a clock that no step of the wall clock changes.
+
+    It goes on while the process is stopped, and where there is CLOCK_BOOTTIME (clock_gettime(2)),
+    while the machine sleeps.
+    """
+    try:
+        clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+        clock()
+    except (AttributeError, OSError):
+        # macOS and Windows lack it. Pyodide has the name, but not the clock.
+        return time.monotonic
+    return clock
+
+
+boot_time = boot_clock()
 
 # Counting needs the keys only, so a page of them may be larger than one of orders.
 COUNTING_PAGE = 10_000

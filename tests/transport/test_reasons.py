@@ -319,3 +319,35 @@ def test_of_an_error_whose_context_is_hidden(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(requests.Session, "send", send)
     assert reason(UpstashRedis("https://no.such.test", "token", timeout=20).ping) == "not-http"
+
+
+# In Pyodide, urllib3 raises these for what `fetch` reports, and there may be no module ssl.
+
+
+def of_fetch(error: Exception) -> UnavailableError:
+    return failure_of(error, True, b"[]", Secret("token"))
+
+
+@pytest.fixture
+def without_ssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ssl", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("without_ssl")
+@pytest.mark.parametrize("wrap", [requests.ConnectionError, lambda error: error])
+def test_of_a_fetch_that_is_aborted_in_time(wrap: Callable[[Exception], Exception]) -> None:
+    failure = of_fetch(wrap(urllib3.exceptions.TimeoutError("Request timed out")))
+    assert (failure.reason, failure.transient) == ("timeout", True)
+
+
+@pytest.mark.usefixtures("without_ssl")
+@pytest.mark.parametrize("wrap", [requests.ConnectionError, lambda error: error])
+def test_of_a_fetch_that_fails(wrap: Callable[[Exception], Exception]) -> None:
+    failure = of_fetch(wrap(http.client.HTTPException("fetch failed")))
+    assert (failure.reason, failure.transient) == ("closed", True)
+    assert str(failure) == "the connection to the endpoint failed: fetch failed"
+
+
+def test_of_a_connection_that_is_refused_which_is_a_timeout_to_urllib3(refused: str) -> None:
+    assert issubclass(urllib3.exceptions.NewConnectionError, urllib3.exceptions.TimeoutError)
+    assert reason(UpstashRedis(f"http://{refused}", "token", timeout=20).ping) == "connect"

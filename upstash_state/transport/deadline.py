@@ -10,6 +10,12 @@ Three things cannot be limited. A name lookup that hangs goes on in its daemon t
 platform's resolver gives up (glibc: 5 s for each server and try). Where no thread can be started,
 as at the end of the interpreter, a connect gets the time limit of each of its steps. TLS of gevent,
 eventlet and pyOpenSSL starts its timeout again for each piece of a record of at most 16 KB.
+
+In Pyodide a connection is a call of JavaScript's `fetch`, and there is no socket to wrap. urllib3
+aborts the call when the head of the answer does not come in time, and the answer is closed when its
+rest does not. As anywhere, a request that was given up may still be executed. There is no limit in
+a browser's page whose WebAssembly cannot wait for promises (JSPI): a synchronous XMLHttpRequest
+takes none there (urllib3, `contrib/emscripten/fetch.py`).
 """
 
 from __future__ import annotations

@@ -43,11 +43,13 @@ def failure_of(
         token: The token of the request, which the text does not repeat.
     """
     from http.client import HTTPException
-    from ssl import SSLCertVerificationError, SSLError
 
     from requests import exceptions
     from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
+    # Not everywhere is there ssl, and what was not imported has raised nothing.
+    ssl: Any = sys.modules.get("ssl")
     sent = SentRequest(body, token)
     chain = list(_chain(error))
 
@@ -57,13 +59,15 @@ def failure_of(
     facts: dict[str, Any] = {"may_have_executed": may_have_executed}
     proxied = found(exceptions.ProxyError)
     where = "the proxy" if proxied else "the endpoint"
-    if refused := found(SSLCertVerificationError):
+    if refused := ssl and found(ssl.SSLCertVerificationError):
         why = getattr(refused, "verify_message", "") or text_of(refused)
         text = f"{where}'s certificate was refused: {shown(why)}"
         return UnavailableError(text, reason="certificate", may_have_executed=False)
     if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(text_of, chain))):
         return _refused_by_proxy(int(tunnel[1]), chain)
-    if found(TimeoutError, exceptions.Timeout):
+    # urllib3's is the base class of its other failures to connect, too.
+    timed_out = any(type(link) is UrllibTimeoutError for link in chain)
+    if timed_out or found(TimeoutError, exceptions.Timeout):
         text = f"no answer of {where} within the time budget"
         return EndpointTimeoutError(text, transient=True, **facts)
     if found(exceptions.ContentDecodingError):
@@ -85,13 +89,15 @@ def failure_of(
         text = f"HTTPS_PROXY or ALL_PROXY {why}"
         return UnavailableError(text, reason="proxy", may_have_executed=False)
     reason, text = _reason(chain, sent)
-    if found(SSLError):
+    if ssl and found(ssl.SSLError):
         reason, text = "tls", f"TLS: {text}"
     elif proxied:
         reason = "proxy"
     elif reason == "closed" and not may_have_executed:
         reason = "connect"
-    transient = (exceptions.ConnectionError, exceptions.ChunkedEncodingError, HTTPError)
+    transient = (
+        exceptions.ConnectionError, exceptions.ChunkedEncodingError, HTTPError, HTTPException,
+    )  # fmt: skip
     return UnavailableError(
         f"the connection to {where} failed: {text}",
         reason=reason,
@@ -169,6 +175,10 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
             return "dns" if isinstance(link, gaierror) else "closed", shown(named)
         if isinstance(link, LocationParseError):
             return "dns", sent.own_words(text_of(link))
+    for link in chain:
+        # Only urllib3 raises the base class itself, for all that `fetch` reports (Pyodide).
+        if type(link) is HTTPException:
+            return "closed", sent.own_words(text_of(link))
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"

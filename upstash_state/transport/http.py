@@ -6,9 +6,11 @@ kept connections (tests/transport/test_undocumented.py).
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import socket
+import sys
 import weakref
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -45,12 +47,15 @@ LONGEST_SYNC_TOKEN = 1000
 IDLE_LIMIT = 50.0
 # Connections kept for threads that call at the same time; more are opened when needed.
 KEPT = 32
-# Whether urllib3 is urllib3-future, which niquests brings. Its reads cannot be limited, so an
-# attempt is made in a thread that the call stops waiting for.
-FUTURE = hasattr(urllib3, "AsyncHTTPConnectionPool")
+# Whether a connection is a call of JavaScript's `fetch`, as in Pyodide.
+FETCH = "urllib3.contrib.emscripten" in sys.modules
+# Whether connections have no socket whose reads and writes can be limited: those of `fetch`, and
+# those of urllib3-future, which niquests brings. An attempt is made in a thread that the call stops
+# waiting for.
+OPAQUE = FETCH or hasattr(urllib3, "AsyncHTTPConnectionPool")
 # The part of the time left that one step of connecting may take (an address of several, TLS), so
-# that an address that swallows packets leaves time for the next.
-STEP = 2 / 3
+# that an address that swallows packets leaves time for the next. A `fetch` is a single step.
+STEP = 1 if FETCH else 2 / 3
 
 
 class Http:
@@ -141,7 +146,7 @@ class Sender:
         try:
             channel = http.take(deadline, fresh=self._fresh)
             post = partial(channel.post, request, attempt)
-            response, data = in_time(deadline, post) if FUTURE else post()
+            response, data = in_time(deadline, post) if OPAQUE else post()
         except BaseException as error:
             if channel is not None:
                 channel.close()
@@ -188,7 +193,7 @@ class Channel(HTTPAdapter):
         self._bundle = (ca_bundle() or ("", DEFAULT_CA_BUNDLE_PATH))[1]
         secure_proxy = proxies.get("all", "").startswith("https://")
         self._context = None
-        if ssl and address.scheme == "https" and not secure_proxy and not FUTURE:
+        if ssl and address.scheme == "https" and not secure_proxy and not OPAQUE:
             self._context = _tls_context(ssl.SSLContext, urllib3.util.SSLContext, self._bundle)
         self._socket_class = socket.socket
         self._sock: Limited | None = None
@@ -227,7 +232,8 @@ class Channel(HTTPAdapter):
             proxies=self._proxies,
             verify=self._bundle,
         ) as response:
-            return response, _read(response, attempt)
+            read = _read_in_time if FETCH else _read
+            return response, read(response, attempt)
 
     def close(self) -> None:
         """Close the connection."""
@@ -252,7 +258,7 @@ class Channel(HTTPAdapter):
         # One endpoint, one pool: requests works out which for each request.
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*args, **kwargs)
-            if not FUTURE:
+            if not OPAQUE:
                 # In place of a queue whose lock an interruption can leave locked for good.
                 self._pool.pool = queue.SimpleQueue()
                 self._pool.ConnectionCls = self
@@ -329,6 +335,24 @@ def _tls_context(now: Any, then: Any, bundle: str) -> Any:
     return context
 
 
+def _read_in_time(response: requests.Response, attempt: Attempt) -> bytes:
+    """Read an answer that `fetch` brings, and close it when its attempt must end.
+
+    urllib3 limits each read by itself. While one waits, JavaScript runs its timers, and closing the
+    answer ends the read.
+    """
+    from pyodide.ffi.wrappers import clear_timeout, set_timeout
+
+    timer = set_timeout(response.close, math.ceil(attempt.time_left() * 1000) + 1)
+    try:
+        data = _read(response, attempt)
+    finally:
+        clear_timeout(timer)
+    # It may have been closed before its end.
+    attempt.time_left()
+    return data
+
+
 def _read(response: requests.Response, attempt: Attempt) -> bytes:
     if response.status_code < 200:
         # An interim answer: the real one follows, and must not be taken for the answer to the next
@@ -343,7 +367,8 @@ def _read(response: requests.Response, attempt: Attempt) -> bytes:
     if encoding not in ENCODINGS:
         # Several, one around the other, make a thousand from a byte each time.
         raise AnswerError("the answer is compressed in a way that was not asked for")
-    if length.isdecimal() and encoding == "identity" and "Transfer-Encoding" not in headers:
+    framed = length.isdecimal() and "Transfer-Encoding" not in headers
+    if framed and encoding == "identity" and not OPAQUE:
         if len(length) > 15 or int(length) > MAX_ANSWER_BYTES:
             raise too_large()
         # No more than that is read, so nothing needs to be counted.

@@ -1,0 +1,33 @@
+// node run.mjs PYODIDE ARCHIVE SCRIPT: run the `main` of a Python script in Pyodide.
+//
+// PYODIDE is the folder of the npm package, ARCHIVE a zip of Python packages. The script has the
+// environment of this process. The first line that is printed is how long the start has taken.
+import { readFileSync } from "node:fs";
+
+const [folder, archive, script] = process.argv.slice(2);
+const seconds = {};
+
+async function measured(name, step) {
+  const begin = performance.now();
+  const result = await step();
+  seconds[name] = (performance.now() - begin) / 1000;
+  return result;
+}
+
+const { loadPyodide } = await import(`${folder}/pyodide.mjs`);
+const env = { HOME: "/home/pyodide", ...process.env };
+const pyodide = await measured("Pyodide", () => loadPyodide({ env }));
+pyodide.unpackArchive(new Uint8Array(readFileSync(archive)), "zip", { extractDir: "/packages" });
+pyodide.runPython("import sys; sys.path.append('/packages')");
+for (const name of ["upstash_state", "requests"]) {
+  await measured(name, () => pyodide.runPython(`import ${name}`));
+}
+console.log(JSON.stringify(seconds));
+try {
+  pyodide.runPython(readFileSync(script, "utf8"), { filename: script });
+  await pyodide.globals.get("main")();
+  process.exit(0);
+} catch (error) {
+  console.error(String(error));
+  process.exit(1);
+}
