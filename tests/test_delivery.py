@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.support.memory import MemoryEndpoint, Refused
 from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
 from upstash_state.delivery import forget_all
 from upstash_state.errors import QuotaExceededError
+from upstash_state.outbox import Batch, Write
 from upstash_state.transport import intercepting
 from upstash_state.writes import MAX_WRITES
 
@@ -584,6 +586,67 @@ def test_scripts_are_tried_again_where_plain_commands_failed_too(
     assert set(names(redis)) == {"EVAL"}
 
 
+# Many at once.
+
+
+def test_more_orders_than_may_stay_pending_are_saved_in_one_call(
+    store: OrderStore, redis: MemoryEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    store._outbox._max_bytes = 100_000
+    orders = {str(n): {"text": "x" * 1000} for n in range(600)}
+    assert len(store.save_many(orders)) == len(redis.keys) == 600
+    redis.down = True
+    with pytest.raises(UpstashError):
+        store.save_many(orders)
+    assert 0 < len(store.unsaved) < 100
+    dropped = 600 - len(store.unsaved)
+    assert f"Too much is pending - dropped the oldest: {dropped} orders" in caplog.text
+
+
+def test_what_was_dropped_since_the_last_report_is_reported_at_the_end(
+    store: OrderStore, redis: MemoryEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    store._outbox._max_bytes = 100_000
+    redis.down = True
+    for n in range(3):
+        with pytest.raises(UpstashError):
+            store.save_many({f"{n}-{m}": {"text": "x" * 1000} for m in range(90)})
+    left = len(store.unsaved)
+    store._delivery.close("at exit")
+    lines = [r.getMessage() for r in caplog.records if "dropped the oldest" in r.getMessage()]
+    assert len(lines) == 2
+    assert sum(int(line.split()[-2]) for line in lines) == 270 - left
+
+
+def test_orders_that_another_call_is_sending_follow_in_one_request(
+    store: OrderStore, redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox, waits = store._outbox, threading.Event()
+    take = outbox.take
+
+    def taking(batch: Batch, writes: Iterable[Write]) -> None:
+        take(batch, writes)
+        if not batch.writes:
+            waits.set()
+
+    monkeypatch.setattr(outbox, "take", taking)
+    orders = [{str(n): {"n": call} for n in range(100)} for call in range(2)]
+    saved: list[str] = []
+    other = threading.Thread(target=lambda: saved.extend(store.save_many(orders[1])))
+
+    def before(commands: list[list[str]]) -> None:
+        if not waits.is_set():
+            other.start()
+            assert waits.wait(10)
+
+    redis.before = before
+    store.save_many(orders[0])
+    other.join()
+    assert saved == list(orders[1])
+    assert {text for text, _ in redis.keys.values()} == {'{"n": 1}'}
+    assert names(redis) == ["MSETEX", "MSETEX"]
+
+
 # Flush, exit.
 
 
@@ -728,6 +791,28 @@ def test_background_names_an_order_that_is_refused(
     assert "17" in lines[0].getMessage()
     assert background.unsaved == ("17",) * stays
     assert background.flush(0) == (not stays)
+
+
+def test_the_worker_does_not_inherit_the_time_budget_of_a_call(
+    redis: MemoryEndpoint, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Inheriting(threading.Thread):
+        """A thread as of Python 3.14 with `-X thread_inherit_context=1`."""
+
+        def start(self) -> None:
+            self._starter = copy_context()
+            super().start()
+
+        def run(self) -> None:
+            self._starter.run(super().run)
+
+    monkeypatch.setattr(threading, "Thread", Inheriting)
+    store = new_store(clock, background=0.001)
+    arrived = threading.Event()
+    redis.before = lambda commands: arrived.set()
+    with time_budget(0):
+        store.save("a", {})
+        assert arrived.wait(10)
 
 
 def test_background_mode_goes_on_after_a_log_handler_raised_in_its_thread(

@@ -142,15 +142,23 @@ class Delivery:
         Returns:
             What went wrong, by key.
         """
-        if not writes or (self._worker is not None and self._wake()):
+        if not writes:
             return {}
+        failed: dict[str, UpstashError] = {}
+        if self._worker is None or not self._wake():
+            failed = self._deliver(writes, deadline)
+        self.outbox.drop_oldest()
+        self._log_dropped()
+        return failed
+
+    def _deliver(self, writes: Sequence[Write], deadline: float | None) -> dict[str, UpstashError]:
         if len(writes) > 1:
             self._send_all(writes, deadline)
         else:
             self._send(writes, deadline)
         failed: dict[str, UpstashError] = {}
-        for write in writes:
-            error = None if write.confirmed else self._outcome(write, deadline)
+        for index, write in enumerate(writes):
+            error = None if write.confirmed else self._outcome(writes, index, deadline)
             if error is not None:
                 failed[write.key] = error
         if len(failed) < len(writes):
@@ -209,6 +217,7 @@ class Delivery:
         if not self.flush(once=True):
             left = self.outbox.all_pending()
             log.error("Not saved to Redis %s: %s", when, self._named(left))
+        self._log_dropped(at_end=True)
         self.outbox.forget()
         self.client.close()
 
@@ -364,9 +373,17 @@ class Delivery:
             or (isinstance(result, UnavailableError) and result.reason in ("status", "answer"))
         )
 
-    def _outcome(self, write: Write, deadline: float | None) -> UpstashError | None:
-        """Wait until Redis holds a write, or a newer one, or until that failed."""
-        outbox = self.outbox
+    def _outcome(
+        self, writes: Sequence[Write], index: int, deadline: float | None
+    ) -> UpstashError | None:
+        """Wait until Redis holds a write, or a newer one, or until that failed.
+
+        Args:
+            writes: Those of the call.
+            index: Which of them. If it has to be sent, so do those after it, in one request.
+            deadline: When to have ended.
+        """
+        outbox, write = self.outbox, writes[index]
         deadline = deadline_within(self.client.timeout) if deadline is None else deadline
         while True:
             newest = write.newest()
@@ -391,11 +408,17 @@ class Delivery:
                 continue
             if outbox.pending(write.key) is None:
                 return UnavailableError("dropped: the client was reset", may_have_executed=False)
-            self._send([newest], deadline)
+            rest = (one.newest() for one in writes[index + 1 :])
+            waiting = [one for one in rest if not one.confirmed and one.error is None]
+            self._send(page_of([newest, *waiting]), deadline)
         late = EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
         if newest is write:
             outbox.fail(write, late, keep=self._catch_up)
         return late
+
+    def _log_dropped(self, *, at_end: bool = False) -> None:
+        if self.outbox.dropped and (dropped := self.outbox.report_dropped(at_end=at_end)):
+            log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
 
     def _log_failed(self, writes: Sequence[Write]) -> None:
         """Log writes whose callers are gone: at the first failure, and when they are dropped."""

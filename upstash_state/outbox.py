@@ -211,8 +211,6 @@ class Outbox:
                 if batch is not None and key in batch.writes:
                     batch.writes[key].newer = write
                 self._size -= older.size
-            if self._size > self._max_bytes:
-                self._drop_oldest()
         return write
 
     def pending(self, key: str) -> Write | None:
@@ -396,10 +394,37 @@ class Outbox:
         """Sending delayed writes succeeded: the next pause is a short one."""
         self._pause = self._not_before = 0.0
 
-    def report_dropped(self) -> int:
-        """Return how many writes were dropped since the last report; 0 within a minute of it."""
+    def drop_oldest(self) -> None:
+        """Drop the writes that were put longest ago, if all together take too much memory.
+
+        Call it when writes are left pending, not when they are put: what a caller is about to send
+        is in memory anyway.
+        """
+        if self._size <= self._max_bytes:
+            return
+        with self.lock:
+            writes = sorted(self._writes.values(), key=lambda write: write.number)
+            self._size = sum(write.size for write in writes)
+            for write in writes:
+                # Some more than necessary, so that not every call has to sort.
+                if self._size <= self._max_bytes * 0.95:
+                    break
+                if self.sender(write.key) is None:
+                    self._remove(write)
+                    if not write.confirmed:
+                        write.error = UnavailableError(
+                            "dropped: too much is pending", may_have_executed=False
+                        )
+                        self.dropped += 1
+
+    def report_dropped(self, *, at_end: bool = False) -> int:
+        """Return how many writes were dropped since the last report.
+
+        Args:
+            at_end: Whether this is the last report. Any other one is 0 within a minute of the last.
+        """
         now = self.clock()
-        if now - self._reported < 60:
+        if now - self._reported < 60 and not at_end:
             return 0
         dropped, self.dropped, self._reported = self.dropped, 0, now
         return dropped
@@ -447,21 +472,6 @@ class Outbox:
             found = (writes.pop if writes[key] is write else writes.get)(key)
             if found is write:
                 self._size -= write.size
-
-    def _drop_oldest(self) -> None:
-        writes = sorted(self._writes.values(), key=lambda write: write.number)
-        self._size = sum(write.size for write in writes)
-        for write in writes:
-            # Some more than necessary, so that not every call has to sort.
-            if self._size <= self._max_bytes * 0.95:
-                break
-            if self.sender(write.key) is None:
-                self._remove(write)
-                if not write.confirmed:
-                    write.error = UnavailableError(
-                        "dropped: too much is pending", may_have_executed=False
-                    )
-                    self.dropped += 1
 
     def _forget_old(self, now: float) -> None:
         # Two for each one that is added, so that these dicts stay as small as they can be.

@@ -22,7 +22,7 @@ from .errors import (
     UnavailableError,
     UpstashError,
 )
-from .logs import log, plural
+from .logs import log
 from .outbox import Outbox, Write
 from .restore import Walk
 from .serialization import (
@@ -482,8 +482,6 @@ class OrderStore:
         if write is not None:
             accepted.writes.append(write)
         accepted.ids[order_id] = None
-        if outbox.dropped and (dropped := outbox.report_dropped()):
-            log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
 
     def _deadline(self) -> float:
         return deadline_within(self.client.timeout)

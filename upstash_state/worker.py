@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 
 # Seconds without work after which the thread ends.
 IDLE = 10.0
@@ -38,8 +39,13 @@ class Worker:
             if not self._woken.is_set():
                 self._woken.set()
             if self._thread is None or not self._thread.is_alive():
+                # In an empty context: since Python 3.14, a thread may inherit that of its starter
+                # (sys.flags.thread_inherit_context), with a time budget that is soon used up.
                 thread = threading.Thread(
-                    target=self._run, name="upstash_state worker", daemon=True
+                    target=Context().run,
+                    args=(self._run,),
+                    name="upstash_state worker",
+                    daemon=True,
                 )
                 try:
                     thread.start()
