@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, get_type_hints
 
 import anyio
@@ -19,7 +21,14 @@ import upstash_state
 from tests.support.clock import Clock
 from tests.support.environ import Environ
 from tests.support.memory import MemoryEndpoint
-from upstash_state import aio, reset_client, time_budget
+from upstash_state import (
+    OrderStore,
+    UnavailableError,
+    UpstashRedis,
+    aio,
+    reset_client,
+    time_budget,
+)
 from upstash_state.transport import intercepting
 
 
@@ -118,6 +127,99 @@ def test_what_is_raised_in_a_lifespan_passes_after_the_flush(redis: MemoryEndpoi
     with pytest.raises(LookupError):
         asyncio.run(app())
     assert redis.get("order:1") == "{}"
+
+
+def test_a_lifespan_of_ones_own_that_yields_state_contains_it(redis: MemoryEndpoint) -> None:
+    @contextlib.asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[dict[str, int]]:
+        async with aio.lifespan(app):
+            yield {"tables": 12}
+
+    app = FastAPI(lifespan=own)
+
+    async def served() -> None:
+        async with app.router.lifespan_context(app) as state:
+            assert state == {"tables": 12}
+            redis.plan.append("refused")
+            assert not await aio.redis_save_order("1", {})
+
+    asyncio.run(served())
+    assert redis.get("order:1") == "{}"
+
+
+def test_a_lifespan_sends_what_every_store_has_pending(redis: MemoryEndpoint) -> None:
+    async def app() -> None:
+        async with aio.lifespan():
+            store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), prefix="table:")
+            redis.plan.append("refused")
+            with pytest.raises(UnavailableError):
+                store.save("1", {})
+
+    asyncio.run(app())
+    assert redis.get("table:1") == "{}"
+
+
+def test_a_lifespan_names_what_is_left_in_the_log(
+    redis: MemoryEndpoint, environ: Environ, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ.set(UPSTASH_STATE_TIMEOUT="0.2")
+
+    async def app() -> None:
+        async with aio.lifespan():
+            redis.down = True
+            await aio.redis_save_order("17", {})
+            caplog.clear()
+
+    asyncio.run(app())
+    (left,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert left.getMessage() == "Not saved to Redis at shutdown: 17"
+    # Where exit handlers run, they try again.
+    redis.down = False
+    assert upstash_state.redis_flush(30)
+    assert redis.get("order:17") == "{}"
+
+
+def test_a_lifespan_without_a_save_needs_no_credentials(
+    redis: MemoryEndpoint, environ: Environ, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ.use("", "")
+
+    async def app() -> None:
+        async with aio.lifespan():
+            pass
+
+    asyncio.run(app())
+    assert not caplog.records
+
+
+def test_background_saves_after_the_shutdown_are_sent_at_once(
+    redis: MemoryEndpoint, environ: Environ
+) -> None:
+    environ.set(UPSTASH_STATE_BACKGROUND="600")
+
+    async def app(number: str) -> None:
+        # The outer lifespan of an app, or another thread of it, may still save.
+        async with aio.lifespan():
+            assert await aio.redis_save_order(f"{number} running", {})
+            assert redis.get(f"order:{number} running") is None
+        assert redis.get(f"order:{number} running") == "{}"
+        assert await aio.redis_save_order(f"{number} ended", {})
+        assert redis.get(f"order:{number} ended") == "{}"
+
+    async def one_after_the_other() -> None:
+        await app("1")
+        reset_client()
+        assert await aio.redis_save_order("reset", {})
+        assert redis.get("order:reset") is None
+        await app("2")
+        await app("3")
+
+    asyncio.run(one_after_the_other())
+    # The process goes on.
+    assert upstash_state.redis_save_order("later", {})
+    assert redis.get("order:later") is None
+    asyncio.run(app("4"))
+    assert redis.get("order:later") == "{}"
 
 
 def test_an_endpoint_that_hangs_leaves_the_apps_own_threads_alone(redis: MemoryEndpoint) -> None:

@@ -18,11 +18,11 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import process, state
+from . import delivery, process, state
 from .client import UpstashRedis
 from .errors import SaveManyError
 from .logs import log_unsaved, logged
@@ -127,15 +127,26 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
         app = Starlette(lifespan=lifespan)
         app = Litestar(lifespan=[lifespan])
 
-    Inside a lifespan of your own: `async with lifespan(app): ...`.
+    Inside a lifespan of your own: `async with lifespan(app): yield ...`.
+
+    It takes at most UPSTASH_STATE_TIMEOUT seconds. The log names the orders that are left. Saves
+    that follow are sent in their caller's thread, also in background mode, until the event loop is
+    closed or another `lifespan` starts on it.
 
     Args:
         app: The app; it is not used.
     """
+    loops = []
+    with suppress(RuntimeError):
+        loops.append(asyncio.get_running_loop())
+    delivery.shut_down[:] = [
+        loop for loop in delivery.shut_down if loop not in loops and not loop.is_closed()
+    ]
     try:
         yield
     finally:
-        await redis_flush()
+        delivery.shut_down += loops
+        await _in_thread(delivery.end_of_app)
 
 
 async def _in_thread(call: Callable[..., T], *args: object) -> T:

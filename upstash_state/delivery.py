@@ -15,6 +15,7 @@ from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from traceback import walk_stack
+from typing import TYPE_CHECKING
 
 from .client import UpstashRedis
 from .errors import (
@@ -32,6 +33,9 @@ from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
 from .worker import Worker
 from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, page_of, parts_of, settle
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 COMBINED = frozenset({"MSETEX", "EVAL"})
 # Seconds between two looks at what another task of the same thread is sending.
 SHORT = 0.01
@@ -42,6 +46,10 @@ registry: dict[Hashable, Delivery] = {}
 # Held while saves are sent one by one, for recordings.
 _turn = threading.RLock()
 _ending = threading.Event()
+#: Event loops whose app has shut down. Some servers end the process by a signal right after that,
+#: so that neither a worker nor an exit handler sends anything. So until the loop is closed, saves
+#: are sent in their caller's thread.
+shut_down: list[AbstractEventLoop] = []
 
 
 def turn() -> AbstractContextManager[object]:
@@ -58,6 +66,10 @@ def register(database: Hashable, delivery: Delivery) -> Delivery:
         util = sys.modules.get("multiprocessing.util")
         if process and util and process.parent_process() is not None:
             util.Finalize(None, end_of_process, exitpriority=0)
+        # So does a child of Celery's prefork pool.
+        signal = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
+        if signal is not None:
+            signal.connect(_end_of_celery_child, weak=False)
     found, current = delivery, None
     while current is not registry:
         # Another thread may have reset the client meanwhile.
@@ -73,6 +85,16 @@ def end_of_process() -> None:
         delivery.close("at exit")
 
 
+def _end_of_celery_child(**_: object) -> None:
+    end_of_process()
+
+
+def end_of_app() -> None:
+    """Send what is pending when an app shuts down, and name in the log what is left."""
+    for delivery in list(registry.values()):
+        delivery.send_all("at shutdown")
+
+
 def forget_all(*, flush: bool) -> None:
     """Let every database start with an empty outbox.
 
@@ -82,6 +104,7 @@ def forget_all(*, flush: bool) -> None:
     global registry
     # New saves find a new outbox from here on, so none of them is lost.
     old, registry = registry, {}
+    shut_down.clear()
     for delivery in old.values():
         # A save that has found it already is not left to its worker.
         delivery.outbox.closed = True
@@ -214,15 +237,26 @@ class Delivery:
         Args:
             when: The occasion, for the log line.
         """
-        if not self.flush(once=True):
-            left = self.outbox.all_pending()
-            log.error("Not saved to Redis %s: %s", when, self._named(left))
-        self._log_dropped(at_end=True)
+        self.send_all(when, once=True)
         self.outbox.forget()
         self.client.close()
 
+    def send_all(self, when: str, *, once: bool = False) -> None:
+        """Send what is pending, within one timeout, and name in the log what is left.
+
+        Args:
+            when: The occasion, for the log line.
+            once: Whether to stop at the first failure.
+        """
+        if not self.flush(once=once):
+            left = self.outbox.all_pending()
+            log.error("Not saved to Redis %s: %s", when, self._named(left))
+        self._log_dropped(at_end=True)
+
     def _wake(self) -> bool:
         if self._worker is None or _ending.is_set() or self.outbox.closed or one_by_one():
+            return False
+        if shut_down and not all(loop.is_closed() for loop in tuple(shut_down)):
             return False
         return self._worker.wake()
 
