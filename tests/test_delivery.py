@@ -18,6 +18,7 @@ from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time
 from upstash_state.delivery import forget_all
 from upstash_state.errors import QuotaExceededError
 from upstash_state.outbox import Batch, Write
+from upstash_state.store import Accepted
 from upstash_state.transport import intercepting
 from upstash_state.writes import MAX_WRITES
 
@@ -707,6 +708,25 @@ def test_a_save_that_meets_a_reset_is_sent(background: OrderStore, redis: Memory
     redis.down = True
     with pytest.raises(UpstashError):
         background.save("failed", {"at": datetime(2026, 1, 1, tzinfo=Zone())})
+
+
+def test_a_save_that_is_accepted_at_the_end_of_a_reset_is_sent(
+    background: OrderStore, redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background.save("before", {})
+    found = background._delivery
+    accepted = Accepted(found, [], {})
+    flush = found.flush
+
+    def flushing(*, once: bool) -> bool:
+        done = flush(once=once)
+        background._put(accepted, "during", {})
+        return done
+
+    monkeypatch.setattr(found, "flush", flushing)
+    forget_all(flush=True)
+    background.deliver(accepted)
+    assert sorted(redis.keys) == ["order:before", "order:during"]
 
 
 @pytest.mark.parametrize("flush", [False, True])

@@ -111,7 +111,7 @@ def forget_all(*, flush: bool) -> None:
         if flush:
             delivery.close("before the reset")
         else:
-            delivery.outbox.forget()
+            delivery.outbox.forget(delivery.outbox.all_pending())
 
 
 def _forget_parent() -> None:
@@ -237,21 +237,24 @@ class Delivery:
         Args:
             when: The occasion, for the log line.
         """
-        self.send_all(when, once=True)
-        self.outbox.forget()
+        self.outbox.forget(self.send_all(when, once=True))
         self.client.close()
 
-    def send_all(self, when: str, *, once: bool = False) -> None:
+    def send_all(self, when: str, *, once: bool = False) -> list[Write]:
         """Send what is pending, within one timeout, and name in the log what is left.
 
         Args:
             when: The occasion, for the log line.
             once: Whether to stop at the first failure.
+
+        Returns:
+            What is left.
         """
-        if not self.flush(once=once):
-            left = self.outbox.all_pending()
+        left = [] if self.flush(once=once) else self.outbox.all_pending()
+        if left:
             log.error("Not saved to Redis %s: %s", when, self._named(left))
         self._log_dropped(at_end=True)
+        return left
 
     def _wake(self) -> bool:
         if self._worker is None or _ending.is_set() or self.outbox.closed or one_by_one():

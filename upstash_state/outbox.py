@@ -429,14 +429,16 @@ class Outbox:
         dropped, self.dropped, self._reported = self.dropped, 0, now
         return dropped
 
-    def forget(self) -> None:
-        """Drop all writes and marks."""
+    def forget(self, writes: Iterable[Write]) -> None:
+        """Drop these writes, and all marks. A write that was put since stays."""
         with self.lock:
-            for write in self.all_pending():
+            for write in writes:
                 write.error = UnavailableError("dropped: reset", may_have_executed=False)
-            self._writes.clear()
+                self._remove(write)
+            for write in list(self._writes.values()):
+                if write.confirmed:
+                    self._remove(write)
             self._abandoned.clear()
-            self._size = 0
 
     def _is_unchanged(self, key: str, text: str, skip: float) -> bool:
         last = self._unchanged.get(key)
