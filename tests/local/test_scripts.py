@@ -363,5 +363,5 @@ class TestOverFakeredis:
         with LocalEndpoint() as endpoint:
             for name in ("EVAL", "eval_ro"):
                 answer = ask(endpoint, name, "return python", "0")
-                assert answer == {"error": "ERR scripts over fakeredis need fakeredis[lua]>=2.34"}
+                assert answer == {"error": "ERR scripts over fakeredis need fakeredis[lua]>=2.36"}
             assert ask(endpoint, "PING") == {"result": "PONG"}

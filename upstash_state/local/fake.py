@@ -76,7 +76,7 @@ class FakeBackend(Backend):
         if name in (b"FUNCTION", b"FCALL", b"FCALL_RO"):
             return _refused("ERR fakeredis has no functions; the endpoint over a Redis server has")
         if name.startswith(b"EVAL") and not self._confined:
-            return _refused("ERR scripts over fakeredis need fakeredis[lua]>=2.34")
+            return _refused("ERR scripts over fakeredis need fakeredis[lua]>=2.36")
         if name == b"FLUSHDB" and [*map(bytes.upper, command[1:])] == [b"SYNC"]:
             return [name], unchanged
         if name in (b"JSON.DEL", b"JSON.FORGET") and len(command) == 2:
