@@ -16,7 +16,7 @@ from upstash_state.local import LocalEndpoint
 LOCKING = "#!lua flags=allow-key-locking\n"
 HEALTHY = """
 return {
-  redis.call('PING').ok, string.rep('x', 3), cjson.encode({1}), tostring(1), math.floor(1.5),
+  redis.call('PING').ok, ('x'):rep(3), cjson.encode({1}), tostring(1), math.floor(1.5),
   redis.sha1hex(''), bit.bor(1, 2), KEYS[1], #ARGV, redis.pcall('NOSUCH').err ~= nil
 }
 """
