@@ -154,8 +154,9 @@ def test_a_dry_run_names_and_deletes_nothing(
     assert (status, out) == (0, "1 order would be deleted\n")
     assert re.search(r"^old +13 h ", err, re.M)
     assert ("not there: x\n" in err) == ("x" in by)
-    shown = json.loads(tool("delete", *by, "--dry-run", "--yes", "--json").out)
-    assert shown == {"would_delete": ["old"]}
+    _, out, named = tool("delete", *by, "--dry-run", "--yes", "--json")
+    assert json.loads(out) == {"would_delete": ["old"]}
+    assert named == err
     assert tool("count").out == "2\n"
 
 

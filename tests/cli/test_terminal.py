@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from upstash_state.cli.terminal import duration, printable
+from upstash_state.cli.terminal import duration, printable, wrapped
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,18 @@ def test_durations_have_their_two_largest_units(seconds: int, shown: str) -> Non
 
 def test_printable_escapes_as_json_does() -> None:
     assert printable("Zoë 🍕 \n\x7f\x9b\ud800") == "Zoë 🍕 \\n\\u007f\\u009b\\ud800"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_lines_that_end_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/a/path/that-is/longer/than/one/line/of/the/terminal"
+    text = f"the certificates of {path} are trusted"
+    assert wrapped(text, io.StringIO(), 10) == text
+    lines = wrapped(text, _Terminal(), 10).split("\n")
+    assert [line.strip() for line in lines] == ["the certificates of", path, "are trusted"]
+    assert all(line.startswith(" " * 10) for line in lines[1:])
