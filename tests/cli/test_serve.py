@@ -77,7 +77,7 @@ def test_a_port_that_is_taken_is_said_in_a_line(tool: Tool, endpoint: LocalEndpo
     port = endpoint.url.rpartition(":")[2]
     status, out, text = tool("serve", "--port", port)
     assert (status, out, text.count("\n")) == (1, "", 1)
-    assert text.startswith(f"upstash-state: cannot listen on 127.0.0.1, port {port}: ")
+    assert text.startswith(f"upstash-state: cannot start on 127.0.0.1, port {port}: ")
     assert "Address already in use (--port 0 takes a free one)" in text
 
 

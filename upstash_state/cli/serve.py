@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from errno import EADDRINUSE
 from typing import Any
 
 import click
@@ -50,11 +51,10 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
     try:
         endpoint = LocalEndpoint(host=host, port=port, read_only_token=read_only_token, **options)
         endpoint.start()
-    except OSError as error:
-        text = f"cannot listen on {host}, port {port}: {error.strerror} (--port 0 takes a free one)"
+    except (ImportError, OSError, UpstashError, ValueError) as error:
+        hint = " (--port 0 takes a free one)" if getattr(error, "errno", 0) == EADDRINUSE else ""
+        text = f"cannot start on {host}, port {port}: {getattr(error, 'strerror', None) or error}{hint}"
         raise click.ClickException(text) from None
-    except (ImportError, UpstashError, ValueError) as error:
-        raise click.ClickException(f"cannot start: {error}") from None
     log = logging.getLogger("upstash_state.local")
     handler = logging.StreamHandler(sys.stdout)
     # A reader that has gone away is no reason for a traceback at each request.
