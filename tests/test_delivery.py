@@ -15,11 +15,11 @@ import pytest
 from tests.support.clock import Clock
 from tests.support.memory import MemoryEndpoint, Refused
 from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
-from upstash_state.delivery import forget_all
+from upstash_state.delivery import Delivery, forget_all
 from upstash_state.errors import QuotaExceededError
 from upstash_state.outbox import Batch, Write
 from upstash_state.store import Accepted
-from upstash_state.transport import intercepting
+from upstash_state.transport import deadline_within, intercepting
 from upstash_state.writes import MAX_WRITES
 
 DAY = 86_400.0
@@ -871,3 +871,28 @@ def test_where_no_thread_can_be_started_background_mode_sends_at_once(
     monkeypatch.setattr(threading.Thread, "start", start)
     new_store(clock, background=60).save("a", {})
     assert redis.get("order:a") == "{}"
+
+
+def test_a_command_that_seemed_to_be_missing_is_tried_again_after_an_hour(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    redis.refuse = lambda command: "ERR unknown" if command[0] == "MSETEX" else None
+    store.save_many({"a": {}, "b": {}})
+    redis.refuse = lambda command: None
+    for seconds, command in ((3599, "SET"), (1, "MSETEX")):
+        clock.now += seconds
+        store.save_many({"a": {}, "b": {}})
+        assert redis.commands[-1][0] == command
+
+
+def test_all_databases_share_one_timeout_at_a_reset(
+    store: OrderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = OrderStore(store.client, prefix="other:")
+    ends: list[float] = []
+    monkeypatch.setattr(Delivery, "close", lambda self, when: ends.append(deadline_within(99)))
+    assert store._delivery is not other._delivery
+    forget_all(flush=True)
+    assert len(ends) == 2
+    assert len({*ends}) == 1
+    assert ends[0] - time.monotonic() <= store.client.timeout

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from traceback import walk_stack
@@ -29,7 +29,7 @@ from .errors import (
 )
 from .logs import log, log_unsaved, named, plural
 from .outbox import LATE, Batch, Outbox, Write
-from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
+from .transport import COMMAND, PIPELINE, deadline_within, one_by_one, time_budget
 from .worker import Worker
 from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, page_of, parts_of, settle
 
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 COMBINED = frozenset({"MSETEX", "EVAL"})
 # Seconds between two looks at what another task of the same thread is sending.
 SHORT = 0.01
+
+# Seconds after which a command is tried again that the endpoint seemed to lack: an outage may have
+# looked like that.
+TRY_AGAIN = 3600.0
 
 #: The deliveries of this process by database (URL, token and prefix), one for each outbox. After a
 #: fork and after a reset, it is another dict.
@@ -81,8 +85,9 @@ def register(database: Hashable, delivery: Delivery) -> Delivery:
 def end_of_process() -> None:
     """Send what is pending, and send later saves in their caller's thread."""
     _ending.set()
-    for delivery in list(registry.values()):
-        delivery.close("at exit")
+    with _one_timeout(registry):
+        for delivery in list(registry.values()):
+            delivery.close("at exit")
 
 
 def _end_of_celery_child(**_: object) -> None:
@@ -91,8 +96,9 @@ def _end_of_celery_child(**_: object) -> None:
 
 def end_of_app() -> None:
     """Send what is pending when an app shuts down, and name in the log what is left."""
-    for delivery in list(registry.values()):
-        delivery.send_all("at shutdown")
+    with _one_timeout(registry):
+        for delivery in list(registry.values()):
+            delivery.send_all("at shutdown")
 
 
 def forget_all(*, flush: bool) -> None:
@@ -105,13 +111,19 @@ def forget_all(*, flush: bool) -> None:
     # New saves find a new outbox from here on, so none of them is lost.
     old, registry = registry, {}
     shut_down.clear()
-    for delivery in old.values():
-        # A save that has found it already is not left to its worker.
-        delivery.outbox.closed = True
-        if flush:
-            delivery.close("before the reset")
-        else:
-            delivery.outbox.forget(delivery.outbox.all_pending())
+    with _one_timeout(old):
+        for delivery in old.values():
+            # A save that has found it already is not left to its worker.
+            delivery.outbox.closed = True
+            if flush:
+                delivery.close("before the reset")
+            else:
+                delivery.outbox.forget(delivery.outbox.all_pending())
+
+
+def _one_timeout(deliveries: Mapping[Hashable, Delivery]) -> time_budget:
+    """Return a time budget of one call for all databases together."""
+    return time_budget(max((one.client.timeout for one in deliveries.values()), default=0.0))
 
 
 def _forget_parent() -> None:
@@ -146,9 +158,9 @@ class Delivery:
         self._worker = Worker(self._work, background) if background else None
         # How many writes the next page of delayed writes may have.
         self._page = MAX_WRITES
-        # Which of COMBINED the endpoint has executed, and which it does not know.
+        # Which of COMBINED the endpoint has executed, and which it seemed to lack, and when.
         self._known: set[str] = set()
-        self._missing: set[str] = set()
+        self._missing: dict[str, float] = {}
 
     def deliver(
         self, writes: Sequence[Write], deadline: float | None = None
@@ -354,7 +366,8 @@ class Delivery:
                 writes.remove(write)
         if not writes:
             return failed
-        parts = parts_of(writes, outbox, missing or self._missing)
+        lacks = {name for name, since in self._missing.items() if sent_at - since < TRY_AGAIN}
+        parts = parts_of(writes, outbox, missing or lacks)
         # Many orders, even if only one of them has changed, are always a pipeline.
         path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE
         results: Sequence[object]
@@ -389,7 +402,7 @@ class Delivery:
             elif name in COMBINED and self._may_be_unknown(name, result):
                 failures = self._exchange(part.writes, deadline, COMBINED)
                 if not failures and name not in self._known:
-                    self._missing.add(name)
+                    self._missing[name] = sent_at
                 failed += failures
             else:
                 if name in COMBINED and not isinstance(result, UpstashError):
