@@ -53,8 +53,8 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
         endpoint.start()
     except (ImportError, OSError, UpstashError, ValueError) as error:
         hint = " (--port 0 takes a free one)" if getattr(error, "errno", 0) == EADDRINUSE else ""
-        text = f"cannot start on {host}, port {port}: {getattr(error, 'strerror', None) or error}{hint}"
-        raise click.ClickException(text) from None
+        text = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"cannot start on {host}, port {port}: {text}{hint}") from None
     log = logging.getLogger("upstash_state.local")
     handler = logging.StreamHandler(sys.stdout)
     # A reader that has gone away is no reason for a traceback at each request.
