@@ -171,11 +171,14 @@ def test_an_interruption_at_any_moment_leaves_a_process_that_works(
     interrupted: Callable[[], None] = getattr(process, call)
     prepare: Callable[[], None] = getattr(process, f"before_{call}", lambda: None)
     process.works()
-    prepare()
-    begin = time.monotonic()
-    interrupted()
-    took = time.monotonic() - begin
-    process.works()
+    took = PATIENCE
+    for _ in range(5):
+        prepare()
+        begin = time.monotonic()
+        with suppress(UnavailableError):
+            interrupted()
+        took = min(took, time.monotonic() - begin)
+        process.works()
     hits = 0
     for number in range(INTERRUPTIONS // len(CALLS)):
         prepare()

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from ..errors import AnswerTooLargeError
 
@@ -46,22 +46,23 @@ PIECE = 16384
 
 
 class Attempt:
-    """One attempt: its deadline, and what happened.
+    """The attempt that is being made: its deadline, and what happened.
 
-    Args:
-        deadline: When it must have ended, on `time.monotonic()`'s clock.
+    Attributes:
         repeatable: Whether the request may be sent again when it may have been executed.
+        deadline: When it must have ended, on `time.monotonic()`'s clock.
+        limit: When it is given up: its deadline, or earlier, so that another can be made.
+        kept: Whether it is made on a kept connection; None before it needs one.
+        received: The number of bytes of the answer that were received.
+        may_have_executed: Whether the request may have reached the endpoint.
     """
 
-    def __init__(self, deadline: float, *, repeatable: bool) -> None:
-        self.deadline = self.limit = deadline
-        self.repeatable = repeatable
-        #: Whether it was made on a kept connection; None before it needs one.
-        self.kept: bool | None = None
-        #: Bytes of the answer that were received.
-        self.received = 0
-        #: Whether the request may have reached the endpoint.
-        self.may_have_executed = True
+    repeatable: bool
+    deadline: float
+    limit: float
+    kept: bool | None
+    received: int
+    may_have_executed: bool
 
     def time_left(self) -> float:
         """Return the seconds until it must have ended.
@@ -124,10 +125,15 @@ def in_time(deadline: float, work: Callable[[], T]) -> T:
 class Limited:
     """A connected socket whose every read and write ends with the attempt that it is made for.
 
+    It is also the raw stream of its readers (`readable`, `readinto`, `flush`, `closed`).
+
     Args:
         sock: Any socket: plain, TLS of any make, of gevent or eventlet, through a proxy.
         channel: What it belongs to.
     """
+
+    #: As a stream: what was made of a socket can be read although the socket is closed.
+    closed = False
 
     def __init__(self, sock: Any, channel: Channel) -> None:
         self._sock, self._channel = sock, channel
@@ -136,11 +142,12 @@ class Limited:
         #: When it was last used. Wall-clock time, which goes on, or is corrected, while a
         #: serverless process is frozen.
         self.last_used = time.time()
+        #: Whether an answer is being read.
+        self.reading = False
         #: Whether the last answer was read to its end, and nothing came after it.
         self.clean = True
-        #: How many readers of it are open.
-        self.readers = 0
-        self.closed = False
+        #: Whether it is closed, or will be when the answer has been read.
+        self.gone = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -165,7 +172,19 @@ class Limited:
         self.clean = False
         self._unsent.append(data)
 
-    def recv_into(self, buffer: Any) -> int:
+    def makefile(self, *_: object) -> io.BufferedReader:
+        self.reading = True
+        return _Reader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        pass
+
+    def readinto(self, buffer: Any) -> int:
+        if not self.reading:
+            return 0
         attempt = self._channel.attempt
         if self._unsent:
             self._send(attempt)
@@ -180,14 +199,9 @@ class Limited:
             raise too_large()
         return count
 
-    def makefile(self, *_: object) -> io.BufferedReader:
-        self.readers += 1
-        return _Reader(_Raw(self))
-
     def close(self) -> None:
-        self.closed = True
-        # As with any socket, what was made of it can still be read.
-        if self.readers <= 0:
+        self.gone = True
+        if not self.reading:
             self._sock.close()
 
     def _send(self, attempt: Attempt) -> None:
@@ -210,31 +224,20 @@ class Limited:
             attempt.limit = now + half
 
 
-class _Raw(io.RawIOBase):
-    ended = False
-
-    def __init__(self, sock: Limited) -> None:
-        self.sock = sock
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return 0 if self.ended else self.sock.recv_into(buffer)
-
-
 class _Reader(io.BufferedReader):
-    raw: _Raw
+    """Reads one answer. When it is closed, the socket stays open for the next."""
+
+    _ended = False
 
     def close(self) -> None:
-        if not self.closed:
-            self.raw.ended, sock = True, self.raw.sock
-            sock.clean = not self.peek(1)
-            sock.last_used = time.time()
-            super().close()
-            sock.readers -= 1
-            if sock.closed:
-                sock.close()
+        if self._ended:
+            return
+        self._ended, sock = True, cast(Limited, self.raw)
+        sock.reading = False
+        sock.clean = not self.peek(1)
+        sock.last_used = time.time()
+        if sock.gone:
+            sock.close()
 
 
 def too_large() -> AnswerTooLargeError:

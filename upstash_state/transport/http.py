@@ -128,31 +128,32 @@ class Http:
             self.request.headers["Upstash-Sync-Token"] = sync_token
 
 
-class Sender:
+class Sender(Attempt):
     """The attempts of one exchange; each is a call (`seam.Send`)."""
 
     def __init__(self, http: Http, repeatable: bool) -> None:
-        self._http, self._repeatable = http, repeatable
+        self._http, self.repeatable = http, repeatable
         self._fresh = self._timed_out = False
         #: Whether no time is left, whatever the clock says: freezegun stops it.
         self.exhausted = False
 
     def __call__(self, path: str, body: bytes, deadline: float) -> Answer:
         http, channel = self._http, None
-        attempt = Attempt(deadline, repeatable=self._repeatable)
+        self.deadline = self.limit = deadline
+        self.kept, self.received, self.may_have_executed = None, 0, True
         request = http.request.copy()
         request.url = http.url + path
         request.prepare_body(body, None)
         try:
             channel = http.take(deadline, fresh=self._fresh)
-            post = partial(channel.post, request, attempt)
+            post = partial(channel.post, request, self)
             response, data = in_time(deadline, post) if OPAQUE else post()
         except BaseException as error:
             if channel is not None:
                 channel.close()
             failure = None
             if isinstance(error, Exception) and not isinstance(error, UpstashError):
-                failure = failure_of(error, attempt.may_have_executed, body, http.token)
+                failure = failure_of(error, self.may_have_executed, body, http.token)
             # Frames of requests, urllib3 and http.client hold the token.
             forget_locals(error)
             if failure is None:
@@ -160,12 +161,12 @@ class Sender:
         else:
             http.give_back(channel, response.headers.get("Upstash-Sync-Token", ""))
             return Answer(response.status_code, response.headers, data)
-        if isinstance(failure, EndpointTimeoutError) and attempt.kept is not None:
-            all_of_it = attempt.may_have_executed and attempt.limit == attempt.deadline
+        if isinstance(failure, EndpointTimeoutError) and self.kept is not None:
+            all_of_it = self.may_have_executed and self.limit == self.deadline
             self.exhausted = all_of_it or self._timed_out
             self._timed_out = True
-        stale = attempt.kept and not attempt.received and not self.exhausted
-        if stale and (failure.transient or not attempt.may_have_executed):
+        stale = self.kept and not self.received and not self.exhausted
+        if stale and (failure.transient or not self.may_have_executed):
             # The other kept connections are as old, so none of them is tried.
             self._fresh = failure.transient = True
             failure.retry_after = 0.0
@@ -211,7 +212,7 @@ class Channel(HTTPAdapter):
         if self._socket_class is not socket.socket:
             # gevent, eventlet or a mock has replaced it since, or has been removed.
             return False
-        return self._sock is None or self._sock.closed or self._sock.reusable(IDLE_LIMIT)
+        return self._sock is None or self._sock.gone or self._sock.reusable(IDLE_LIMIT)
 
     def post(
         self, request: requests.PreparedRequest, attempt: Attempt
@@ -262,7 +263,7 @@ class Channel(HTTPAdapter):
                 # In place of a queue whose lock an interruption can leave locked for good.
                 self._pool.pool = queue.SimpleQueue()
                 self._pool.ConnectionCls = self
-        kept = self._sock is not None and not self._sock.closed
+        kept = self._sock is not None and not self._sock.gone
         self.attempt.kept, self.attempt.may_have_executed = kept, not kept
         return self._pool
 
