@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from ..errors import AnswerTooLargeError
 
@@ -125,15 +125,10 @@ def in_time(deadline: float, work: Callable[[], T]) -> T:
 class Limited:
     """A connected socket whose every read and write ends with the attempt that it is made for.
 
-    It is also the raw stream of its readers (`readable`, `readinto`, `flush`, `closed`).
-
     Args:
         sock: Any socket: plain, TLS of any make, of gevent or eventlet, through a proxy.
         channel: What it belongs to.
     """
-
-    #: As a stream: what was made of a socket can be read although the socket is closed.
-    closed = False
 
     def __init__(self, sock: Any, channel: Channel) -> None:
         self._sock, self._channel = sock, channel
@@ -174,17 +169,11 @@ class Limited:
 
     def makefile(self, *_: object) -> io.BufferedReader:
         self.reading = True
-        return _Reader(self)
+        raw = _Raw()
+        raw.sock = self
+        return _Reader(raw)
 
-    def readable(self) -> bool:
-        return True
-
-    def flush(self) -> None:
-        pass
-
-    def readinto(self, buffer: Any) -> int:
-        if not self.reading:
-            return 0
+    def recv_into(self, buffer: Any) -> int:
         attempt = self._channel.attempt
         if self._unsent:
             self._send(attempt)
@@ -201,6 +190,7 @@ class Limited:
 
     def close(self) -> None:
         self.gone = True
+        # As with any socket, what was made of it can still be read.
         if not self.reading:
             self._sock.close()
 
@@ -224,20 +214,28 @@ class Limited:
             attempt.limit = now + half
 
 
-class _Reader(io.BufferedReader):
-    """Reads one answer. When it is closed, the socket stays open for the next."""
+class _Raw(io.RawIOBase):
+    sock: Limited
+    ended = False
 
-    _ended = False
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return 0 if self.ended else self.sock.recv_into(buffer)
+
+
+class _Reader(io.BufferedReader):
+    raw: _Raw
 
     def close(self) -> None:
-        if self._ended:
-            return
-        self._ended, sock = True, cast(Limited, self.raw)
-        sock.reading = False
-        sock.clean = not self.peek(1)
-        sock.last_used = time.time()
-        if sock.gone:
-            sock.close()
+        if not self.closed:
+            self.raw.ended, sock = True, self.raw.sock
+            sock.reading, sock.clean = False, not self.peek(1)
+            sock.last_used = time.time()
+            super().close()
+            if sock.gone:
+                sock.close()
 
 
 def too_large() -> AnswerTooLargeError:
