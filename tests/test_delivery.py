@@ -835,9 +835,11 @@ def test_the_worker_does_not_inherit_the_time_budget_of_a_call(
         assert arrived.wait(10)
 
 
+@pytest.mark.parametrize("fate", ["", "refused"], ids=["established", "failed"])
 def test_background_mode_goes_on_after_a_log_handler_raised_in_its_thread(
-    redis: MemoryEndpoint, clock: Clock
+    redis: MemoryEndpoint, clock: Clock, fate: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "upstash_state")
     store = new_store(clock, background=0.001)
     raised, arrived = threading.Event(), threading.Event()
 
@@ -849,7 +851,7 @@ def test_background_mode_goes_on_after_a_log_handler_raised_in_its_thread(
     handler = Handler()
     logging.getLogger("upstash_state").addHandler(handler)
     try:
-        redis.plan.append("refused")
+        redis.plan.append(fate)
         store.save("a", {})
         assert raised.wait(10)
     finally:
