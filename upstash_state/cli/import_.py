@@ -46,7 +46,7 @@ def import_orders(file: Path, force: bool, as_json: bool) -> int:
     it; otherwise it is newer and is kept. After an interruption, run it again. - stands for
     standard input.
 
-    Costs a command for each order written and for each 500, and one for each order that Redis
+    Costs a command for each order written and for about each 250, and one for each order that Redis
     holds in another form.
 
     \b
@@ -106,7 +106,7 @@ class Import:
 
     Attributes:
         counts: How many lines ended in which way.
-        broken: What is wrong with the first broken lines.
+        broken: The faults of the first broken lines.
     """
 
     def __init__(self, store: OrderStore, *, force: bool) -> None:

@@ -73,7 +73,7 @@ def ids_from(arguments: Sequence[str]) -> list[str]:
     """Return ids as given, those of standard input, a line each, in place of `-`; none twice."""
     lines = []
     if "-" in arguments:
-        # What is not UTF-8 cannot be sent: the client refuses it.
+        # Bytes that are not UTF-8 cannot be sent: the client refuses them.
         text = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
         lines = re.findall(r"[^\n]*[^\r\n]", text)
     ids = (one for given in arguments for one in (lines if given == "-" else [given]))
