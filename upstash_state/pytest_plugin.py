@@ -147,7 +147,7 @@ class Run:
             return
         # Not imported, since a run without recordings does not need it.
         recorder: Any = sys.modules.get(f"{__package__}.recording.recorder")
-        if (recorder and recorder.in_use) or not (
+        if (recorder and any(one.connects for one in recorder.in_use)) or not (
             recorder
             or self._config.getini("upstash_block_network")
             or self.option("upstash_record") != "none"

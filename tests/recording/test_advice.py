@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -102,8 +101,8 @@ class TestWhatVaries:
         varying = Varying(("at", "n"))
         replay = replaying(saved(at=OF_TIME, n=1), varying=varying)
         assert explained(replay, saved(at=NOW.isoformat(), n=None)) == [
-            f"SET order:1: at is {NOW.isoformat()}, recorded {OF_TIME}: declared as varying, but "
-            "only a UUID replaces another (exchange 1)",
+            f'at is "{NOW.isoformat()}", recorded "{OF_TIME}": declared as varying, but only '
+            "a UUID replaces another (SET order:1, exchange 1)",
             "    n is null, recorded 1: declared as varying, but only a value of type int replaces "
             "another",
         ]
@@ -119,7 +118,7 @@ class TestWhatVaries:
     def test_lists_of_lists_are_not_mixed_up(self) -> None:
         replay = replaying(saved(a=[[1], [2, 3]]))
         assert explained(replay, saved(a=[[1, 2], [3]])) == [
-            "SET order:1: a[1][0] is 3, recorded 2 (exchange 1)",
+            "a[1][0] is 3, recorded 2 (SET order:1, exchange 1)",
             "    a[1][1] is nothing, recorded 3",
             "    a[0][1] is 2, recorded nothing",
         ]
@@ -166,22 +165,22 @@ class TestMismatches:
         )
         sent = saved(name="Zoë", total=2, items=[{"id": 1}, {"id": 3, "new": True}])
         assert explained(replay, sent) == [
-            "SET order:1: total is 2, recorded 1 (exchange 1)",
+            "total is 2, recorded 1 (SET order:1, exchange 1)",
             "    items[1].id is 3, recorded 2",
             "    items[1].new is true, recorded nothing",
-            "SET order:2 was recorded, but not sent (exchange 2; allow_unused=True lets this pass)",
+            "not sent: SET order:2 (exchange 2); allow_unused=True lets this pass",
         ]
 
     def test_long_texts_are_shown_where_they_differ(self) -> None:
         replay = replaying(saved(note="x" * 500 + "a"))
         (line,) = explained(replay, saved(note="x" * 500 + "b"))
-        assert line == (f"SET order:1: note is …{'x' * 30}b, recorded …{'x' * 30}a (exchange 1)")
+        assert line == f'note is …{"x" * 30}b", recorded …{"x" * 30}a" (SET order:1, exchange 1)'
 
     def test_a_pipeline_is_explained_command_by_command(self) -> None:
         one, two = ("SET", "a", '{"n": 1}'), ("DEL", "b")
         replay = replaying(Request("/pipeline", (one, two)), Request("/pipeline", (one, two)))
         assert explained(replay, Request("/pipeline", (one, ("DEL", "c"), two)))[:3] == [
-            "pipeline of SET a, DEL c, DEL b: command 2: key is c, recorded b (exchange 1)",
+            "command 2: key is c, recorded b (pipeline of SET a, DEL c, DEL b, exchange 1)",
             "    command 3: command is DEL, recorded nothing",
             "    command 3: key is b, recorded nothing",
         ]
@@ -190,7 +189,7 @@ class TestMismatches:
         sent = request("SET", "dev:1", "{}", "EX", "60")
         variables = {"UPSTASH_STATE_TTL": "60", "UPSTASH_STATE_PREFIX": "dev:"}
         assert explained(replaying(saved()), sent, **variables) == [
-            "SET dev:1: key is dev:1, recorded order:1 (exchange 1)",
+            "key is dev:1, recorded order:1 (SET dev:1, exchange 1)",
             "    EX is 60, recorded 604800",
             "    UPSTASH_STATE_TTL=60 is set",
             "    UPSTASH_STATE_PREFIX=dev: is set",
@@ -201,40 +200,28 @@ class TestMismatches:
         replay = replaying(saved())
         replay.answer(saved(n=1), "worker")
         assert explained(replay) == [
-            "SET order:1: n is 1, recorded nothing (exchange 1, by thread worker)"
+            "n is 1, recorded nothing (SET order:1, exchange 1, by thread worker)"
         ]
 
     def test_what_is_read_before_it_is_written_is_another_order(self) -> None:
         read, other = request("GET", "order:1"), request("GET", "order:2")
-        for first, second, said in (
-            (saved(), read, "GET order:1 was sent before SET order:1 (exchanges 2 and 1)"),
-            (read, saved(), "SET order:1 was sent before GET order:1 (exchanges 2 and 1)"),
-            (saved(n=1), saved(n=2), "SET order:1 was sent before SET order:1 (exchanges 2 and 1)"),
-            (
-                saved(),
-                request("DEL", "order:2", "order:1"),
-                "DEL order:2 order:1 was sent before *",
-            ),
-            (
-                saved(),
-                request("SCAN", "0"),
-                "SCAN 0 was sent before SET order:1 (exchanges 2 and 1)",
-            ),
-            (saved(), request("DBSIZE"), "DBSIZE was sent before SET order:1 (exchanges 2 and 1)"),
-            (saved(), other, ""),
-            (read, request("MGET", "order:1", "order:2"), ""),
-            (request("SCAN", "0"), read, ""),
-            (saved(), saved("order:2"), ""),
+        saves, deletes = saved(), request("DEL", "order:2", "order:1")
+        all_keys, count = request("SCAN", "0"), request("DBSIZE")
+        for first, second, matters in (
+            *((saves, read, True), (read, saves, True), (saved(n=1), saved(n=2), True)),
+            *((saves, deletes, True), (saves, all_keys, True), (count, saves, True)),
+            *((saves, other, False), (read, request("MGET", "order:1"), False)),
+            *((all_keys, read, False), (saves, saved("order:2"), False), (count, all_keys, False)),
         ):
             replay = replaying(first, second)
             assert replay.answer(second) is not None
             assert replay.answer(first) is not None
-            lines = explained(replay)
-            assert fnmatch(" ".join(lines), said.replace("[", "[[]"))
+            said = f"sent in another order: {second} (exchange 2) before {first} (exchange 1)"
+            assert explained(replay) == ([said] if matters else [])
 
     def test_threads_have_no_order(self) -> None:
         replay = replaying(saved(), request("GET", "order:1"))
-        assert replay.answer(request("GET", "order:1"), "worker") is not None
+        assert replay.answer(request("GET", "order:1"), None) is not None
         assert replay.answer(saved()) is not None
         assert explained(replay) == []
 
@@ -331,7 +318,7 @@ def test_a_get_is_not_compared_with_a_set(tmp_path: Path) -> None:
     path.write_text(dump([Exchange(request("PING"), 200, b'{"result":"PONG"}')]))
     with pytest.raises(RecordingMismatchError) as failed, recording(path):
         redis_get_order("1")
-    assert str(failed.value).startswith("GET order:1: no such command is recorded\nPING was recor")
+    assert str(failed.value).startswith("not recorded (GET order:1)\nnot sent: PING (exchange 1);")
 
 
 def test_the_plugin_says_what_to_paste(pytester: pytest.Pytester) -> None:

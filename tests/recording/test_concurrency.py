@@ -137,7 +137,7 @@ def test_saves_in_the_background_are_recorded_and_compared(path: Path, environ: 
             app(1)
         with pytest.raises(RecordingMismatchError) as failed, recording(path):
             app(2)
-        assert str(failed.value).startswith("SET order:1: total is 2, recorded 1 (exchange 1)\n\n")
+        assert str(failed.value).startswith("total is 2, recorded 1 (SET order:1, exchange 1)\n\n")
 
 
 def test_a_failed_save_is_sent_again_in_the_background_too(path: Path, environ: Environ) -> None:
@@ -174,7 +174,7 @@ def test_what_a_thread_reads_before_it_writes_is_noticed(path: Path) -> None:
     with pytest.raises(RecordingMismatchError) as failed, recording(path):
         app(first=True)
     assert str(failed.value).startswith(
-        "GET order:1 was sent before SET order:1 (exchanges 2 and 1)"
+        "sent in another order: GET order:1 (exchange 2) before SET order:1 (exchange 1)"
     )
 
 

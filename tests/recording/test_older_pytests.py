@@ -81,4 +81,4 @@ def test_it_runs_records_and_replays(version: str, tmp_path: Path) -> None:
     test.write_text(USING_IT.replace('{"n": 1}', '{"n": 2}'))
     told = run()
     assert re.search(r"\b1 failed, 2 passed in ", told)
-    assert "FAILED test_app.py::test_marked - SET order:1: n is 2, recorded 1 (" in told
+    assert "FAILED test_app.py::test_marked - n is 2, recorded 1 (" in told

@@ -120,6 +120,33 @@ def test_real_credentials_are_recorded_with_but_never_written(
     assert os.environ["UPSTASH_REDIS_REST_TOKEN"] == endpoint.token
 
 
+def test_the_embedded_endpoint_is_recorded_whatever_fixtures_name_and_mock(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(
+        test_app="""
+        import pytest
+        import requests
+        import responses
+        from upstash_state import redis_get_order, redis_save_order
+
+        @pytest.fixture(autouse=True)
+        def credentials(monkeypatch):
+            monkeypatch.setenv("UPSTASH_REDIS_REST_URL", "https://database.example")
+            monkeypatch.setenv("UPSTASH_REDIS_REST_TOKEN", "a-token-of-no-account")
+
+        def test_other_services_are_mocked(upstash_recording):
+            with responses.RequestsMock() as mock:
+                mock.get("https://pay.example", json={"paid": True})
+                order = requests.get("https://pay.example", timeout=1).json()
+                assert redis_save_order("1", order)
+                assert redis_get_order("1") == order
+        """
+    )
+    assert outcomes(pytester.runpytest(*LOCALLY)) == {"passed": 1}
+    assert outcomes(pytester.runpytest()) == {"passed": 1}
+
+
 def test_recording_without_credentials_says_what_to_do(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_app=SAVE)
     result = pytester.runpytest("--upstash-record=all")
@@ -150,7 +177,7 @@ def test_a_missing_file_says_how_to_record_it(pytester: pytest.Pytester) -> None
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("format: 9\nexchanges: []\n", "has another format than 1: upgrade upstash-state, *"),
+        ("format: 9\nexchanges: []\n", "has another format than 1, *"),
         ("format: 1\nexchanges: [\n", "is not readable YAML: *"),
     ],
 )
@@ -188,8 +215,8 @@ def test_a_request_that_nothing_answers_fails_a_test_that_would_pass(
     assert outcomes(result) == {"failed": 1}
     result.stdout.fnmatch_lines(
         [
-            "SET order:1: total is 2, recorded 1 (exchange 1)",
-            "GET order:3: key is order:3, recorded order:2 (exchange 2)",
+            "total is 2, recorded 1 (SET order:1, exchange 1)",
+            "key is order:3, recorded order:2 (GET order:3, exchange 2)",
             "",
             "recordings/test_app/test_save.yaml does not fit this run.",
             "To record what is sent now:",
@@ -199,7 +226,7 @@ def test_a_request_that_nothing_answers_fails_a_test_that_would_pass(
         consecutive=True,
     )
     result.stdout.fnmatch_lines(
-        ["FAILED test_app.py::test_save - Failed: SET order:1: total is 2, recorded 1 *"]
+        ["FAILED test_app.py::test_save - Failed: total is 2, recorded 1 *"]
     )
 
 
@@ -213,8 +240,8 @@ def test_a_test_that_fails_by_itself_shows_what_did_not_fit(pytester: pytest.Pyt
         [
             "*assert redis_save_order*",
             "*Captured upstash_recording*",
-            "SET order:1: total is 2, recorded 1 (exchange 1)",
-            "FAILED test_app.py::test_save - SET order:1: total is 2, recorded 1 *",
+            "total is 2, recorded 1 (SET order:1, exchange 1)",
+            "FAILED test_app.py::test_save - total is 2, recorded 1 *",
         ]
     )
 
@@ -226,7 +253,7 @@ def test_what_was_not_used_fails_unless_the_marker_allows_it(pytester: pytest.Py
     result = pytester.runpytest()
     assert outcomes(result) == {"failed": 1}
     result.stdout.fnmatch_lines(
-        ["SET order:1 was recorded, but not sent (exchange 1; allow_unused=True lets this pass)"]
+        ["not sent: SET order:1 (exchange 1); allow_unused=True lets this pass"]
     )
     test.write_text(test.read_text().replace("_recording\n", "_recording(allow_unused=True)\n"))
     assert outcomes(pytester.runpytest()) == {"passed": 1}
@@ -261,7 +288,7 @@ def test_fixtures_are_part_of_their_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_app=test.replace('redis_delete_order("1")', "True"))
     result = pytester.runpytest()
     assert outcomes(result) == {"passed": 1, "errors": 1}
-    result.stdout.fnmatch_lines(["*ERROR at teardown*", "DEL order:1 was recorded, but *"])
+    result.stdout.fnmatch_lines(["*ERROR at teardown*", "not sent: DEL order:1 (exchange 3); *"])
     pytester.makepyfile(test_app=test.replace('redis_delete_order("1")', 'redis_delete_order("2")'))
     result = pytester.runpytest()
     assert outcomes(result) == {"passed": 1, "errors": 1}
@@ -489,7 +516,7 @@ def test_faults_take_one_line(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest("-k", "slow", "-vv")
     assert outcomes(result) == {"failed": 1, "deselected": 3}
-    result.stdout.fnmatch_lines(["SET order:1 was recorded, but not sent *"])
+    result.stdout.fnmatch_lines(["not sent: SET order:1 (exchange 1); *"])
 
 
 @pytest.mark.parametrize(

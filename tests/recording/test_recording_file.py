@@ -185,7 +185,7 @@ PING = BEGIN + "{path: /, command: [PING], status: 200"
         ("", "is no recording: it has no format version"),
         ("- a\n- b\n", "is no recording: it has no format version"),
         ("exchanges: []\n", "is no recording: it has no format version"),
-        ("format: 2\nexchanges: []\n", "has another format than 1: upgrade upstash-state"),
+        ("format: 2\nexchanges: []\n", "has another format than 1, so it needs another version"),
         ("format: true\nexchanges: []\n", "has another format than 1"),
         ("format: '1'\nexchanges: []\n", "has another format than 1"),
         (f"format: 0x{'f' * 5000}\nexchanges: []\n", "has another format than 1"),

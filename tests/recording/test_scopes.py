@@ -76,7 +76,7 @@ def test_what_its_fixtures_send_must_be_recorded(pytester: pytest.Pytester) -> N
     assert outcomes(result) == {"passed": 1, "errors": 1, "deselected": 2}
     result.stdout.fnmatch_lines(
         [
-            "SET order:menu: n is 3, recorded 1 (exchange 1)",
+            "n is 3, recorded 1 (SET order:menu, exchange 1)",
             "recordings/test_app.yaml does not fit this run.",
             "    pytest --upstash-record=all test_app.py",
         ]

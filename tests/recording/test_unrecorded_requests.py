@@ -381,7 +381,7 @@ def test_a_thread_that_outlives_its_test(pytester: pytest.Pytester, asked: Asked
     (pytester.path / "recordings" / "test_app" / "test_2.yaml").write_text(dump([]))
     result = pytester.runpytest()
     assert outcomes(result) == {"passed": 1, "failed": 1}
-    result.stdout.fnmatch_lines(["SET order:1: no such command is recorded (by thread left over)"])
+    result.stdout.fnmatch_lines(["not recorded (SET order:1, by thread left over)"])
 
 
 def test_pools_of_threads_that_live_on_replay(pytester: pytest.Pytester) -> None:

@@ -56,7 +56,7 @@ class Request:
     def __str__(self) -> str:
         """Return its commands' names and keys, or all arguments where there is no key."""
         words = [[command[0], *(keys_of(command) or command[1:])] for command in self.commands]
-        text = ", ".join(" ".join(shown(word, 40) for word in some[:5]) for some in words[:3])
+        text = ", ".join(" ".join(shown(word, 40) for word in some[:4]) for some in words[:3])
         kind = "" if self.path == COMMAND else f"{self.path.strip('/')} of "
         return f"{kind}{text}{'' if len(words) <= 3 else f' and {len(words) - 3} more'}"
 

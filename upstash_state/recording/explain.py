@@ -42,7 +42,8 @@ def mismatches(
         A line for each mismatch, with indented lines below it; and the values that were sent in
         place of others of their kind, with their paths.
     """
-    names = [str(exchange.request) for exchange in replay.exchanges]
+    exchanges = replay.exchanges
+    names = [f"{one.request} (exchange {number})" for number, one in enumerate(exchanges, 1)]
     lines: list[str] = []
     values: list[tuple[Path, Any]] = []
     explained = set()
@@ -50,31 +51,26 @@ def mismatches(
         index, differences = nearest(request, replay)
         explained.add(index)
         values += [(path, sent) for path, old, sent in differences if same_kind(old, sent)]
-        notes = [] if index is None else [f"exchange {index + 1}"]
+        what = "not recorded" if index is None else "sent more often than recorded"
+        what, *more = [_shown(*one, replay.varying, request) for one in differences] or [what]
+        notes = [str(request)] if index is None else [f"{request}, exchange {index + 1}"]
         notes += [f"sent {len(threads)} times"] if len(threads) > 1 else []
         notes += [f"by thread {thread}" for thread in {*threads} - {""}]
-        where = f" ({', '.join(notes)})" if notes else ""
-        again = "no such command is recorded" if index is None else "sent more often than recorded"
-        what, *more = [_shown(*one, replay.varying, request) for one in differences] or [again]
         if len(more) > MOST_DIFFERENCES:
             more[MOST_DIFFERENCES:] = [f"and {len(more) - MOST_DIFFERENCES} differences more"]
-        lines += [f"{request}: {what}{where}", *(f"    {line}" for line in more)]
+        lines += [f"{what} ({', '.join(notes)})", *(f"    {line}" for line in more)]
     sent = lines[:]
-    for index in unused:
-        if index not in explained:
-            hint = f"exchange {index + 1}; allow_unused=True lets this pass"
-            lines.append(f"{names[index]} was recorded, but not sent ({hint})")
+    unused = [index for index in unused if index not in explained]
+    lines += [f"not sent: {names[index]}; allow_unused=True lets this pass" for index in unused]
     # Variables that a developer's shell may set, and CI does not.
     for name in ("UPSTASH_STATE_TTL", "UPSTASH_STATE_PREFIX", "UPSTASH_STATE_SKIP_UNCHANGED"):
         value = environ.get(name, "")
-        shows = any(f" is {value}" in line for line in sent)
-        if value and (shows or ("SKIP" in name and len(lines) > len(sent))):
+        shows = unused if "SKIP" in name else any(f" is {value}" in line for line in sent)
+        if value and shows:
             lines.append(f"    {name}={value} is set")
     if not lines:
-        lines = [
-            f"{names[b]} was sent before {names[a]} (exchanges {b + 1} and {a + 1})"
-            for a, b in replay.reordered()[:1]
-        ]
+        pairs = replay.reordered()[:1]
+        lines = [f"sent in another order: {names[b]} before {names[a]}" for a, b in pairs]
     return lines, values
 
 
@@ -86,7 +82,7 @@ def _shown(path: Path, before: Any, after: Any, varying: Varying, request: Reque
         place = place.removeprefix(".") or "value"
     if len(request.commands) > 1:
         place = f"command {path[0]}: {place}"
-    texts = [value if isinstance(value, str) else _json(value) for value in (before, after)]
+    texts = [_text(value, JSON in path) for value in (before, after)]
     # Long texts are cut around the place where they begin to differ.
     same = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), 0)
     start = max(0, same - LONGEST_VALUE // 2)
@@ -99,8 +95,10 @@ def _shown(path: Path, before: Any, after: Any, varying: Varying, request: Reque
     )
 
 
-def _json(value: Any) -> str:
-    return repr(value) if value is MISSING else json.dumps(value, ensure_ascii=False)
+def _text(value: Any, is_json: bool) -> str:
+    if is_json and value is not MISSING:
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def nearest(request: Request, replay: Replay) -> tuple[int | None, list[tuple[Path, Any, Any]]]:

@@ -104,7 +104,7 @@ def load(text: str) -> list[Exchange]:
     _need(isinstance(data, dict) and "format" in data, "is no recording: it has no format version")
     version, exchanges = data["format"], data.get("exchanges")
     fits = type(version) is int and version == FORMAT
-    _need(fits, f"has another format than {FORMAT}: upgrade upstash-state, or record it again")
+    _need(fits, f"has another format than {FORMAT}, so it needs another version of this package")
     fits = isinstance(exchanges, list) and len(data) == 2
     _need(fits, "is no recording: next to its format it holds one list, exchanges")
     return [_read(item, number) for number, item in enumerate(exchanges, 1)]

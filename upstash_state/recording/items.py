@@ -48,8 +48,8 @@ def started(request: pytest.FixtureRequest, scope: str | None, stack: ExitStack)
         )
     given = _options(node, request.getfixturevalue("upstash_recording_config"), scope)
     # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
-    shared = any(not recording.replays for recording in in_use)
-    if option("--upstash-local") and records(path, mode) and not shared:
+    endpoint = next((one.endpoint for one in in_use if one.endpoint), None)
+    if option("--upstash-local") and records(path, mode) and not endpoint:
         from ..local import LocalEndpoint
 
         endpoint = stack.enter_context(LocalEndpoint())
@@ -58,7 +58,7 @@ def started(request: pytest.FixtureRequest, scope: str | None, stack: ExitStack)
     nodeid = f'"{node.nodeid}"' if re.search(r"[^\w/.:-]", node.nodeid) else node.nodeid
     marker = f"{'pytestmark = ' if scope == 'module' else '@'}pytest.mark.{MARKER}"
     arguments = f'scope="{scope}", ' if scope else ""
-    return Recording(
+    recording = Recording(
         path,
         mode,
         Varying.of(given.get("varying", ()), given.get("varying_keys", ())),
@@ -69,6 +69,8 @@ def started(request: pytest.FixtureRequest, scope: str | None, stack: ExitStack)
             f"    {marker}({arguments}{{}})",
         ),
     )
+    recording.endpoint = endpoint
+    return recording
 
 
 def _options(node: Any, suite: dict[str, Any], scope: str | None) -> dict[str, Any]:

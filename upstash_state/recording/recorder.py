@@ -5,13 +5,14 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
-from threading import Lock, current_thread
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import urlsplit
 
 from ..environment import environment
@@ -24,6 +25,9 @@ from .explain import mismatches, to_declare
 from .faults import Fault, simulated
 from .match import Replay, Varying
 from .storage import read, write
+
+if TYPE_CHECKING:
+    from ..local import LocalEndpoint
 
 Mode = Literal["none", "once", "all"]
 
@@ -63,6 +67,8 @@ class Recording:
         self._varying, self._allow_unused = varying, allow_unused
         # How to record again, and how to declare what varies.
         self._again, self._declare = how
+        #: The embedded endpoint, if it is recorded instead of the database.
+        self.endpoint: LocalEndpoint | None = None
 
     def fail_next(self, n: int, fault: Fault) -> None:
         """Let the next `n` attempts fail. They are neither sent nor recorded.
@@ -105,12 +111,13 @@ class Recording:
         self.in_teardown = False
         #: Whether the test and its subtests passed, as far as the pytest plugin knows.
         self.passed: list[bool] = []
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._faults: deque[Fault] = deque()
         self._recorded: list[Exchange | None] = []
         self._unanswered: dict[Request, str] = {}
         self._simulated_seconds = 0.0
-        self._thread = current_thread()
+        self._thread = threading.current_thread()
+        self._threads_before = {*threading.enumerate()}
         tokens = [unquoted(os.environ.get(name, "")) for _, name in URL_AND_TOKEN]
         self._secrets = set(map(Secret, tokens))
         try:
@@ -198,6 +205,8 @@ class Recording:
         return time.monotonic() + self._simulated_seconds
 
     def _intercept(self, wire: Endpoint, send: Send) -> Send:
+        ask = _sender(self.endpoint) if self.endpoint else send
+
         def attempt(path: str, body: bytes, deadline: float) -> Answer:
             if in_use[-1:] != [self]:
                 # Another recording was started inside this one, or this one has ended.
@@ -208,8 +217,9 @@ class Recording:
                 if self._faults:
                     return simulated(self._faults.popleft())
                 if self.replays:
-                    thread = current_thread()
-                    name = "" if thread is self._thread else thread.name
+                    thread = threading.current_thread()
+                    stranger = thread.name if thread in self._threads_before else None
+                    name = "" if thread is self._thread else stranger
                     if (found := self._replay.answer(asked, name)) is not None:
                         return _answer_of(found)
                     raise NotRecordedError(f"nothing recorded answers {asked}")
@@ -218,7 +228,7 @@ class Recording:
                 number, in_teardown = len(self._recorded), self.in_teardown
                 self._recorded.append(None)
             try:
-                answer = send(path, body, deadline)
+                answer = ask(path, body, deadline)
             except UnavailableError as error:
                 self._unanswered[asked] = error.reason
                 raise
@@ -228,6 +238,11 @@ class Recording:
             return _answer_of(exchange)
 
         return attempt
+
+    @property
+    def connects(self) -> bool:
+        """Whether requests are sent to the database."""
+        return not (self.replays or self.endpoint)
 
     def _ordered(self, exchange: Exchange) -> Exchange:
         """Return the keys that SCAN found in the order in which they were last used.
@@ -243,6 +258,21 @@ class Recording:
             if command[0] == "SCAN" and item and item.get("result"):
                 item["result"][1].sort(key=lambda key: places.get(key, len(places)))
         return exchange if answer is None else exchange.with_answer(answer)
+
+
+def _sender(endpoint: LocalEndpoint) -> Send:
+    """Return what sends to the embedded endpoint, whatever the app's fixtures name and mock."""
+
+    def send(path: str, body: bytes, deadline: float) -> Answer:
+        seconds = deadline - time.monotonic()
+        with closing(HTTPConnection(urlsplit(endpoint.url).netloc, timeout=seconds)) as connection:
+            kind = {"Content-Type": "application/json"}
+            headers = {"Authorization": f"Bearer {endpoint.token}", **kind}
+            connection.request("POST", path, body, headers)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.headers), response.read())
+
+    return send
 
 
 def _answer_of(exchange: Exchange) -> Answer:
