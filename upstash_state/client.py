@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def _sent(command: Callable[P, Command[T]]) -> Callable[Concatenate[UpstashRedis, P], T]:
-    """The method of the client that sends this command."""
+    """Return the client's method that sends a command."""
 
     def method(self: UpstashRedis, /, *args: P.args, **kwargs: P.kwargs) -> T:
         result: T = self.exchange([command(*args, **kwargs)], path=COMMAND).results[0]
@@ -26,24 +26,23 @@ def _sent(command: Callable[P, Command[T]]) -> Callable[Concatenate[UpstashRedis
 
 
 class UpstashRedis(Transport):
-    """A client for one database. Safe to share between threads, and across a fork.
+    """A client for one database. Threads can share it, and it works on both sides of a fork.
 
-    Every method sends one request and raises an `UpstashError` when that brings no result:
-    `ResponseError` or a child of it when the endpoint refused, `UnavailableError` or a child when
-    it could not be reached or did not work, `DataError` for an argument that cannot be sent.
-    Transient failures are retried within the time budget, of a command that may have been executed
-    only if executing it twice does no harm.
+    Every method of a command sends one request. Without a result it raises an `UpstashError`: a
+    `ResponseError` when the endpoint refused, an `UnavailableError` when it could not be reached or
+    did not work, a `DataError` for an argument that cannot be sent. Transient failures are retried
+    within the time budget. A command that may have been executed is only retried if executing it
+    twice does no harm.
 
     Args:
         url: UPSTASH_REDIS_REST_URL as the database's page shows it, `https://…`.
         token: UPSTASH_REDIS_REST_TOKEN, or the read-only token.
-        timeout: Seconds that one request may take in all, connecting, retries and pauses included.
-            Only a name lookup by the platform can go on longer; it is then left to a daemon
-            thread, and the call returns in time.
-        allow_http: Whether plain http may go to hosts other than loopback, token in clear.
+        timeout: Seconds that one request may take in all, with connecting, retries and pauses.
+        allow_http: Whether plain http may be used to hosts other than loopback, with the token in
+            clear.
 
     Raises:
-        SettingsError: The URL or the token cannot be used.
+        SettingsError: The URL, the token or the timeout cannot be used.
     """
 
     def __init__(
@@ -55,19 +54,19 @@ class UpstashRedis(Transport):
         secret = check_token(given_token)
         url = check_url(given_url, allow_http=allow_http)
         super().__init__(url, secret, timeout=timeout)
-        #: What tells one database from another.
+        #: The URL and the token, which are equal for clients of the same database.
         self.database = (self.url, secret)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> UpstashRedis:
-        """A client as the environment's UPSTASH_REDIS_REST_URL and …_TOKEN say.
+        """Create a client for the database that the environment names.
 
         Args:
-            environ: The variables; `os.environ` when left out.
+            environ: The variables, None for `os.environ`.
 
         Raises:
-            MissingCredentialsError: The environment names no database.
-            SettingsError: What it names cannot be used.
+            MissingCredentialsError: UPSTASH_REDIS_REST_URL or …_TOKEN is not set.
+            SettingsError: The URL or the token cannot be used.
         """
         # So that no traceback with local variables shows them.
         own, environ = own_variables(environ), None
@@ -75,7 +74,7 @@ class UpstashRedis(Transport):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> UpstashRedis:
-        """A client as settings say that have been read and checked."""
+        """Create a client from settings that were read and checked."""
         url, token = settings.url, settings.token
         return cls(url, token, timeout=settings.timeout, allow_http=settings.allow_http)
 
@@ -106,7 +105,7 @@ class UpstashRedis(Transport):
     def scan_iter(
         self, match: Argument | None = None, count: int | None = None, _type: str | None = None
     ) -> Iterator[str]:
-        """All keys, page by page; arguments as for `scan`. A key may come twice."""
+        """Yield all keys, page by page. The arguments are those of `scan`. A key may come twice."""
         cursors = commands.Cursors(count)
         cursor, page = self.scan(0, match, count, _type)
         yield from page
@@ -118,7 +117,7 @@ class UpstashRedis(Transport):
         """Collect commands to be sent in one request.
 
         Args:
-            transaction: Whether they run as one, with no other client's in between
-                (`/multi-exec`), or merely in order (`/pipeline`).
+            transaction: Whether they are executed as one (`/multi-exec`), so that no command of
+                another client comes in between, or in order (`/pipeline`).
         """
         return Pipeline(self, transaction=transaction)

@@ -1,4 +1,4 @@
-"""Pipeline: many commands in one request, each with a result or an error of its own."""
+"""Pipeline: many commands in one request, with a result or an error for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 def _added(command: Callable[P, Command[Any]]) -> Callable[Concatenate[Pipeline, P], Pipeline]:
-    """The method of a pipeline that adds this command."""
+    """Return the pipeline's method that adds a command."""
 
     def method(self: Pipeline, /, *args: P.args, **kwargs: P.kwargs) -> Pipeline:
         self._commands.append(command(*args, **kwargs))
@@ -24,10 +24,10 @@ def _added(command: Callable[P, Command[Any]]) -> Callable[Concatenate[Pipeline,
 
 
 class Pipeline:
-    """Commands that are collected, and sent in one request by `execute`.
+    """Collects commands, and sends them in one request.
 
-    Each is billed like one sent alone. The method of a command returns the pipeline itself, so that
-    calls can be chained; the result that its docstring describes is what `execute` gives for it.
+    Each command is billed as if it were sent alone. Its method returns the pipeline, so that calls
+    can be chained; `execute` returns the result that the method's docstring describes.
     """
 
     def __init__(self, transport: Transport, *, transaction: bool) -> None:
@@ -39,7 +39,7 @@ class Pipeline:
         return f"<Pipeline of {len(self)} commands>"
 
     def __bool__(self) -> bool:
-        # As in redis-py: an empty pipeline is one, too, so that `pipe or client` is the pipeline.
+        # As in redis-py, so that `pipe or client` is the pipeline, also an empty one.
         return True
 
     def __len__(self) -> int:
@@ -52,19 +52,18 @@ class Pipeline:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the commands collected so far."""
+        """Drop the commands collected so far."""
         self._commands = []
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send the commands, and begin anew.
+        """Send the commands, and start again without any.
 
         Args:
-            raise_on_error: Whether to raise the first error of a command. The other commands have
-                been executed nevertheless.
+            raise_on_error: Whether to raise the first error of a command. The other commands are
+                executed nevertheless.
 
         Returns:
-            Each command's result in its place, and with `raise_on_error=False` the `UpstashError`
-            of each that failed in its place.
+            The result of each command, or with `raise_on_error=False` its `UpstashError`.
 
         Raises:
             ResponseError: A command was refused, or the request as a whole.

@@ -1,4 +1,4 @@
-"""The way to the endpoint: policy above, wire below, and a seam between them."""
+"""The way to the endpoint: exchanges above, HTTP below, and a seam between them."""
 
 from .breaker import Breaker as Breaker
 from .budget import deadline_within as deadline_within

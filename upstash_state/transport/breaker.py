@@ -1,4 +1,4 @@
-"""When to leave an endpoint alone that is down. Pure: the clock is passed in."""
+"""Circuit breaker: leaves an endpoint alone while it is down. It does no I/O."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ LONGEST_PAUSE = 60.0
 
 
 class Breaker:
-    """Counts failures in a row; after three, refuses calls for a while, then lets one probe.
+    """Counts failures in a row. After three, it refuses calls for a while, then lets one probe.
 
     The states are those of the circuit breaker in Michael Nygard's "Release It!": closed (calls
-    pass), open (calls are refused until a moment), half-open (one call probes, the rest are
-    refused). A probe is a lease: it moves that moment by the time that it has, so one that is
-    interrupted, and never heard of again, makes way for another.
+    pass), open (calls are refused), half-open (one call probes, the others are refused). A probe
+    has a lease for the time that it may take, so after one that was interrupted comes another.
 
     Args:
-        clock: Returns seconds that only ever grow; `time.monotonic` when left out.
+        clock: Returns seconds that only grow, `time.monotonic` by default.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -46,7 +45,7 @@ class Breaker:
             Whether this call is the probe.
 
         Raises:
-            CircuitOpenError: The endpoint is left alone for now.
+            CircuitOpenError: The endpoint is left alone.
         """
         if self._open_until is None:
             return False
@@ -66,10 +65,10 @@ class Breaker:
                 self._open_until = self._clock()
 
     def succeeded(self) -> float | None:
-        """The endpoint works: it answered, be it with a refusal.
+        """Close the circuit: the endpoint answered, if only with a refusal.
 
         Returns:
-            The seconds for which the circuit was open, if this closed it.
+            The seconds for which the circuit was open, None if it was closed.
         """
         if not self._failures and self._open_until is None:
             return None
@@ -79,11 +78,16 @@ class Breaker:
         return self._clock() - self._opened_at if was_open else None
 
     def failed(self, cause: BaseException, *, probe: bool) -> None:
-        """The endpoint could not be reached or did not work."""
+        """Count a failure: the endpoint could not be reached or did not work.
+
+        Args:
+            cause: Why.
+            probe: Whether the call was the probe.
+        """
         with self._lock:
             self._failures += 1
             opens = self._failures >= FAILURES_TO_OPEN and self._open_until is None
-            # A call that was already under way when the circuit opened says nothing new.
+            # Calls that started before the circuit opened say nothing new.
             if opens or probe:
                 now = self._clock()
                 self._opened_at = now if opens else self._opened_at
@@ -94,7 +98,7 @@ class Breaker:
             log.error(text, FAILURES_TO_OPEN, pause, cause)
 
     def abandoned(self, *, probe: bool) -> None:
-        """The call ended without news of the endpoint, so another may probe in its place."""
+        """Let another call probe: this one says nothing about the endpoint."""
         with self._lock:
             if probe and self._open_until is not None:
                 self._open_until = self._clock()

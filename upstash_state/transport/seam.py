@@ -1,7 +1,7 @@
-"""The seam between the policy (retries, circuit, budget) and the wire: one attempt passes here.
+"""The seam between an exchange (retries, circuit, budget) and HTTP: each attempt passes here.
 
-Recordings, simulated faults and counters wrap the attempt here. Mocks of `requests` or of urllib3
-are met below it.
+Recordings, simulated faults and counters wrap the attempts here. Mocks of requests and urllib3 work
+below it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMMAND, PIPELINE, TRANSACTION = "/", "/pipeline", "/multi-exec"
 
 
 class Endpoint(Protocol):
-    """What attempts are made over.
+    """The endpoint of an attempt.
 
     Attributes:
         url: The endpoint's address.
@@ -31,11 +31,11 @@ class Endpoint(Protocol):
 
 
 class Answer(NamedTuple):
-    """What came back, whatever it says.
+    """The endpoint's answer to an attempt.
 
     Attributes:
         status: The HTTP status.
-        headers: The HTTP headers, by whatever case.
+        headers: The HTTP headers; their names in any case.
         body: The body, decompressed.
     """
 
@@ -46,9 +46,9 @@ class Answer(NamedTuple):
 
 #: Makes one attempt. Its arguments are the path (COMMAND, PIPELINE or TRANSACTION), the body, and
 #: the moment on `time.monotonic()`'s clock at which it must have ended. It raises an
-#: `UnavailableError` when the attempt brought no answer.
+#: `UnavailableError` without an answer.
 Send = Callable[[str, bytes, float], Answer]
-#: Wraps the attempts of a wire.
+#: Wraps the attempts at an endpoint.
 Interceptor = Callable[[Endpoint, Send], Send]
 
 #: Raises to refuse a real connection to a host.
@@ -76,10 +76,10 @@ def intercepting(
 ) -> Iterator[None]:
     """Pass every attempt of this process, in any thread, through an interceptor.
 
-    Blocks nest: the interceptor of the innermost is the last before the wire.
+    Blocks nest: the interceptor of the innermost is the last before HTTP.
 
     Args:
-        interceptor: Takes the wire and its `send`, and returns the function to call instead.
+        interceptor: Takes the endpoint and its `send`, and returns the function to call instead.
         simulated: Whether the endpoint is not the real one. Then pauses between retries are not
             waited for, and the block's own circuit is used instead of the client's.
         clock: The clock of the block's own circuit, `time.monotonic` by default.
@@ -108,7 +108,7 @@ def guarding(check: Check) -> Iterator[None]:
 def check_connection(host: str) -> None:
     """Refuse a host that a `guarding` block does not allow.
 
-    The wire calls this in the caller's thread, before it opens a connection (also one through a
+    It is called in the caller's thread, before it opens a connection (also one through a
     proxy) and before it sends on a kept one.
 
     Args:
@@ -131,10 +131,10 @@ def one_by_one() -> bool:
     return bool(_interceptions) and any(entry.one_by_one for entry in _interceptions)
 
 
-def intercepted(wire: Endpoint, send: Send) -> Send:
+def intercepted(endpoint: Endpoint, send: Send) -> Send:
     """Wrap all interceptors around an attempt."""
     for entry in reversed(_interceptions):
-        send = entry.interceptor(wire, send)
+        send = entry.interceptor(endpoint, send)
     return send
 
 
