@@ -2,14 +2,14 @@
 
 The timeout of requests and urllib3 applies to each single read, so an endpoint that sends a byte
 every second holds a caller as long as it likes (psf/requests documents this under "Timeouts").
-Here a whole connect (name, TCP, proxy, TLS) runs in a thread that the call stops waiting for, and
-each read and write of a connected socket gets what is left of the attempt's time. A socket is
-wrapped, as in urllib3's `util/ssltransport.py`, whatever made it.
+Here connecting (name, TCP, proxy, TLS) happens in a thread that the call stops waiting for, and
+each read and write of a connected socket gets the time that is left. Any socket can be wrapped, as
+in urllib3's `util/ssltransport.py`.
 
-Three things cannot be limited. A name lookup that hangs goes on in its daemon thread until the
-platform's resolver gives up (glibc: 5 s for each server and try). Where no thread can be started,
-as at the end of the interpreter, a connect gets the time limit of each of its steps. TLS of gevent,
-eventlet and pyOpenSSL starts its timeout again for each piece of a record of at most 16 KB.
+There are three gaps. A name lookup that hangs continues in its daemon thread until the platform's
+resolver gives up (glibc: 5 s for each server and try). Where no thread can be started, as at the
+end of the interpreter, each step of connecting has a limit, and not all of them together. TLS of
+gevent, eventlet and pyOpenSSL restarts its timeout for each piece of a record of at most 16 KB.
 
 In Pyodide a connection is a call of JavaScript's `fetch`, and there is no socket to wrap. urllib3
 aborts the call when the head of the answer does not come in time, and the answer is closed when its
@@ -36,12 +36,12 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # The head of an answer, and the sizes of its chunks.
 OVERHEAD = 1024 * 1024
 
-# The other side may have forgotten a connection that was idle for so many seconds. It gets half of
-# the time that is left, so that a fresh one can be tried; unless its last answer took so long that
-# a fresh one would not be in time either.
+# The other side may have forgotten a connection that was idle for so many seconds. An attempt on it
+# gets half of the time that is left, so that a new connection can be tried, unless the last answer
+# was so slow that this would not be in time either.
 SUSPECT_AFTER = 1.0
 SLOWER = 4
-# The piece that is given at once to a socket that sends all or nothing.
+# The bytes given at once to a socket that sends all or nothing.
 PIECE = 16384
 
 
@@ -77,7 +77,7 @@ class Attempt:
 
 
 class Channel(Protocol):
-    """What a connection belongs to.
+    """The owner of a connection.
 
     Attributes:
         attempt: The attempt that is being made on it.
@@ -91,7 +91,7 @@ def in_time(deadline: float, work: Callable[[], T]) -> T:
 
     Args:
         deadline: When to give up, on `time.monotonic()`'s clock.
-        work: A function without a time limit. It continues when nobody waits for it any more.
+        work: A function without a time limit. It continues after the caller has given up.
 
     Raises:
         TimeoutError: It was not done in time.
@@ -127,7 +127,7 @@ class Limited:
 
     Args:
         sock: Any socket: plain, TLS of any make, of gevent or eventlet, through a proxy.
-        channel: What it belongs to.
+        channel: Its owner.
     """
 
     def __init__(self, sock: Any, channel: Channel) -> None:
@@ -154,16 +154,16 @@ class Limited:
             limit: The number of seconds for which it may have been idle.
         """
         idle = time.time() - self.last_used
-        # Negative when the clock was set back: then nobody knows for how long it was idle. A second
-        # answer that came with the last would be taken for the next one's.
+        # Negative after the clock was set back, when nobody knows how long it was idle. A second
+        # answer that came with the last one would be read as that of the next request.
         return 0 <= idle < limit and self.clean and not getattr(self._sock, "pending", int)()
 
     def settimeout(self, seconds: float | None) -> None:
         """Do nothing: the attempt has the time limit."""
 
     def sendall(self, data: bytes) -> None:
-        # Sent when the answer is waited for. http.client sends head and body apart: two system
-        # calls, two packets, and an endpoint that is woken twice.
+        # Sent when the answer is read: http.client sends head and body in two calls, which would
+        # be two packets.
         self.clean = False
         self._unsent.append(data)
 
@@ -190,7 +190,7 @@ class Limited:
 
     def close(self) -> None:
         self.gone = True
-        # As with any socket, what was made of it can still be read.
+        # As for any socket, a file made of it can still be read.
         if not self.reading:
             self._sock.close()
 

@@ -32,24 +32,24 @@ log = getLogger("upstash_state")
 # which a request handler can bear.
 RETRIES = 3
 FIRST_PAUSE = 0.1
-# After an answer that says to slow down, and not for how long.
+# For an answer that says to slow down, but not for how long.
 LONGEST_PAUSE = 1.0
 
-# The part of its own time that an exchange must have had for its failure to say something about
-# the endpoint rather than about the budget.
+# With less of its time than this, an exchange that fails says more about the budget than about the
+# endpoint.
 WHOLE = 0.9
 
-# A call that a handler of signals or log records makes in the middle of a call is served, and so is
-# one in the middle of that. A handler that saves on each record that a save makes would never end.
+# Handlers of signals and of log records may make a call in the middle of a call, and in the middle
+# of that one. A handler that saves for each record that a save causes would never end.
 DEEPEST = 2
 
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-#: The deadlines of the exchanges under way in this context, each but the first made by a handler.
-#: One that an interruption kept from its end counts until its deadline.
+#: The deadlines of the exchanges under way in this context; handlers made all but the first. An
+#: exchange that was interrupted at its end counts until its deadline.
 _under_way: ContextVar[tuple[float, ...]] = ContextVar("upstash_state_exchanges", default=())
 
-# A fork waits until no thread imports: a child would inherit the module's lock, held for good.
+# A fork waits until no thread imports, since a child would inherit a lock that nobody releases.
 _importing = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -110,7 +110,7 @@ class Transport:
         self._announced = False
         self._breaker = Breaker(self._clock)
         self._http: Http | None = None
-        # Now rather than at first use, which may be in a background thread.
+        # Now, since the first use may be in a background thread.
         with suppress(errors.UnavailableError):
             self._http = _new_http(self.url, self._token)
         # Last, so that after an interruption the next call starts again.
@@ -149,8 +149,8 @@ class Transport:
             UnavailableError: The endpoint could not be reached or did not work.
         """
         if os.getpid() != self._pid:
-            # Sockets must not be shared with the parent, nor may a lock or a probe be waited for
-            # that a thread of the parent holds.
+            # A child shares no socket with its parent, and waits for no lock or probe of a thread
+            # that only its parent has.
             self._start()
         began = time.monotonic()
         end = deadline_within(self.timeout)
@@ -176,7 +176,7 @@ class Transport:
             answered = True
             raise
         except (errors.AnswerTooLargeError, errors.SlowDownError):
-            # It works, but cannot be asked for that much at once, or so often.
+            # It works, but refuses so much at once, or so often.
             raise
         except errors.UnavailableError as error:
             news = left >= self.timeout * WHOLE and error.reason != "local"
@@ -237,11 +237,11 @@ class Transport:
                     raise
                 patient = isinstance(error, errors.SlowDownError)
                 wait = error.retry_after
-                # An endpoint that is asked too often is not asked again at once, whatever it says.
+                # After 429 there is always a pause, whatever the endpoint says.
                 if wait is None or (patient and not wait):
                     wait = _jitter(min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
                 retries += 1
-                # Waits count as well, since a clock may stand still (freezegun).
+                # Pauses count as well, since the clock may stand still (freezegun).
                 patience -= wait
                 late = patience <= 0 or time.monotonic() + wait >= deadline
                 if late or (retries > RETRIES and not patient):
@@ -253,8 +253,8 @@ class Transport:
 def _new_http(url: str, token: Secret) -> Http:
     with _importing:
         if "ssl" not in sys.modules:
-            # Imported while sockets are replaced by what forbids them (pytest-socket), TLS would
-            # inherit that for good.
+            # Imported while pytest-socket replaces the class of sockets, TLS would inherit from
+            # its class for good.
             import socket
 
             try:
@@ -268,7 +268,7 @@ def _new_http(url: str, token: Secret) -> Http:
 
 
 def _jitter(longest: float) -> float:
-    # Importing it takes several ms, which every cold start would pay.
+    # Its import takes several ms, which every cold start would pay.
     from random import uniform
 
     return uniform(0, longest)

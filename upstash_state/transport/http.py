@@ -1,4 +1,4 @@
-"""HTTP: one attempt is one POST by `requests`, with an answer or the reason why there is none.
+"""HTTP: one attempt is one POST by requests, and gives an answer or the reason for its failure.
 
 Only documented names of requests and urllib3 are used, but for one: `pool`, the queue of a pool's
 kept connections (tests/transport/test_undocumented.py).
@@ -36,25 +36,25 @@ except ImportError:
     # Pyodide: the browser does TLS.
     ssl = None  # type: ignore[assignment]
 
-# Before 2.6, urllib3 unpacks at once what it reads at once, and gzip can make a byte 1,032.
+# Before 2.6, urllib3 decompresses a piece as a whole, and gzip can make 1,032 bytes of one.
 CHUNK = 32 * 1024
 ENCODINGS = frozenset({"identity", "gzip", "x-gzip", "deflate"})
 
 LONGEST_SYNC_TOKEN = 1000
 
-# Load balancers drop idle connections after 60 s (AWS ALB's default) or more, some without telling
-# the client; below that, a kept connection can be expected to live.
+# Load balancers drop connections that were idle for 60 s (AWS ALB's default) or more, some of them
+# without telling the client.
 IDLE_LIMIT = 50.0
 # Connections kept for threads that call at the same time; more are opened when needed.
 KEPT = 32
 # Whether a connection is a call of JavaScript's `fetch`, as in Pyodide.
 FETCH = "urllib3.contrib.emscripten" in sys.modules
 # Whether connections have no socket whose reads and writes can be limited: those of `fetch`, and
-# those of urllib3-future, which niquests brings. An attempt is made in a thread that the call stops
-# waiting for.
+# those of urllib3-future, which niquests installs. An attempt is made in a thread that the call
+# stops waiting for.
 OPAQUE = FETCH or hasattr(urllib3, "AsyncHTTPConnectionPool")
-# The part of the time left that one step of connecting may take (an address of several, TLS), so
-# that an address that swallows packets leaves time for the next. A `fetch` is a single step.
+# The part of the time left that one step of connecting may take (each address, TLS), so that an
+# address that swallows packets leaves time for the next. A `fetch` is a single step.
 STEP = 1 if FETCH else 2 / 3
 
 
@@ -68,7 +68,7 @@ class Http:
 
     def __init__(self, url: str, token: Secret) -> None:
         self.url, self.token = url, token
-        #: The proxy to use, as the argument of requests; None before the environment was asked.
+        #: The proxy, as requests takes it; None until the environment was read.
         self.proxies: dict[str, str] | None = None
         self.request = requests.Request("POST", url).prepare()
         self.request.headers = _Headers(
@@ -79,7 +79,7 @@ class Http:
                 "User-Agent": "upstash-state",
             }
         )
-        # The last used at the end. Appending and removing are atomic, so it needs no lock.
+        # The last used one at the end. Appending and removing are atomic, so it needs no lock.
         self._idle: list[Channel] = []
         weakref.finalize(self, _close, self._idle)
 
@@ -108,7 +108,7 @@ class Http:
                 return channel
             channel.close()
         if self.proxies is None:
-            # In time, since macOS asks the name server for it.
+            # In a thread, since macOS asks the name server.
             proxy = in_time(deadline, partial(proxy_of, self.url))
             self.proxies = {"all": proxy} if proxy else {}
         return Channel(self.url, self.proxies)
@@ -116,8 +116,8 @@ class Http:
     def give_back(self, channel: Channel, sync_token: str) -> None:
         """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token.
 
-        Sent back, the token makes a replicated database show this client all that it wrote (docs:
-        redis/howto/readyourwrites).
+        A request with that token sees on a replicated database all that this client wrote before
+        (docs: redis/howto/readyourwrites).
         """
         self._idle.append(channel)
         if len(self._idle) > KEPT:
@@ -129,12 +129,12 @@ class Http:
 
 
 class Sender(Attempt):
-    """The attempts of one exchange; each is a call (`seam.Send`)."""
+    """Makes the attempts of one exchange. Each is a call, as `seam.Send` describes it."""
 
     def __init__(self, http: Http, repeatable: bool) -> None:
         self._http, self.repeatable = http, repeatable
         self._fresh = self._timed_out = False
-        #: Whether no time is left, whatever the clock says: freezegun stops it.
+        #: Whether all the time was waited for, whatever the clock says (freezegun stops it).
         self.exhausted = False
 
     def __call__(self, path: str, body: bytes, deadline: float) -> Answer:
@@ -162,12 +162,12 @@ class Sender(Attempt):
             http.give_back(channel, response.headers.get("Upstash-Sync-Token", ""))
             return Answer(response.status_code, response.headers, data)
         if isinstance(failure, EndpointTimeoutError) and self.kept is not None:
-            all_of_it = self.may_have_executed and self.limit == self.deadline
-            self.exhausted = all_of_it or self._timed_out
+            waited = self.may_have_executed and self.limit == self.deadline
+            self.exhausted = waited or self._timed_out
             self._timed_out = True
         stale = self.kept and not self.received and not self.exhausted
         if stale and (failure.transient or not self.may_have_executed):
-            # The other kept connections are as old, so none of them is tried.
+            # The other kept connections are as old, so the next attempt opens a new one.
             self._fresh = failure.transient = True
             failure.retry_after = 0.0
         raise failure
@@ -176,12 +176,12 @@ class Sender(Attempt):
 class Channel(HTTPAdapter):
     """A session of requests with one connection, for one attempt at a time.
 
-    Its `send` is that of requests, since mocks replace it. No two attempts share a lock, so an
-    interruption that leaves one locked does no harm: the channel is given up.
+    It does not override `send`, which mocks replace. No two attempts share a lock, so a lock that
+    an interruption leaves locked does no harm: the channel is not used again.
 
     Args:
         url: The endpoint's address.
-        proxies: The proxy to use, as the argument of requests.
+        proxies: The proxy, as requests takes it.
     """
 
     #: The attempt that is being made.
@@ -203,14 +203,14 @@ class Channel(HTTPAdapter):
         self._session = session = requests.Session()
         session.trust_env = False
         session.cookies.extract_cookies = lambda *_: None  # type: ignore[method-assign]
-        # The token goes to no other address. Nor is the answer of a redirect read to its end.
+        # The token is sent to no other address, and a redirect's body is not read.
         session.get_redirect_target = lambda _: None  # type: ignore[method-assign, assignment]
         session.mount(f"{address.scheme}://", self)
 
     def usable(self) -> bool:
         """Return whether another attempt can be made on it."""
         if self._socket_class is not socket.socket:
-            # gevent, eventlet or a mock has replaced it since, or has been removed.
+            # gevent, eventlet or a mock has replaced it since, or was removed.
             return False
         return self._sock is None or self._sock.gone or self._sock.reusable(IDLE_LIMIT)
 
@@ -225,7 +225,7 @@ class Channel(HTTPAdapter):
         """
         self.attempt = attempt
         left = attempt.time_left()
-        # With stream, requests leaves the reading, and so its limit, to us.
+        # With `stream`, requests leaves the body to be read here, with a limit.
         with self._session.send(
             request,
             stream=True,
@@ -240,7 +240,7 @@ class Channel(HTTPAdapter):
         """Close the connection."""
         super().close()
         if self._pool is not None:
-            # urllib3's manager leaves it to finalizers, which have run when `atexit` saves.
+            # urllib3's manager leaves this to finalizers, which have run before `atexit` saves.
             self._pool.close()
         if self._sock is not None:
             self._sock.close()
@@ -250,25 +250,25 @@ class Channel(HTTPAdapter):
         return host, {"ssl_context": self._context} if self._context else keys
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        # The context has the bundle; urllib3 would read it for each connection.
+        # The context has read the bundle. urllib3 would read it again for each connection.
         if self._context is None:
             super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         check_connection(self._host)
-        # One endpoint, one pool: requests works out which for each request.
+        # One endpoint has one pool, which requests would look up for each request.
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*args, **kwargs)
             if not OPAQUE:
-                # In place of a queue whose lock an interruption can leave locked for good.
+                # Instead of a LifoQueue, whose lock an interruption can leave locked for good.
                 self._pool.pool = queue.SimpleQueue()
                 self._pool.ConnectionCls = self
         kept = self._sock is not None and not self._sock.gone
         self.attempt.kept, self.attempt.may_have_executed = kept, not kept
         return self._pool
 
-    # For the pool, the channel stands in for its class of connections. That is asked at that
-    # moment, since vcrpy replaces it for a while.
+    # These let the channel replace the pool's class of connections. It asks that class each time,
+    # since vcrpy replaces it for a while.
 
     def __instancecheck__(self, connection: object) -> bool:
         return isinstance(connection, type(self._pool).ConnectionCls)
@@ -276,7 +276,7 @@ class Channel(HTTPAdapter):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         connection = type(self._pool).ConnectionCls(*args, **kwargs)
         connect = partial(self._connect, connection, connection.connect)
-        # Not as an attribute: vcrpy hands attributes on to the connection that it wraps.
+        # Not with setattr: vcrpy also sets attributes on the connection that it wraps.
         vars(connection)["connect"] = connect
         # http.client's own debugging prints headers, and with them the token.
         connection.debuglevel = 0
@@ -298,7 +298,7 @@ class Channel(HTTPAdapter):
             given_up = True
             raise
         if getattr(connection, "sock", None) is None:
-            # vcrpy has none when it replays, and a browser shows none.
+            # vcrpy has no socket when it replays.
             attempt.may_have_executed = True
         else:
             self._sock = connection.sock = Limited(connection.sock, self)
