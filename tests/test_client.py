@@ -219,7 +219,7 @@ def test_a_refusal_has_its_own_class_and_is_not_retried(
         (413, "the request is too large", RequestTooLargeError),
     ],
 )
-def test_a_status_that_refuses_has_a_text_of_its_own(
+def test_a_refusing_status_has_its_own_text(
     mocked: Any, redis: UpstashRedis, status: int, text: str, kind: type[ResponseError]
 ) -> None:
     mocked.post(URL, status=status, body="<html>")
@@ -380,7 +380,7 @@ def test_a_pipeline_refused_as_a_whole_raises(mocked: Any, redis: UpstashRedis) 
         redis.pipeline().get("a").execute(raise_on_error=False)
 
 
-def test_scan_iter_goes_on_until_the_cursor_is_0(mocked: Any, redis: UpstashRedis) -> None:
+def test_scan_iter_continues_until_the_cursor_is_0(mocked: Any, redis: UpstashRedis) -> None:
     mocked.post(URL, json={"result": ["5", ["a"]]})
     mocked.post(URL, json={"result": ["7", []]})
     mocked.post(URL, json={"result": ["0", ["b"]]})

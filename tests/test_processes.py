@@ -66,7 +66,7 @@ def test_an_import_needs_no_random_numbers() -> None:
     assert run("import os; os.urandom = None; import upstash_state, upstash_state.aio") == ""
 
 
-def test_who_makes_the_first_client_imports_requests(endpoint: LocalEndpoint) -> None:
+def test_the_caller_that_creates_the_first_client_imports_requests(endpoint: LocalEndpoint) -> None:
     code = """
 import sys, upstash_state
 upstash_state.redis_save_order("1", {})

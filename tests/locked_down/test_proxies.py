@@ -75,7 +75,7 @@ def test_the_credentials_of_a_proxy_reach_it_and_nobody_else(
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("credentials", ["", f"{USER}:wrong-{PASSWORD}@"])
-def test_a_proxy_that_refuses_the_credentials_is_told_of_without_them(
+def test_a_proxy_that_refuses_the_credentials_is_reported_without_them(
     https_endpoint: LocalEndpoint,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -95,7 +95,7 @@ def test_a_proxy_that_refuses_the_credentials_is_told_of_without_them(
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_proxy_that_is_in_trouble_is_asked_again(
+def test_a_transient_status_of_a_proxy_is_retried(
     https_endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with proxy_to(https_endpoint) as proxy:

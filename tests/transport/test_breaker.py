@@ -50,7 +50,7 @@ def test_one_probe_is_let_through_while_the_others_keep_falling_back(
     assert breaker.enter(LEASE) is False
 
 
-def test_the_pause_doubles_to_a_minute_and_starts_anew_after_success(
+def test_the_pause_doubles_to_a_minute_and_restarts_after_success(
     breaker: Breaker, clock: Clock
 ) -> None:
     fail(breaker, 3)
@@ -71,7 +71,7 @@ def test_the_pause_doubles_to_a_minute_and_starts_anew_after_success(
     assert caught.value.retry_in == FIRST_PAUSE
 
 
-def test_a_probe_that_brings_no_news_makes_way_for_another(breaker: Breaker, clock: Clock) -> None:
+def test_after_a_probe_without_news_comes_another(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += FIRST_PAUSE
     breaker.abandoned(probe=breaker.enter(LEASE))
@@ -89,9 +89,7 @@ def test_a_call_from_before_does_not_end_the_probe(breaker: Breaker, clock: Cloc
     assert caught.value.retry_in == LEASE
 
 
-def test_a_probe_that_is_never_heard_of_again_makes_way_for_another(
-    breaker: Breaker, clock: Clock
-) -> None:
+def test_after_a_probe_that_never_ends_comes_another(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += FIRST_PAUSE
     assert breaker.enter(LEASE) is True
@@ -112,7 +110,7 @@ def test_it_opens_also_when_an_interruption_kept_it_from_opening(
         breaker.enter(LEASE)
 
 
-def test_it_says_for_how_long_it_was_open(breaker: Breaker, clock: Clock) -> None:
+def test_it_returns_for_how_long_it_was_open(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += FIRST_PAUSE
     fail(breaker)
@@ -122,7 +120,7 @@ def test_it_says_for_how_long_it_was_open(breaker: Breaker, clock: Clock) -> Non
     assert breaker.succeeded() is None
 
 
-def test_it_says_once_that_it_opened(
+def test_it_logs_once_that_it_opened(
     breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

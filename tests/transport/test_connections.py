@@ -112,7 +112,7 @@ def test_a_kept_connection_that_was_forgotten_is_replaced_within_the_call(
     assert server.struck["kept_connection_swallowed"] == 1
 
 
-def test_when_one_kept_connection_was_forgotten_no_other_is_tried(
+def test_after_a_forgotten_kept_connection_a_new_one_is_opened(
     server: FaultServer, wall: WallClock
 ) -> None:
     redis = UpstashRedis(server.url, server.token, timeout=2)
@@ -168,7 +168,7 @@ def test_a_slow_endpoint_is_waited_for_on_a_kept_connection_too(
     assert len(server.requests) == 3
 
 
-def test_a_connection_in_use_is_waited_for_to_the_end(server: FaultServer) -> None:
+def test_a_connection_in_use_gets_the_whole_time(server: FaultServer) -> None:
     redis = UpstashRedis(server.url, server.token, timeout=2)
     redis.ping()
     server.plan(answers_after(1.1), None)
@@ -176,7 +176,7 @@ def test_a_connection_in_use_is_waited_for_to_the_end(server: FaultServer) -> No
     assert len(server.requests) == 2
 
 
-def test_how_long_a_request_takes_to_be_sent_does_not_count_as_silence(
+def test_the_time_to_send_a_request_does_not_count_as_silence(
     server: FaultServer, wall: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = deadline.Limited._send
@@ -220,7 +220,7 @@ def zipped_chunks(body: bytes) -> bytes:
 
 @pytest.mark.parametrize("rest", [1, 30])
 @pytest.mark.parametrize("first", [response, chunked, zipped, zipped_chunks])
-def test_a_second_answer_that_has_not_come_whole_is_not_either(
+def test_a_partial_second_answer_is_not_taken_for_the_next_requests(
     server: FaultServer, first: Callable[[bytes], bytes], rest: int
 ) -> None:
     def twice(connection: Connection) -> None:
@@ -367,7 +367,7 @@ def test_a_name_that_does_not_exist_is_an_error_like_any_other(
         redis.ping()
 
 
-def test_an_address_that_swallows_everything_leaves_time_for_the_next(
+def test_an_address_that_swallows_packets_leaves_time_for_the_next(
     endpoint: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(endpoint.url.rsplit(":", 1)[1])
@@ -432,7 +432,7 @@ def test_loopback_is_never_reached_through_a_proxy(
     assert redis.ping()
 
 
-def test_a_ca_bundle_that_is_not_there_is_an_error_that_says_so(
+def test_a_missing_ca_bundle_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")

@@ -62,9 +62,7 @@ def test_a_request_refused_as_a_whole_raises(mocked: Any, redis: UpstashRedis) -
 
 
 @pytest.mark.parametrize("failure", [503, requests.ReadTimeout()])
-def test_an_attempt_that_may_still_be_executed_is_told(
-    mocked: Any, redis: UpstashRedis, failure: Any
-) -> None:
+def test_an_abandoned_attempt_is_reported(mocked: Any, redis: UpstashRedis, failure: Any) -> None:
     how: dict[str, Any] = {"body": failure} if isinstance(failure, Exception) else {"status": 503}
     mocked.post(URL + "/pipeline", **how)
     mocked.post(URL + "/pipeline", json=[{"result": "OK"}, WRONGTYPE])
@@ -73,13 +71,15 @@ def test_an_attempt_that_may_still_be_executed_is_told(
     assert results[1].may_have_executed is True
 
 
-def test_an_attempt_that_was_not_executed_is_not_told(mocked: Any, redis: UpstashRedis) -> None:
+def test_an_attempt_that_was_not_executed_is_not_abandoned(
+    mocked: Any, redis: UpstashRedis
+) -> None:
     mocked.post(URL, status=429, headers={"Retry-After": "0"})
     mocked.post(URL, json={"result": "OK"})
     assert redis.exchange([commands.set("a", 1)], path=COMMAND).abandoned is False
 
 
-def test_a_refusal_after_an_attempt_that_was_given_up_may_have_executed(
+def test_a_refusal_after_an_abandoned_attempt_may_have_executed(
     mocked: Any, redis: UpstashRedis
 ) -> None:
     mocked.post(URL, status=503)
@@ -93,7 +93,7 @@ def test_a_refusal_after_an_attempt_that_was_given_up_may_have_executed(
     assert caught.value.may_have_executed is False
 
 
-def test_a_failure_after_an_attempt_that_was_given_up_may_have_executed(
+def test_a_failure_after_an_abandoned_attempt_may_have_executed(
     mocked: Any, redis: UpstashRedis
 ) -> None:
     mocked.post(URL, status=503)
@@ -104,7 +104,7 @@ def test_a_failure_after_an_attempt_that_was_given_up_may_have_executed(
 
 
 @pytest.mark.parametrize("transaction", [True, False])
-def test_a_pipeline_names_the_command_and_says_as_much(
+def test_a_pipeline_names_the_command_and_tells_whether_it_may_have_executed(
     mocked: Any, redis: UpstashRedis, transaction: bool
 ) -> None:
     url = URL + ("/multi-exec" if transaction else "/pipeline")

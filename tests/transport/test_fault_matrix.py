@@ -108,7 +108,7 @@ def test_a_byte_every_half_second_does_not_stretch_the_budget(
     assert watch.seconds <= budget * (1 + MARGIN)
 
 
-def test_what_refused_a_connection_is_asked_again(server: FaultServer) -> None:
+def test_a_refused_connection_is_retried(server: FaultServer) -> None:
     server.plan(wire.refused)
     pauses = []
 

@@ -76,7 +76,7 @@ def within(seconds: float, call: Callable[[], object]) -> BaseException | None:
 
 
 class TestCircuit:
-    def test_a_budget_that_is_too_short_is_no_news_of_the_endpoint(
+    def test_a_budget_that_is_too_short_does_not_open_the_circuit(
         self, server: FaultServer
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
@@ -88,7 +88,7 @@ class TestCircuit:
         server.clear()
         assert redis.ping()
 
-    def test_a_fault_of_the_surroundings_is_no_news_of_the_endpoint(
+    def test_a_fault_of_the_surroundings_does_not_open_the_circuit(
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
@@ -165,7 +165,7 @@ class TestFrozenTime:
 
 
 class TestLocalFaults:
-    def test_one_has_its_own_text_and_traceback_without_the_token(
+    def test_a_local_fault_has_its_own_text_and_traceback_without_the_token(
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
@@ -186,7 +186,7 @@ class TestLocalFaults:
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         assert not any(server.token in repr(frame.f_locals) for frame in frames)
 
-    def test_what_a_mock_says_reaches_the_error(self) -> None:
+    def test_the_error_shows_the_text_of_a_mock(self) -> None:
         with responses.RequestsMock(), pytest.raises(UnavailableError) as caught:
             UpstashRedis(URL, TOKEN).ping()
         assert "doesn't match any registered mock" in str(caught.value)
@@ -206,7 +206,7 @@ class TestLocalFaults:
 
 
 class TestHandlers:
-    def test_one_on_urllib3_that_saves_ends_and_the_call_succeeds(
+    def test_a_log_handler_of_urllib3_that_saves_ends_and_the_call_succeeds(
         self, server: FaultServer
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
@@ -243,7 +243,7 @@ class TestHandlers:
         ],
         ids=["save", "a save that cannot be", "get", "restore"],
     )
-    def test_one_of_the_package_that_fails_as_well_is_not_told_for_ever(
+    def test_a_log_handler_whose_calls_fail_does_not_recurse_for_ever(
         self,
         environ: Environ,
         monkeypatch: pytest.MonkeyPatch,
@@ -269,7 +269,7 @@ class TestHandlers:
         assert 2 <= len(told) < 20
         reset_client(flush=False)
 
-    def test_one_of_the_package_that_raises_breaks_no_call(
+    def test_a_log_handler_that_raises_breaks_no_call(
         self, environ: Environ, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Raising(logging.Handler):
@@ -283,7 +283,7 @@ class TestHandlers:
         reset_client(flush=False)
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a POSIX timer")
-    def test_one_of_signals_that_saves_leaves_the_call_its_time_limit(
+    def test_a_signal_handler_that_saves_leaves_the_call_its_time_limit(
         self, server: FaultServer
     ) -> None:
         redis = UpstashRedis(server.url, server.token, timeout=1.0)
@@ -338,7 +338,7 @@ class TestAnswers:
         ("status", "text"),
         [(400, "http: request body too large"), (413, "anything"), (200, "request body too large")],
     )
-    def test_a_body_that_is_too_large_for_a_server_is_told_apart(
+    def test_a_body_that_is_too_large_for_a_server_has_its_own_error(
         self, status: int, text: str
     ) -> None:
         with responses.RequestsMock() as mock:
@@ -347,9 +347,7 @@ class TestAnswers:
                 UpstashRedis(URL, TOKEN).get("k")
 
     @pytest.mark.parametrize("header", ["Content-Length: \u00b2", "Content-Encoding: "])
-    def test_a_header_that_says_nothing_is_passed_over(
-        self, server: FaultServer, header: str
-    ) -> None:
+    def test_an_invalid_header_is_ignored(self, server: FaultServer, header: str) -> None:
         def act(connection: Connection) -> None:
             connection.read()
             head = f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode("latin-1")
@@ -360,7 +358,7 @@ class TestAnswers:
         assert UpstashRedis(server.url, server.token, timeout=20).get("k") == "v"
 
     @pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError])
-    def test_the_answer_counts_that_came_before_all_was_sent(
+    def test_an_answer_before_the_whole_request_was_sent_counts(
         self, server: FaultServer, error: type[OSError], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def act(connection: Connection) -> None:
@@ -379,7 +377,7 @@ class TestAnswers:
         with pytest.raises(all_errors.RequestTooLargeError):
             UpstashRedis(server.url, server.token, timeout=20).set("k", order)
 
-    def test_an_order_that_an_error_repeats_is_not_taken_for_the_error(self) -> None:
+    def test_an_order_repeated_in_an_error_does_not_change_its_class(self) -> None:
         text = "ERR unknown command 'SET', with args beginning with: 'request body too large'"
         with responses.RequestsMock() as mock:
             mock.post(URL, status=400, json={"error": text})
@@ -389,7 +387,7 @@ class TestAnswers:
 
 
 class TestNames:
-    def test_an_address_of_a_family_that_is_not_supported_is_passed_over(
+    def test_an_address_of_an_unsupported_family_is_skipped(
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         port = int(server.url.rpartition(":")[2])
@@ -400,7 +398,7 @@ class TestNames:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: addresses)
         assert UpstashRedis(server.url, server.token).ping()
 
-    def test_an_error_in_a_look_up_is_the_end_of_that_one_only(
+    def test_an_error_in_a_lookup_ends_only_that_lookup(
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
@@ -413,7 +411,7 @@ class TestNames:
 
 class TestProxies:
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nX-Long: "])
-    def test_one_that_stalls_or_drips_in_connect_does_not_hold_the_call(
+    def test_a_proxy_that_stalls_or_drips_does_not_hold_the_call(
         self, answer: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         over = threading.Event()
@@ -445,7 +443,7 @@ class TestProxies:
             listener.shutdown(socket.SHUT_RDWR)
         thread.join(5)
 
-    def test_a_look_up_of_the_systems_proxies_that_blocks_does_not_hold_the_call(
+    def test_a_slow_lookup_of_the_systems_proxies_does_not_hold_the_call(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         over = threading.Event()
@@ -486,7 +484,7 @@ class TestBudgets:
             budget.__exit__(None, None, None)
             assert 10 < time_left() <= 20
 
-    def test_a_generator_gives_back_its_own_and_only_that(self) -> None:
+    def test_a_budget_in_a_generator_ends_alone(self) -> None:
         def orders() -> Iterator[int]:
             with budget_of(10):
                 yield 1
@@ -499,11 +497,11 @@ class TestBudgets:
             assert 10 < time_left() <= 20
         assert time_left() > 20
 
-    def test_one_that_an_interruption_kept_from_being_left_ends_by_itself(self) -> None:
+    def test_a_budget_whose_block_was_not_left_ends_with_its_object(self) -> None:
         budget_of(0).__enter__()
         assert time_left() > 20
 
-    def test_as_a_decorator_each_call_has_its_own(self) -> None:
+    def test_as_a_decorator_each_call_has_its_own_budget(self) -> None:
         @budget_of(20)
         def left(then: Callable[[], float] | None = None) -> float:
             return then() if then else time_left()
@@ -513,13 +511,13 @@ class TestBudgets:
         assert time_left() > 20
 
     @pytest.mark.parametrize("seconds", [float("nan"), "5", None])
-    def test_it_takes_a_number(self, seconds: Any) -> None:
+    def test_a_budget_takes_a_number(self, seconds: Any) -> None:
         with pytest.raises(SettingsError, match=r"time_budget takes a number of seconds, such as"):
             budget_of(seconds)
         with pytest.raises(SettingsError, match=r"timeout takes a number of seconds, such as 2.5"):
             UpstashRedis(URL, TOKEN, timeout=seconds)
 
-    def test_it_is_told_once_that_one_is_used_up(self) -> None:
+    def test_a_used_up_budget_is_reported_once(self) -> None:
         redis = UpstashRedis(URL, TOKEN)
         for _ in range(2):
             reported = []
@@ -535,7 +533,7 @@ class TestBudgets:
             assert reported == [False, True, True]
 
 
-def test_the_first_answer_is_told(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_answer_is_logged(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "upstash_state")
     redis = UpstashRedis(server.url, server.token)
     for _ in range(2):
@@ -544,7 +542,7 @@ def test_the_first_answer_is_told(server: FaultServer, caplog: pytest.LogCapture
     assert texts.count("Redis connection established") == 1
 
 
-def test_it_is_told_for_how_long_the_circuit_was_open() -> None:
+def test_the_time_for_which_the_circuit_was_open_is_reported() -> None:
     now = [0.0]
     told: list[float] = []
     transport = Transport(URL, check_token(TOKEN), timeout=5, clock=lambda: now[0])

@@ -59,7 +59,7 @@ def test_an_interceptor_answers_instead_of_the_endpoint(redis: UpstashRedis) -> 
     assert asked == [(URL, "s3cret-token", "/", ["SET", "k", "v"])]
 
 
-def test_the_innermost_is_the_last_before_the_wire(redis: UpstashRedis) -> None:
+def test_the_innermost_interceptor_is_the_last_before_http(redis: UpstashRedis) -> None:
     order = []
 
     def named(name: str) -> Any:
@@ -83,7 +83,7 @@ def test_the_innermost_is_the_last_before_the_wire(redis: UpstashRedis) -> None:
     assert len(order) == 3
 
 
-def test_blocks_that_end_out_of_order_each_end_themselves(redis: UpstashRedis) -> None:
+def test_blocks_may_end_in_any_order(redis: UpstashRedis) -> None:
     first, second = intercepting(answering(OK)), intercepting(answering(OK._replace(status=500)))
     first.__enter__()
     second.__enter__()
@@ -94,7 +94,7 @@ def test_blocks_that_end_out_of_order_each_end_themselves(redis: UpstashRedis) -
         assert redis.ping()
 
 
-def test_a_simulated_endpoint_is_not_waited_for_and_has_a_circuit_of_its_own(
+def test_a_simulated_endpoint_has_no_pauses_and_its_own_circuit(
     redis: UpstashRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
@@ -110,7 +110,7 @@ def test_a_simulated_endpoint_is_not_waited_for_and_has_a_circuit_of_its_own(
         assert redis.get("k") == "OK"
 
 
-def test_a_failure_of_an_attempt_is_tried_again_by_its_facts(redis: UpstashRedis) -> None:
+def test_an_attempt_is_retried_by_the_attributes_of_its_error(redis: UpstashRedis) -> None:
     refused = failing(transient=False)
     executed = failing(transient=True, may_have_executed=True)
     with intercepting(refused, simulated=True), pytest.raises(UnavailableError):
@@ -169,7 +169,7 @@ def test_a_guard_is_asked_for_the_endpoint_and_not_for_the_proxy(
     assert [host for host, _ in guard.asked] == ["test.upstash.io"]
 
 
-def test_what_an_interceptor_or_a_mock_answers_needs_no_connection(redis: UpstashRedis) -> None:
+def test_an_interceptor_or_a_mock_needs_no_connection(redis: UpstashRedis) -> None:
     with guarding(Guard()):
         with intercepting(answering(OK)):
             assert redis.get("k") == "OK"
@@ -187,7 +187,7 @@ def test_guards_with_the_same_check_end_one_by_one(redis: UpstashRedis) -> None:
             redis.ping()
 
 
-def test_a_first_connection_is_not_opened_early_beside_a_guard() -> None:
+def test_a_guard_is_asked_before_the_first_connection() -> None:
     code = f"""
 from upstash_state import UpstashRedis, UpstashError
 from upstash_state.errors import NotRecordedError

@@ -60,7 +60,7 @@ PASSING = [408, 429, 500, 502, 503, 504]
 
 
 @pytest.mark.parametrize("status", PASSING)
-def test_what_passes_by_itself_is_tried_again(
+def test_a_transient_status_is_retried(
     mocked: Any, transport: Transport, waits: Waits, status: int
 ) -> None:
     mocked.post(URL, status=status, body="<html>")
@@ -87,7 +87,7 @@ def test_pauses_double_and_end_after_three_retries(
         requests.ReadTimeout(),
     ],
 )
-def test_a_broken_connection_is_tried_again(
+def test_a_broken_connection_is_retried(
     mocked: Any, transport: Transport, error: Exception
 ) -> None:
     mocked.post(URL, body=error)
@@ -114,7 +114,7 @@ def test_a_broken_connection_is_explained(
 
 
 @pytest.mark.parametrize(("status", "tries"), [(500, 1), (502, 1), (503, 1), (504, 1), (429, 2)])
-def test_a_command_that_must_not_run_twice_is_repeated_only_if_it_was_not_run(
+def test_an_unrepeatable_command_is_retried_only_if_it_was_not_executed(
     mocked: Any, transport: Transport, status: int, tries: int
 ) -> None:
     mocked.assert_all_requests_are_fired = False
@@ -153,7 +153,7 @@ def test_retry_after_beyond_the_budget_is_given_up_at_once(
 
 
 @pytest.mark.parametrize("after", ["soon", "-1", "1.5", "9" * 30, "", "0"])
-def test_a_retry_after_that_says_nothing_is_overlooked(
+def test_an_invalid_retry_after_is_ignored(
     mocked: Any, transport: Transport, waits: Waits, after: str
 ) -> None:
     mocked.post(URL, status=429, headers={"Retry-After": after})
@@ -162,7 +162,7 @@ def test_a_retry_after_that_says_nothing_is_overlooked(
     assert waits.seconds == [0.1]
 
 
-def test_a_pause_that_does_not_fit_is_not_begun(mocked: Any, waits: Waits) -> None:
+def test_a_pause_that_does_not_fit_is_not_started(mocked: Any, waits: Waits) -> None:
     transport = Transport(URL, check_token(TOKEN), timeout=0.05, pause=waits.pause)
     mocked.post(URL, status=503)
     with pytest.raises(UnavailableError):
@@ -229,7 +229,7 @@ def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: Waits
     assert run(transport, commands.get("k")) == "v"
 
 
-def test_an_interrupted_probe_makes_way_for_another(mocked: Any, waits: Waits) -> None:
+def test_after_an_interrupted_probe_comes_another(mocked: Any, waits: Waits) -> None:
     now = [0.0]
     transport = Transport(
         URL,
