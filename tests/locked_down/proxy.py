@@ -41,6 +41,7 @@ class Proxy:
         port: The port to listen on, 0 for a free one.
         credentials: `user:password` that clients must give, None for none.
         interception: How to open what is tunnelled, None for not at all.
+        tls: The context for clients that reach the proxy itself over TLS, None for plain TCP.
     """
 
     established = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -53,6 +54,7 @@ class Proxy:
         port: int = 0,
         credentials: str | None = None,
         interception: Interception | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         #: What it was asked for: `name:port` for each CONNECT, in order.
         self.asked: list[str] = []
@@ -63,6 +65,7 @@ class Proxy:
         self._ports = ports
         self._expected = credentials and "Basic " + base64.b64encode(credentials.encode()).decode()
         self._interception = interception
+        self._tls = tls
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server((host, port))
@@ -99,6 +102,12 @@ class Proxy:
             thread.start()
 
     def _serve(self, client: socket.socket) -> None:
+        if self._tls is not None:
+            try:
+                client = self._tls.wrap_socket(client, server_side=True)
+            except OSError:
+                return
+            self._sockets.append(client)
         with client, suppress(OSError):
             target, port = self._admit(client)
             if port is None:

@@ -57,6 +57,30 @@ def test_the_endpoint_is_reached_through_a_proxy(
 
 
 @pytest.mark.usefixtures("trusted")
+def test_a_proxy_may_be_reached_over_tls(
+    https_endpoint: LocalEndpoint, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy_to(https_endpoint, tls=authority.as_server) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{proxy.port}")
+        redis = client_of(https_endpoint)
+        assert redis.set("order:1", "{}")
+        assert redis.get("order:1") == "{}"
+    assert proxy.asked == [f"{NAME}:443"], "one tunnel, which is kept"
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_proxy_over_tls_is_refused_without_its_authority(
+    https_endpoint: LocalEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = Authority(tmp_path / "office.pem")
+    with proxy_to(https_endpoint, tls=office.as_server) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{proxy.port}")
+        with pytest.raises(UnavailableError, match="certificate was refused"):
+            client_of(https_endpoint).ping()
+    assert proxy.asked == []
+
+
+@pytest.mark.usefixtures("trusted")
 def test_the_credentials_of_a_proxy_reach_it_and_nobody_else(
     https_endpoint: LocalEndpoint,
     authority: Authority,
