@@ -1,17 +1,17 @@
-"""Orders backed up to Upstash Redis over HTTPS, and restored after a restart.
+"""Back up orders to Upstash Redis over HTTPS, and restore them after a restart.
 
-The functions never raise and never block for long; they log and fall back (apart from the two
-serializers, which raise):
+The functions never raise and never block for long: they log failures and fall back. Only the two
+serializers raise.
 
     from upstash_state import redis_get_all_orders, redis_save_order
 
     STATE = redis_get_all_orders()
     redis_save_order("5866", STATE["5866"])
 
-`upstash_state.aio` has them as coroutines. `OrderStore` and `UpstashRedis` do the same and raise,
-for callers who want to know what went wrong; every exception is an `UpstashError`. Settings come
-from the environment: UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's page
-shows them.
+`upstash_state.aio` has them as coroutine functions. `OrderStore` and `UpstashRedis` do the same and
+raise, for callers who want to know what went wrong; every exception is an `UpstashError`. Settings
+come from the environment: UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's
+page shows them.
 """
 
 from .client import UpstashRedis

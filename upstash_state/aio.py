@@ -5,11 +5,11 @@
     app = FastAPI(lifespan=lifespan)
 
 A save or delete is accepted when its coroutine starts, so saves of one order keep the order of the
-calls. Sending takes place in a small pool of threads of this module; the loop goes on meanwhile. A
-save that is cancelled stays pending, and is sent with the next call that finds the endpoint
-working. A `time_budget` applies to the calls in its block.
+calls. This module sends in a small pool of its own threads, so the loop goes on meanwhile. A save
+that is cancelled stays pending, and is sent with the next call that finds the endpoint working. A
+`time_budget` applies to the calls in its block.
 
-The serializers do not wait for anything, so they are the plain ones.
+The serializers do not wait for anything, so they are the same plain functions.
 """
 
 from __future__ import annotations
@@ -49,20 +49,26 @@ __all__ = [
 
 T = TypeVar("T")
 
-# Requests that may be under way at the same time. An endpoint that hangs must not take all threads
-# of the app's own executor, so this module has one of its own.
+# The number of requests that may be under way at the same time. An endpoint that hangs must not
+# occupy all threads of the app's executor, so this module has its own.
 THREADS = 16
 
 _pool: list[ThreadPoolExecutor] = []
 
 
 async def get_redis_client() -> UpstashRedis | None:
-    """As `upstash_state.get_redis_client`. The client's own methods wait in the caller's thread."""
+    """Return the process's client, like `upstash_state.get_redis_client`.
+
+    The client's own methods block the event loop while they wait.
+    """
     return await _in_thread(state.get_redis_client)
 
 
 async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -> bool:
-    """As `upstash_state.redis_save_order`. The order may be changed once this has started."""
+    """Save an order, like `upstash_state.redis_save_order`.
+
+    The order may be changed as soon as the coroutine has started.
+    """
     with logged("Failed to save order %s to Redis: %s", "redis_save_order", order_id):
         store = process.store()
         accepted = store.put(order_id, order_data)
@@ -72,12 +78,12 @@ async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -
 
 
 async def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
-    """As `upstash_state.redis_get_order`."""
+    """Return an order, like `upstash_state.redis_get_order`."""
     return await _in_thread(state.redis_get_order, order_id)
 
 
 async def redis_delete_order(order_id: str | int) -> bool:
-    """As `upstash_state.redis_delete_order`."""
+    """Delete an order, like `upstash_state.redis_delete_order`."""
     with logged("Failed to delete order %s from Redis: %s", "redis_delete_order", order_id):
         store = process.store()
         accepted = store.put(order_id, None)
@@ -87,17 +93,20 @@ async def redis_delete_order(order_id: str | int) -> bool:
 
 
 async def redis_get_all_orders() -> dict[str, dict[str, Any]]:
-    """As `upstash_state.redis_get_all_orders`."""
+    """Restore all orders, like `upstash_state.redis_get_all_orders`."""
     return await _in_thread(state.redis_get_all_orders)
 
 
 async def redis_get_order_count() -> int:
-    """As `upstash_state.redis_get_order_count`."""
+    """Count the orders, like `upstash_state.redis_get_order_count`."""
     return await _in_thread(state.redis_get_order_count)
 
 
 async def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
-    """As `upstash_state.redis_save_orders`. The orders may be changed once this has started."""
+    """Save many orders, like `upstash_state.redis_save_orders`.
+
+    The orders may be changed as soon as the coroutine has started.
+    """
     with logged("Failed to save orders to Redis: %s", "redis_save_orders"):
         store = process.store()
         accepted = store.put_many(orders)
@@ -110,18 +119,18 @@ async def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
 
 
 async def redis_cleanup_old_orders(days_to_keep: int = 2) -> int:
-    """As `upstash_state.redis_cleanup_old_orders`."""
+    """Delete old orders, like `upstash_state.redis_cleanup_old_orders`."""
     return await _in_thread(state.redis_cleanup_old_orders, days_to_keep)
 
 
 async def redis_flush(timeout: float | None = None) -> bool:
-    """As `upstash_state.redis_flush`."""
+    """Send all pending saves and deletes now, like `upstash_state.redis_flush`."""
     return await _in_thread(state.redis_flush, timeout)
 
 
 @asynccontextmanager
 async def lifespan(app: object = None) -> AsyncIterator[None]:
-    """Send everything that is pending when an ASGI app shuts down.
+    """Send all pending saves and deletes when an ASGI app shuts down.
 
         app = FastAPI(lifespan=lifespan)
         app = Starlette(lifespan=lifespan)
@@ -129,12 +138,12 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
 
     Inside a lifespan of your own: `async with lifespan(app): yield ...`.
 
-    It takes at most UPSTASH_STATE_TIMEOUT seconds. The log names the orders that are left. Saves
-    that follow are sent in their caller's thread, also in background mode, until the event loop is
-    closed or another `lifespan` starts on it.
+    It takes at most UPSTASH_STATE_TIMEOUT seconds. The log names the orders that are left. Later
+    saves are sent by their own call, also in background mode, until the event loop is closed or
+    another `lifespan` starts on it.
 
     Args:
-        app: The app; it is not used.
+        app: The app. It is not used.
     """
     loops = []
     with suppress(RuntimeError):
@@ -150,7 +159,7 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
 
 
 async def _in_thread(call: Callable[..., T], *args: object) -> T:
-    """Run a call in a thread of this module, with the context of the caller."""
+    """Run a call in a thread of this module, in the caller's context."""
     run = copy_context().run
     if one_by_one():
         # A recording needs the requests in the order of the calls.
@@ -162,12 +171,12 @@ async def _in_thread(call: Callable[..., T], *args: object) -> T:
         if trio is not None and trio.lowlevel.in_trio_run():
             result: T = await trio.to_thread.run_sync(run, call, *args)
             return result
-        # Another event loop: it waits.
+        # There is no known way to run a thread from another event loop, so the call blocks it.
         return run(call, *args)
     try:
         future = loop.run_in_executor(_executor(), run, call, *args)
     except RuntimeError:
-        # At the end of the interpreter no thread starts, so the loop waits.
+        # No thread starts at the end of the interpreter, so the call blocks the loop.
         return run(call, *args)
     return await future
 
@@ -181,5 +190,5 @@ def _executor() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    # A child has none of its parent's threads.
+    # A forked child does not have its parent's threads.
     os.register_at_fork(after_in_child=_pool.clear)

@@ -1,4 +1,4 @@
-"""This process's environment, for a while. What an app runs does not import this."""
+"""Change this process's environment for a while. Only tools and tests import this module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(**variables: str) -> Iterator[None]:
-    """Let variables have these values inside the block, and then what they had before."""
+    """Set environment variables inside the block, and restore their old values after it."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

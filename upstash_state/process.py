@@ -1,4 +1,4 @@
-"""The process's store: made on first use, flushed at the end, empty after a fork or a reset."""
+"""The process's store: created on first use, flushed at exit, empty after a fork or a reset."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .store import OrderStore
 
 DISABLED = "persistence disabled: orders are not backed up"
 
-# Without a lock, which a log or signal handler that saves would wait for: `dict.setdefault` stores
-# one at most.
+# No lock: a log or signal handler that saves would wait for it. `dict.setdefault` stores at most
+# one store.
 _stores: dict[str, OrderStore] = {}
 _tested: list[OrderStore] = []
 
 
 def store() -> OrderStore:
-    """The store that the functions use. Nothing is read or opened before the first call.
+    """Return the store that the functions use. The first call reads the environment.
 
     Raises:
         SettingsError: The environment names no database, or not a usable one.
@@ -29,7 +29,7 @@ def store() -> OrderStore:
 
 
 def client() -> UpstashRedis:
-    """The store's client, tested with PING once.
+    """Return the store's client, tested with PING once.
 
     Raises:
         UpstashError: The test failed.
@@ -44,11 +44,11 @@ def client() -> UpstashRedis:
 def reset_client(*, flush: bool = True) -> None:
     """Forget the process's client and its pending writes. The next call reads the environment.
 
-    For tests, and after the credentials have changed.
+    Call it in tests, and after the credentials have changed.
 
     Args:
-        flush: Whether to send pending writes first, within the time of one call. The log names
-            those that are left. Without it, they are dropped without a log line.
+        flush: Whether to send pending writes first, within the time of one call; the log names
+            those that are left. If False, they are dropped without a log line.
     """
     old = _stores.pop("store", None)
     _tested.clear()

@@ -1,4 +1,4 @@
-"""A daemon thread for background mode. It works when it is woken, and ends when it is idle."""
+"""The thread of background mode. It starts when it is woken, and ends when it is idle."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ IDLE = 10.0
 
 
 class Worker:
-    """Calls `work` in a thread, a while after `wake` was called.
+    """Call `work` in a daemon thread, some time after a call of `wake`.
 
     Args:
-        work: Does what there is to do, and returns the seconds after which to call it again
-            without being woken, or None.
-        gather: Seconds between being woken and working.
+        work: Does the work. Returns the seconds after which to call it again even without a call
+            of `wake`, or None.
+        gather: Seconds between a call of `wake` and the call of `work`.
     """
 
     def __init__(self, work: Callable[[], float | None], gather: float) -> None:
         self._work = work
         self._gather = gather
-        # Reentrant: a signal handler may wake it while the code that it interrupted does.
+        # Reentrant, because a signal handler may call `wake` while it interrupts another `wake`.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._woken = threading.Event()
 
     def wake(self) -> bool:
-        """Let it work, `gather` seconds from now. Start the thread if there is none.
+        """Let the thread work `gather` seconds from now, and start it if it does not run.
 
         Returns:
-            Whether there is a thread. There is none where the platform has no threads, or at the
-            end of the interpreter.
+            Whether there is a thread. None can start at the end of the interpreter, or on a
+            platform without threads.
         """
         with self._lock:
             if not self._woken.is_set():
                 self._woken.set()
             if self._thread is None or not self._thread.is_alive():
-                # In an empty context: since Python 3.14, a thread may inherit that of its starter
-                # (sys.flags.thread_inherit_context), with a time budget that is soon used up.
+                # In an empty context: since Python 3.14, a thread may inherit its starter's context
+                # (sys.flags.thread_inherit_context), whose time budget may soon be used up.
                 thread = threading.Thread(
                     target=Context().run,
                     args=(self._run,),
@@ -66,7 +66,7 @@ class Worker:
                         self._thread = None
                         return
             self._woken.clear()
-            # Whatever is wrong in one round, the next one is tried.
+            # An error in one round must not end the thread, so the next round tries again.
             again = IDLE
             with suppress(Exception):
                 again = self._work()
