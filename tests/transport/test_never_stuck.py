@@ -514,7 +514,10 @@ class TestBudgets:
     def test_a_budget_takes_a_number(self, seconds: Any) -> None:
         with pytest.raises(SettingsError, match=r"time_budget takes a number of seconds, such as"):
             budget_of(seconds)
-        with pytest.raises(SettingsError, match=r"timeout takes a number of seconds, such as 2.5"):
+
+    @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), "5", None, 0, -1])
+    def test_a_timeout_takes_a_number_above_0(self, seconds: Any) -> None:
+        with pytest.raises(SettingsError, match=r"timeout is not a number of seconds above 0"):
             UpstashRedis(URL, TOKEN, timeout=seconds)
 
     def test_a_used_up_budget_is_reported_once(self) -> None:

@@ -36,7 +36,10 @@ class time_budget:
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = checked_seconds("time_budget", seconds)
+        if not isinstance(seconds, (int, float)) or seconds != seconds:
+            given = "nan" if isinstance(seconds, float) else type_name(seconds)
+            raise SettingsError(f"time_budget takes a number of seconds, such as 2.5, not {given}")
+        self._seconds = seconds
         #: Whether a call has said that it is used up.
         self.reported = False
 
@@ -95,19 +98,3 @@ def used_up() -> BudgetError:
     if first is not None:
         first.reported = True
     return error
-
-
-def checked_seconds(name: str, seconds: float) -> float:
-    """Return a number of seconds.
-
-    Args:
-        name: What takes it, for the error.
-        seconds: What was given.
-
-    Raises:
-        SettingsError: It is not a number.
-    """
-    if isinstance(seconds, (int, float)) and seconds == seconds:
-        return seconds
-    given = "nan" if isinstance(seconds, float) else type_name(seconds)
-    raise SettingsError(f"{name} takes a number of seconds, such as 2.5, not {given}")

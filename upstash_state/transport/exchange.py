@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
 from ..commands import Command
-from ..settings import Secret
+from ..settings import Secret, check_option
 from ..texts import shown, text_of, type_name
 from . import seam
 from .answers import interpret
 from .breaker import Breaker
-from .budget import checked_seconds, deadline_within, used_up
+from .budget import deadline_within, used_up
 
 if TYPE_CHECKING:
     from .http import Http
@@ -101,7 +101,7 @@ class Transport:
         pause: Callable[[float], None] | None = None,
     ) -> None:
         self.url, self._token = url, token
-        self.timeout = checked_seconds("timeout", timeout)
+        self.timeout: float = check_option("timeout", timeout)
         self._clock, self._pause = clock, pause
         self.on_circuit_close: Callable[[float], None] = _log_closed
         self._start()

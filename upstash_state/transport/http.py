@@ -70,6 +70,9 @@ class Http:
         self.url, self.token = url, token
         #: The proxy, as requests takes it; None until the environment was read.
         self.proxies: dict[str, str] | None = None
+        #: The last Upstash-Sync-Token. A request with it sees on a replicated database all that
+        #: this client wrote before (docs: redis/howto/readyourwrites).
+        self.sync_token = ""
         self.request = requests.Request("POST", url).prepare()
         self.request.headers = _Headers(
             {
@@ -114,18 +117,14 @@ class Http:
         return Channel(self.url, self.proxies)
 
     def give_back(self, channel: Channel, sync_token: str) -> None:
-        """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token.
-
-        A request with that token sees on a replicated database all that this client wrote before
-        (docs: redis/howto/readyourwrites).
-        """
+        """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token."""
         self._idle.append(channel)
         if len(self._idle) > KEPT:
             self._idle.pop(0).close()
         # Servers refuse a header that is odd or long (nginx: 8 KB in a line).
         odd = not sync_token.isascii() or not sync_token.isprintable()
         if sync_token and not odd and len(sync_token) <= LONGEST_SYNC_TOKEN:
-            self.request.headers["Upstash-Sync-Token"] = sync_token
+            self.sync_token = sync_token
 
 
 class Sender(Attempt):
@@ -144,6 +143,8 @@ class Sender(Attempt):
         request = http.request.copy()
         request.url = http.url + path
         request.prepare_body(body, None)
+        if http.sync_token:
+            request.headers["Upstash-Sync-Token"] = http.sync_token
         try:
             channel = http.take(deadline, fresh=self._fresh)
             post = partial(channel.post, request, self)
