@@ -171,7 +171,7 @@ async def _in_thread(call: Callable[..., T], *args: object) -> T:
         if trio is not None and trio.lowlevel.in_trio_run():
             result: T = await trio.to_thread.run_sync(run, call, *args)
             return result
-        # There is no known way to run a thread from another event loop, so the call blocks it.
+        # Another event loop, for which this module cannot use threads: the call blocks it.
         return run(call, *args)
     try:
         future = loop.run_in_executor(_executor(), run, call, *args)

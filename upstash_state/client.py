@@ -48,7 +48,7 @@ class UpstashRedis(Transport):
     def __init__(
         self, url: str, token: str | Secret, *, timeout: float = 5.0, allow_http: bool = False
     ) -> None:
-        # So that no traceback with local variables shows them.
+        # No traceback with local variables may show the URL or the token.
         given_url, given_token = Secret(url), Secret(token)
         del url, token
         secret = check_token(given_token)
@@ -68,7 +68,7 @@ class UpstashRedis(Transport):
             MissingCredentialsError: UPSTASH_REDIS_REST_URL or …_TOKEN is not set.
             SettingsError: The URL or the token cannot be used.
         """
-        # So that no traceback with local variables shows them.
+        # No traceback with local variables may show the variables.
         own, environ = own_variables(environ), None
         return cls.from_settings(Settings(own))
 

@@ -1,4 +1,4 @@
-"""What the package logs about failures: one template for each kind, and advice once."""
+"""Log failures: one message template for each kind, and advice only once."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ log = getLogger("upstash_state")
 # How many ids one line names.
 NAMED = 20
 
-# A handler of log records may save them. A save of its own that fails is logged, and so is one that
-# is made for that record; the next would lead to another, without end.
+# A log handler may save its records as orders. A save of it that fails is logged too, and makes
+# it save again. This limit ends the chain.
 DEEPEST = 1
 
 _nested: ContextVar[int] = ContextVar("upstash_state_nested_failures", default=0)
@@ -34,7 +34,7 @@ _said: dict[str, object] = {}
 
 
 class logged:
-    """Log what is raised inside the block, instead of raising it.
+    """Log the exceptions that are raised inside the block, instead of raising them.
 
         with logged("Failed to get all orders from Redis: %s", "redis_get_all_orders"):
             return process.store().get_all()
@@ -43,7 +43,7 @@ class logged:
     KeyboardInterrupt and SystemExit pass.
 
     Args:
-        template: The message, with a place for the order's id, if one is given, and for the cause.
+        template: The message, with a `%s` for the order's id, if one is given, and for the cause.
         operation: The function that failed, for the record's `operation`.
         order_id: The order's id, for the record's `order_id`.
     """
@@ -79,15 +79,15 @@ def log_failure(
 
     Args:
         error: Why.
-        template: The message, with a place for each argument and one for the cause.
+        template: The message, with a `%s` for each argument and one for the cause.
         args: The arguments.
         operation: The function, for the record's `operation`.
         order_id: The order's id, for the record's `order_id`.
-        affected: What to add to the cause.
+        affected: Text to add after the cause.
     """
     cause = error.__cause__ if isinstance(error, RestoreError) else error
-    # Settings and an open circuit have been reported once. That a restore failed is always an
-    # error: an app that starts empty must be told.
+    # Bad settings and an open circuit have already been logged once. A failed restore is an error
+    # even so, because the app starts without its orders.
     quiet = isinstance(cause, SettingsError) or (
         isinstance(cause, UnavailableError)
         and cause.reported
@@ -96,10 +96,10 @@ def log_failure(
     depth = _nested.get()
     if depth > DEEPEST:
         return
-    # In a context of its own, so that an interruption leaves no depth behind.
+    # In a copy of the context, so that an interruption cannot leave the raised depth behind.
     context = copy_context()
     context.run(_nested.set, depth + 1)
-    # A handler that raises is not the app's failure.
+    # A log handler that raises must not break the app.
     with suppress(Exception):
         context.run(
             log.log,
@@ -113,11 +113,11 @@ def log_failure(
 
 
 def log_unsaved(failed: Mapping[str, UpstashError], *, deleted: bool = False) -> None:
-    """Log why orders could not be saved or deleted, a line for each cause.
+    """Log why orders could not be saved or deleted, with one line for each cause.
 
     Args:
-        failed: What went wrong, by order id.
-        deleted: Whether they were to be deleted.
+        failed: The errors by order id.
+        deleted: Whether the orders should have been deleted, not saved.
     """
     operation, template = (
         ("redis_delete_order", "Failed to delete %s from Redis: %s")
@@ -140,24 +140,24 @@ def log_unsaved(failed: Mapping[str, UpstashError], *, deleted: bool = False) ->
 
 
 def complain(text: str) -> None:
-    """Log a warning, once until `forget`."""
+    """Log a warning, unless it was logged since the last call of `forget`."""
     if _is_first(text):
         log.warning("%s", text)
 
 
 def forget() -> None:
-    """Let everything be said again."""
+    """Forget which warnings and which advice were logged, so that they can be logged again."""
     _said.clear()
 
 
 def named(ids: list[str]) -> str:
-    """Order ids for a log line, the first twenty of them."""
+    """Return order ids for a log line: the first twenty, and how many more there are."""
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     return ", ".join(map(shown_order_id, ids[:NAMED])) + more
 
 
 def plural(count: int, noun: str = "order") -> str:
-    """A number of things, such as "1 order" or "2 orders"."""
+    """Return a count with its noun, such as "1 order" or "2 orders"."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
@@ -174,18 +174,18 @@ def _advice(error: BaseException | None) -> str:
 
 
 def _is_first(said: str) -> bool:
-    # Without a lock, which a log handler that saves would wait for.
+    # No lock: a log handler that saves would wait for it.
     mine = object()
     return _said.setdefault(said, mine) is mine
 
 
 def _line(error: Exception) -> str:
-    # An order's own code may raise it, with any text.
+    # Code of the order itself may raise the exception, with any text.
     return shown(text_of(error) or type_name(error), 2 * LONGEST)
 
 
 def _unexpected(error: Exception) -> BaseException | None:
-    """The exception to show with its traceback: a fault of the package or its surroundings."""
+    """Return the exception to log with its traceback: a fault in the package or around it."""
     if isinstance(error, UnavailableError) and error.reason == "local":
         return error.__cause__
     return None if isinstance(error, UpstashError) else error

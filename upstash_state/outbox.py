@@ -1,20 +1,20 @@
-"""The outbox: for each order, the newest write that Redis is not known to hold.
+"""The outbox: for each order, the newest write that Redis has not confirmed.
 
-Everything that saves or deletes puts a write into it. The delivery takes writes out, sends them,
-and reports what happened. The outbox does no I/O, and its clock is passed in.
+Every save and delete puts a write into it. The delivery takes writes out, sends them, and reports
+what happened. The outbox does no I/O, and its clock is passed in.
 
     put -> pending -> taken by one sender -> confirmed: it leaves the outbox
                                           -> failed: it stays pending, and is now delayed
                                           -> superseded: another writer wrote the order since
 
-An attempt that was given up may still be executed, for up to a minute. Until then its order is
+An abandoned attempt may still be executed, for up to a minute. During that time its order is
 marked, and the newest write stays in the outbox even when it is confirmed, because it may have to
 be sent again (`Write.confirmed` and `Outbox.due`).
 
 The lock makes this safe for threads. A signal handler, a finalizer or a log handler may also save
 an order in the middle of a method here, in the same thread, so every change is one operation that
-such a call cannot interrupt (`_replace`, `_remove`, `dict.setdefault`), and no method relies on
-what it read before.
+such a call cannot interrupt (`_replace`, `_remove`, `dict.setdefault`), and no method relies on a
+value that it read earlier.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from typing import NamedTuple
 
 from .errors import UnavailableError, UpstashError
 
-# Seconds for which an abandoned attempt may still be executed. Proxies drop a request when its
-# client has been gone for that long (AWS ALB and nginx: 60 s).
+# Seconds for which an abandoned attempt may still be executed. Proxies drop a request 60 s after
+# its client has gone (AWS ALB, nginx).
 LATE = 60.0
 # Seconds after which a write counts as delayed although it never failed.
 DELAYED_AFTER = 10.0
-# Seconds for which the number of a confirmed write is remembered at least, so that a save that was
-# called before it, and is serialized that slowly, is not sent after it.
+# Seconds for which the number of a confirmed write is remembered at least. An older save that is
+# serialized slowly must not be sent after it.
 MEMORY = 600.0
-# How much memory the outbox may take, in bytes.
+# Bytes of memory that the outbox may take.
 MAX_BYTES = 64_000_000
-# Digests of abandoned attempts that are remembered for one order.
+# The number of digests of abandoned attempts that are remembered for one order.
 MAX_DIGESTS = 8
-# Seconds until delayed writes are tried again after a failure, doubled up to the longest.
+# Seconds until delayed writes are sent again after a failure. Each further failure doubles them.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-# Stands for the digest of a delete. No SHA-1 looks like this.
+# The digest of a delete. No SHA-1 looks like this.
 DELETED = "-"
 
 
 class Write:
-    """One save or delete, as the app gave it.
+    """One save or delete of one order.
 
     Attributes:
         key: The order's key.
         text: The order as JSON, or None for a delete.
-        number: Its place among all calls. The newest write of an order has the highest.
-        since: When it was put, or when an older write of the order was confirmed after that.
-        ttl: Seconds after `since` at which it expires.
-        failures: How often it could not be sent.
-        error: Why the last try failed; None while it is waiting or being sent.
-        newer: The write that replaced it before it was sent.
+        number: Its place among all calls. The newest write of an order has the highest number.
+        since: When it was put. If an older write of the order is confirmed later, that moment.
+        ttl: Seconds from `since` until the order expires.
+        failures: The number of attempts that failed.
+        error: The error of the last attempt; None while the write is waiting or being sent.
+        newer: The write that replaced this one before it was confirmed.
     """
 
     __slots__ = (
@@ -78,11 +78,11 @@ class Write:
         self.confirmed = False
         #: Whether another writer has written the order since.
         self.superseded = False
-        # In memory: an emoji makes every character of a text four bytes wide.
+        # In memory, not in UTF-8: an emoji makes each character of a text four bytes wide.
         self.size = getsizeof(key) + getsizeof(text) + 300
 
     def newest(self) -> Write:
-        """The last of the writes that replaced one another, beginning with this one."""
+        """Return the write at the end of the chain in which each write replaced the one before."""
         write = self
         while write.newer is not None:
             write = write.newer
@@ -92,8 +92,8 @@ class Write:
 class Batch:
     """Writes that one sender has taken. Nobody else sends these orders while it holds the lock.
 
-    The end of a `with` block releases the lock whatever interrupts the sender. Statements in a
-    `finally` clause can themselves be interrupted.
+    Hold the lock in a `with` block: it releases the lock whatever interrupts the sender, whereas
+    an interruption can skip statements of a `finally` clause.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Batch:
         self.thread = threading.get_ident()
         #: The writes, by key.
         self.writes: dict[str, Write] = {}
-        #: Those that failed.
+        #: The writes that failed.
         self.failed: list[Write] = []
 
 
@@ -113,7 +113,7 @@ class Confirmed(NamedTuple):
 
 
 class Unchanged(NamedTuple):
-    """The digest of the text that Redis holds for a key, as of when, and the seconds for which the
+    """The digest of a key's text in Redis, when the text was sent, and the seconds for which the
     same text is not sent again."""
 
     digest: str
@@ -122,7 +122,7 @@ class Unchanged(NamedTuple):
 
 
 class Abandoned(NamedTuple):
-    """When the last attempt was given up, and the digests of all abandoned attempts of a key."""
+    """When the last attempt was abandoned, and the digests of all abandoned attempts of a key."""
 
     at: float
     digests: tuple[str, ...]
@@ -132,8 +132,8 @@ class Outbox:
     """The pending writes of one database and prefix.
 
     Args:
-        clock: Returns seconds, which go on while the process is stopped and never jump.
-        max_bytes: How much memory it may take. The writes that were put longest ago go first.
+        clock: Returns seconds. It continues while the process is stopped, and never jumps.
+        max_bytes: Bytes of memory that the writes may take. The oldest writes are dropped first.
     """
 
     def __init__(self, clock: Callable[[], float], max_bytes: int = MAX_BYTES) -> None:
@@ -144,21 +144,21 @@ class Outbox:
         self.changed = threading.Condition(self.lock)
         #: When the endpoint last answered, and the seconds it took; None after a failure.
         self.answered: tuple[float, float] | None = None
-        #: Whether nothing sends its writes any more but the calls that put them.
+        #: Whether each call must send its own writes, because no worker does.
         self.closed = False
         self._max_bytes = max_bytes
-        #: Returns the number for a write. Take it before serializing the order: the later call
+        #: Returns the number for a write. Call it before the order is serialized: the later call
         #: wins.
         self.next_number: Callable[[], int] = itertools.count(1).__next__
         self._writes: dict[str, Write] = {}
         self._size = 0
         self._sending: dict[str, Batch] = {}
-        # All three with the longest unchanged first.
+        # In each of the three, the entry that has not changed for longest comes first.
         self._confirmed: dict[str, Confirmed] = {}
         self._unchanged: dict[str, Unchanged] = {}
         self._abandoned: dict[str, Abandoned] = {}
         self._pause = self._not_before = 0.0
-        #: How many pending writes were dropped for want of memory, and not reported yet.
+        #: The number of pending writes that were dropped to save memory, and not reported yet.
         self.dropped = 0
         self._reported = float("-inf")
 
@@ -179,17 +179,17 @@ class Outbox:
             number: What `next_number` returned before the order was serialized.
             ttl: Seconds until it expires.
             skip: Seconds for which the same text is not sent again once it is confirmed.
-            since: As of when it was put; None for now.
+            since: When the write counts as put; None for now.
 
         Returns:
-            The write to deliver: this one, or a newer one that is pending. None when Redis holds
-            this text already, or something newer.
+            The write to deliver: this one, or a newer one that is pending. None if Redis already
+            holds this text, or a newer write.
         """
         write = Write(key, text, number, self.clock() if since is None else since, ttl, skip)
         with self.lock:
             last = self._confirmed.get(key)
             if skip and text is not None and self._is_unchanged(key, text, skip):
-                # An older one that is still being serialized must not undo it.
+                # An older write that is still being serialized must not undo this one.
                 if last is not None and last.number < number:
                     self._confirmed[key] = Confirmed(number, last.at)
                 return None
@@ -197,16 +197,16 @@ class Outbox:
             if older is not None and older.number > number:
                 return older
             self._size += write.size
-            # Whatever becomes of this write, nobody knows for certain what Redis holds.
+            # From now on, until a confirmation, it is uncertain which text Redis holds.
             self._unchanged.pop(key, None)
-            # Checked afterwards, since an interrupting call may have put and sent a newer one.
+            # Checked after `_replace`, because an interrupting call may have sent a newer write.
             last = self._confirmed.get(key)
             if last is not None and last.number > number:
                 self._remove(write)
                 return None
             if older is not None:
                 older.newer = write
-                # Not through all those between, so that none of them stays in memory.
+                # Link directly to the newest, so that the writes in between do not stay in memory.
                 batch = self._sending.get(key)
                 if batch is not None and key in batch.writes:
                     batch.writes[key].newer = write
@@ -214,27 +214,27 @@ class Outbox:
         return write
 
     def pending(self, key: str) -> Write | None:
-        """The pending write of a key."""
+        """Return the pending write of a key, or None."""
         write = self._writes.get(key)
         return None if write is None or write.confirmed else write
 
     def all_pending(self) -> list[Write]:
-        """The pending writes, those put longest ago first."""
+        """Return the pending writes, the oldest first."""
         with self.lock:
             writes = [write for write in list(self._writes.values()) if not write.confirmed]
         return sorted(writes, key=lambda write: write.number)
 
     def due(self, *, fresh: bool = False) -> list[Write]:
-        """The writes that are to be sent with other traffic, those that failed least first.
+        """Return the writes to send with other traffic.
 
-        These are the delayed ones, and confirmed ones whose order was marked for a minute.
+        These are the delayed writes, and confirmed writes whose order has been marked for a minute.
 
         Args:
             fresh: Whether to include writes that are not delayed.
         """
         now = self.clock()
         with self.lock:
-            # Those that failed least often first, so that one to blame does not block the others.
+            # Those with the fewest failures first, so that one bad write does not block the others.
             writes = sorted(self._writes.values(), key=lambda write: (write.failures, write.number))
         return [
             write
@@ -248,19 +248,19 @@ class Outbox:
         ]
 
     def is_delayed(self, write: Write) -> bool:
-        """Whether others may have written the order since: it failed, or waited for long."""
+        """Return whether others may have written the order since: it failed, or waited for long."""
         return write.failures > 0 or write.confirmed or self.clock() - write.since > DELAYED_AFTER
 
     def is_idle(self) -> bool:
-        """Whether nothing is pending, and no order is marked."""
+        """Return whether the outbox is empty: nothing is pending or has to be checked."""
         return not self._writes
 
     def take(self, batch: Batch, writes: Iterable[Write]) -> None:
-        """Take the newest writes of these orders, but for those that somebody is sending.
+        """Take the newest writes of these orders, except for orders that are being sent.
 
         Args:
-            batch: Gets the writes. Hold its lock until they are sent, then pass it to `release`.
-            writes: Which orders to take.
+            batch: Receives the writes. Hold its lock until they are sent, then call `release`.
+            writes: Writes of the orders to take.
         """
         with self.lock:
             for write in writes:
@@ -276,7 +276,7 @@ class Outbox:
                 batch.writes[key] = newest
 
     def release(self, batch: Batch) -> None:
-        """Let others send these orders. Its lock has been released."""
+        """Let others send these orders. Call it after the batch's lock was released."""
         with self.lock:
             for key in batch.writes:
                 if self._sending.get(key) is batch:
@@ -284,16 +284,16 @@ class Outbox:
             try:
                 self.changed.notify_all()
             except RuntimeError:
-                # eventlet.monkey_patch() has replaced the lock since, and not inside the condition.
+                # eventlet.monkey_patch() has replaced the lock, but not the one in the condition.
                 self.changed = threading.Condition(self.lock)
 
     def sender(self, key: str) -> Batch | None:
-        """The batch in which an order is being sent."""
+        """Return the batch in which an order is being sent, or None."""
         batch = self._sending.get(key)
         return batch if batch is not None and batch.lock.locked() else None
 
     def confirm(self, write: Write, sent_at: float) -> None:
-        """Redis acknowledged a write.
+        """Record that Redis acknowledged a write.
 
         Args:
             write: The write.
@@ -306,8 +306,7 @@ class Outbox:
             self._confirmed[key] = Confirmed(write.number, sent_at)
             self._unchanged.pop(key, None)
             if write.skip and write.text is not None and self._writes.get(key) is write:
-                # After half of the TTL it is sent again: an order that never changes must not
-                # expire.
+                # Half of the TTL at most, because an order that never changes must not expire.
                 lasts = min(write.skip, write.ttl / 2)
                 self._unchanged[key] = Unchanged(digest_of(write.text), sent_at, lasts)
             self._forget_old(now)
@@ -319,29 +318,29 @@ class Outbox:
                 self._remove(write)
             newest = self._writes.get(key)
             if newest is not None and not newest.confirmed:
-                # What expires later was written later, so a newer write must not seem older than
-                # this one.
+                # An order that expires later was written later, so a newer write must not expire
+                # before this one.
                 newest.since = max(newest.since, now)
 
     def supersede(self, write: Write) -> None:
-        """Another writer wrote the order since. The write is dropped."""
+        """Drop a write, because another writer has written the order since."""
         with self.lock:
             write.superseded = True
             self._remove(write)
 
     def checked(self, write: Write) -> None:
-        """The key of a marked order was read, and written again if that was necessary."""
+        """Record that the key of a marked order was checked, and written again if necessary."""
         with self.lock:
             if self._is_past(write.key, self.clock()):
                 self._abandoned.pop(write.key, None)
                 self._remove(write)
 
     def fail(self, write: Write, error: UpstashError, *, keep: bool) -> None:
-        """A write could not be sent.
+        """Record that a write could not be sent.
 
         Args:
             write: The write.
-            error: Why.
+            error: Why it could not be sent.
             keep: Whether it stays pending.
         """
         with self.lock:
@@ -351,7 +350,7 @@ class Outbox:
                 self._remove(write)
 
     def abandon(self, write: Write) -> None:
-        """An attempt to send this write was given up, and may still be executed."""
+        """Record that an attempt to send this write was abandoned, and may still be executed."""
         key, digest = write.key, digest_of(write.text)
         with self.lock:
             marked = self._abandoned.pop(key, None)
@@ -360,45 +359,50 @@ class Outbox:
             self._abandoned[key] = Abandoned(self.clock(), digests)
 
     def abandoned(self, key: str) -> tuple[str, ...]:
-        """The digests of the attempts that may be, or may have been, executed late."""
+        """Return the digests of a key's abandoned attempts, which may be executed late."""
         marked = self._abandoned.get(key)
         return marked.digests if marked else ()
 
     def read(self, key: str, text: str | None) -> None:
-        """A key was read: if it holds another text than the confirmed one, nothing is skipped."""
+        """Record that a key was read. If its text has changed, the next save is not skipped."""
         last = self._unchanged.get(key)
         if last is not None and last.digest != digest_of(text):
             self._unchanged.pop(key, None)
 
     def listed(self, keys: Collection[str], since: float) -> None:
-        """All keys were listed, starting at some time: what is missing is not skipped."""
+        """Record that all keys were listed. The next save of a missing key is not skipped.
+
+        Args:
+            keys: The keys that Redis holds.
+            since: When the listing started.
+        """
         with self.lock:
             for key, last in list(self._unchanged.items()):
                 if last.at < since and key not in keys:
                     self._unchanged.pop(key, None)
 
     def may_try(self) -> bool:
-        """Whether delayed writes may be sent: not during the pause after a failure."""
+        """Return whether delayed writes may be sent: not during the pause after a failure."""
         return self.pause_left() == 0
 
     def pause(self) -> None:
-        """Start a pause after sending delayed writes failed, twice as long as the last one."""
+        """Start the pause after delayed writes could not be sent, twice as long as the last."""
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         self._not_before = self.clock() + self._pause
 
     def pause_left(self) -> float:
-        """The seconds that are left of the pause."""
+        """Return the seconds that are left of the pause."""
         return max(self._not_before - self.clock(), 0.0)
 
     def resume(self) -> None:
-        """Sending delayed writes succeeded: the next pause is a short one."""
+        """End the pause after delayed writes were sent. The next pause is a short one."""
         self._pause = self._not_before = 0.0
 
     def drop_oldest(self) -> None:
-        """Drop the writes that were put longest ago, if all together take too much memory.
+        """Drop the oldest writes if all writes together take too much memory.
 
-        Call it when writes are left pending, not when they are put: what a caller is about to send
-        is in memory anyway.
+        Call it when writes are left pending, not when they are put: the orders that a caller is
+        about to send are in memory anyway.
         """
         if self._size <= self._max_bytes:
             return
@@ -406,7 +410,7 @@ class Outbox:
             writes = sorted(self._writes.values(), key=lambda write: write.number)
             self._size = sum(write.size for write in writes)
             for write in writes:
-                # Some more than necessary, so that not every call has to sort.
+                # Drop more than necessary, so that not every call has to sort.
                 if self._size <= self._max_bytes * 0.95:
                     break
                 if self.sender(write.key) is None:
@@ -421,7 +425,8 @@ class Outbox:
         """Return how many writes were dropped since the last report.
 
         Args:
-            at_end: Whether this is the last report. Any other one is 0 within a minute of the last.
+            at_end: Whether this is the last report. If not, it returns 0 within a minute of the
+                report before, so that the log has one line a minute at most.
         """
         now = self.clock()
         if now - self._reported < 60 and not at_end:
@@ -430,7 +435,7 @@ class Outbox:
         return dropped
 
     def forget(self, writes: Iterable[Write]) -> None:
-        """Drop these writes, and all marks. A write that was put since stays."""
+        """Drop these writes, and all marks. Newer writes of the same orders stay."""
         with self.lock:
             for write in writes:
                 write.error = UnavailableError("dropped: reset", may_have_executed=False)
@@ -451,12 +456,16 @@ class Outbox:
         )
 
     def _is_past(self, key: str, now: float) -> bool:
-        """Whether no abandoned attempt of a key can be executed any more."""
+        """Return whether no abandoned attempt of a key can be executed any more."""
         marked = self._abandoned.get(key)
         return marked is None or now - marked.at >= LATE
 
     def _replace(self, write: Write) -> Write | None:
-        """Make this the newest write of its key, unless there is a newer one; return the other."""
+        """Make this the newest write of its key, unless there is a newer one.
+
+        Returns:
+            The other write of the key: the replaced one or the newer one, or None.
+        """
         writes, key, other = self._writes, write.key, None
         while (current := writes.setdefault(key, write)) is not write:
             other = current
@@ -469,15 +478,15 @@ class Outbox:
 
     def _remove(self, write: Write) -> None:
         with suppress(KeyError):
-            # As in `_replace`. The other branch calls something that changes nothing.
+            # Not interruptible, as in `_replace`. If it is another write, `get` changes nothing.
             writes, key = self._writes, write.key
             found = (writes.pop if writes[key] is write else writes.get)(key)
             if found is write:
                 self._size -= write.size
 
     def _forget_old(self, now: float) -> None:
-        # Two for each one that is added, so that these dicts stay as small as they can be.
-        # A signal handler that saves may add one between two calls of a line.
+        # Each call adds at most one entry and removes up to two, so these dicts stay small.
+        # RuntimeError: a signal handler that saves may add an entry while `list` reads a dict.
         with suppress(RuntimeError):
             for key in list(islice(self._confirmed, 2)):
                 last = self._confirmed.get(key)
@@ -493,8 +502,8 @@ class Outbox:
 
 
 def digest_of(text: str | None) -> str:
-    """The SHA-1 of a text in UTF-8, as Redis's `redis.sha1hex` gives it."""
-    # Imported late: OpenSSL, which it loads, would take a sixth of the package's import.
+    """Return the SHA-1 of a text in UTF-8, like Redis's `redis.sha1hex`."""
+    # Imported here, because loading OpenSSL would take a sixth of the package's import time.
     from hashlib import sha1
 
     if text is None:

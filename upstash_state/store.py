@@ -1,4 +1,4 @@
-"""OrderStore: orders in Redis. Keys, expiry, the restore, health. Raises `UpstashError`."""
+"""OrderStore: orders in Redis, with their keys, expiry, restore and health check."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ T = TypeVar("T")
 
 
 def boot_clock() -> Callable[[], float]:
-    """Return a clock that no step of the wall clock changes.
+    """Return a clock that is independent of changes to the wall clock.
 
-    It goes on while the process is stopped, and where there is CLOCK_BOOTTIME (clock_gettime(2)),
-    while the machine sleeps.
+    It continues while the process is stopped. If the platform has CLOCK_BOOTTIME
+    (clock_gettime(2)), it also continues while the machine sleeps.
     """
     try:
         clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
@@ -57,50 +57,51 @@ boot_time = boot_clock()
 
 # Counting needs the keys only, so a page of them may be larger than one of orders.
 COUNTING_PAGE = 10_000
-# How often a mapping is copied anew that another thread changes meanwhile.
+# Attempts to copy a dict while other threads change it.
 COPIES = 100
-# Seconds between two attempts at a restore that is to wait for the endpoint.
+# Seconds between two attempts of a restore that waits for the endpoint.
 RESTORE_PAUSE = 1.0
 
 
 class Health(NamedTuple):
-    """What `OrderStore.health` found."""
+    """The result of `OrderStore.health`."""
 
     #: Whether the endpoint answered and accepted the token.
     ok: bool
-    #: Seconds that the last answer took; None if there was none.
+    #: Seconds that the last answer took; None if the check failed.
     latency: float | None = None
-    #: How many orders Redis holds; None if that is not known.
+    #: The number of orders that Redis holds; None if it is not known.
     orders: int | None = None
-    #: What went wrong; None if nothing did.
+    #: The error of the check; None if it succeeded.
     error: UpstashError | None = None
-    #: How many saves and deletes of this process Redis does not hold yet.
+    #: The number of pending saves and deletes of this process.
     unsaved: int = 0
 
 
 class OrderStore:
     """Orders in Redis, for callers who want to know what went wrong.
 
-    Every method raises an `UpstashError` where the function of the same purpose falls back:
+    Where the function for the same purpose falls back, a method raises an `UpstashError`:
     `UnavailableError` when the endpoint could not be asked, `ResponseError` when it refused.
 
-    A save or delete that failed for a reason that can pass stays pending: the newest one of each
+    A save or delete that fails stays pending, unless a retry cannot help. The newest one of each
     order is sent with the next call that finds the endpoint working. Pending writes belong to the
-    process and the database (URL, token and prefix), so all stores for it share them.
+    process and the database (URL, token and prefix), so all stores for that database share them.
 
     Args:
-        client: The database.
-        prefix: What an order's key begins with.
+        client: The client of the database.
+        prefix: The beginning of an order's key.
         ttl: Seconds until a saved order expires. All writers of the same orders must use the same
             TTL: an order that expires later was saved later.
-        skip_unchanged: Seconds for which an order that is byte for byte what this process last
-            saved is not sent again; 0 for never. It trades certainty for commands: a change by
-            another writer, or an eviction, goes unnoticed for that long, or until a read shows it.
-        catch_up: Whether writes that failed stay pending. If not, they are dropped.
+        skip_unchanged: Seconds for which an order whose text has not changed since this process
+            saved it is not sent again; 0 to always send it. This saves commands at the cost of
+            certainty: a change by another writer, or an eviction, goes unnoticed for that long, or
+            until a read or a count shows it.
+        catch_up: Whether writes that failed stay pending. If False, they are dropped.
         background: Seconds for which a worker thread gathers changes before it sends them; 0 to
             send them in the caller's thread.
         restore_wait: Seconds for which `get_all` tries again while the endpoint is unavailable.
-        clock: Returns seconds, which go on while the process is stopped and never jump.
+        clock: Returns seconds. It continues while the process is stopped, and never jumps.
 
     Raises:
         SettingsError: An argument has a wrong type or value.
@@ -133,16 +134,16 @@ class OrderStore:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> OrderStore:
-        """Return a store that is set up by the UPSTASH_… variables, like that of the functions.
+        """Return a store with the settings of the environment, as the functions use them.
 
         Args:
-            environ: The variables; `os.environ` when left out.
+            environ: The variables; None for `os.environ`.
 
         Raises:
-            MissingCredentialsError: The environment names no database.
-            SettingsError: URL or token cannot be used.
+            MissingCredentialsError: The URL or the token is not set.
+            SettingsError: The URL or the token cannot be used.
         """
-        # So that no traceback with local variables shows them.
+        # No traceback with local variables may show the variables.
         own, environ = own_variables(environ), None
         settings = Settings(own)
         for complaint in settings.complaints:
@@ -171,27 +172,27 @@ class OrderStore:
         return tuple(self._order_id(write.key) for write in self._outbox.all_pending())
 
     def save(self, order_id: str | int, order: Mapping[str, Any]) -> None:
-        """Save an order, to expire `ttl` seconds from now. One command.
+        """Save an order. It expires `ttl` seconds from now. Costs one command.
 
-        Saves of one order from several threads reach Redis in the order of the calls. A save that a
-        newer one overtook is not sent; it returns once Redis holds the newer one.
+        Saves of one order from several threads reach Redis in the order of the calls. If a newer
+        save overtakes this one, this one is not sent; it returns once Redis holds the newer one.
 
         Args:
             order_id: Any text, or an int, which is stored as its decimal digits.
             order: The order.
 
         Raises:
-            OrderNotSerializableError: JSON cannot hold it. Nothing was sent.
-            UpstashError: Redis may not hold it.
+            OrderNotSerializableError: JSON cannot hold the order. Nothing was sent.
+            UpstashError: Redis may not hold the order.
         """
         with turn():
             self.deliver(self.put(order_id, order))
 
     def delete(self, order_id: str | int) -> None:
-        """Delete an order. It is no error if there is none.
+        """Delete an order. It is not an error if there is no such order.
 
         Raises:
-            UpstashError: Redis may still hold it.
+            UpstashError: Redis may still hold the order.
         """
         with turn():
             self.deliver(self.put(order_id, None))
@@ -207,31 +208,31 @@ class OrderStore:
         return accepted
 
     def deliver(self, accepted: Accepted) -> None:
-        """Send what was accepted: the second half of `save` and `delete`.
+        """Send an accepted write: the second half of `save` and `delete`.
 
         Raises:
-            UpstashError: Redis may not hold it.
+            UpstashError: Redis may not hold the order, or may still hold a deleted one.
         """
         deadline = deadline_within(self.client.timeout)
         for error in accepted.delivery.deliver(accepted.writes, deadline).values():
-            # A copy, since the outbox must not keep frames, which hold the order.
+            # A copy: the outbox keeps the error, but not its frames, which hold the order.
             raise copy(error)
 
     def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Save many orders in few requests. Each request has its time budget.
+        """Save many orders in few requests. Each request may take the client's timeout.
 
-        All orders of a request are one command, which is billed as one (MSETEX). An endpoint that
-        does not have it gets a command for each order.
+        One command (MSETEX) saves all orders of a request. An endpoint without MSETEX gets one
+        command for each order.
 
         Args:
-            orders: The orders by id. Other threads may go on changing it.
+            orders: The orders by id. Other threads may change the dict during the call.
 
         Returns:
             The ids of the orders that Redis now holds: all of them.
 
         Raises:
-            SaveManyError: Some could not be saved; its `failed` says which and why, its `saved`
-                which were. After a request that failed, no further one is made.
+            SaveManyError: Some orders could not be saved. Its `failed` says which and why, its
+                `saved` names the others. After a request that fails, no further request is sent.
         """
         with turn():
             return self.deliver_many(self.put_many(orders))
@@ -252,7 +253,7 @@ class OrderStore:
         return accepted
 
     def deliver_many(self, accepted: Accepted) -> list[str]:
-        """Send what was accepted: the second half of `save_many`."""
+        """Send accepted orders: the second half of `save_many`."""
         results = accepted.ids
         for key, error in accepted.delivery.deliver(accepted.writes).items():
             results[self._order_id(key)] = error
@@ -263,7 +264,7 @@ class OrderStore:
         return saved
 
     def get(self, order_id: str | int) -> dict[str, Any] | None:
-        """Return the order of this id, or None if there is none. A pending write counts as done.
+        """Return the order with this id, or None. A pending write counts as done.
 
         Raises:
             OrderUnreadableError: The stored value is not an order.
@@ -287,10 +288,10 @@ class OrderStore:
     def get_all(self) -> dict[str, dict[str, Any]]:
         """Return all orders by id. Costs about two commands for each 1,000 orders.
 
-        An order that cannot be read is left out and named in the log. Pending writes count as done.
+        An unreadable order is left out, and the log names it. Pending writes count as done.
 
         Raises:
-            RestoreError: Not all could be read; its `__cause__` says why.
+            RestoreError: Not all orders could be read; its `__cause__` says why.
         """
         deadline = deadline_within(self._restore_wait)
         while True:
@@ -301,11 +302,11 @@ class OrderStore:
                 if left <= 0 or not isinstance(error.__cause__, UnavailableError):
                     raise
                 time.sleep(min(left, RESTORE_PAUSE))
-                # A caller who waits for the endpoint need not wait for the circuit as well.
+                # Without this call, the restore would also wait for the circuit to close.
                 self.client.retry_now()
 
     def iter_all(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield all orders with their ids, like `get_all`, one page of them in memory at a time."""
+        """Yield all orders with their ids, like `get_all`, but page by page to save memory."""
         outbox = self._outbox
         pending = {write.key: write for write in outbox.all_pending()}
         began = self._clock()
@@ -330,7 +331,7 @@ class OrderStore:
         )
 
     def iter_texts(self) -> Iterator[list[tuple[str, str]]]:
-        """All orders as they are stored, with their ids, a page at a time.
+        """Yield the ids and stored texts of all orders, page by page.
 
         Raises:
             UpstashError: Redis could not be asked, or refused.
@@ -342,20 +343,20 @@ class OrderStore:
         """Check that the endpoint works and accepts the token, and send delayed writes.
 
         Raises:
-            UpstashError: It does not.
+            UpstashError: The endpoint does not work, or refused.
         """
         deadline = self._deadline()
         self._ask(commands.ping(), deadline)
         self._delivery.catch_up(deadline)
 
     def count(self) -> int:
-        """Return how many orders Redis holds. Costs a command for each 10,000 keys of the database.
+        """Return the number of orders. Costs one command for each 10,000 keys of the database.
 
         Raises:
             UpstashError: Redis could not be asked, or refused.
         """
         began, deadline = self._clock(), self._deadline()
-        # A set, since SCAN may return a key twice.
+        # A set, because SCAN may return a key twice.
         keys: set[str] = set()
         cursors, cursor, more = commands.Cursors(COUNTING_PAGE), 0, True
         while more:
@@ -369,15 +370,15 @@ class OrderStore:
         return len(keys)
 
     def health(self, *, max_age: float = 60.0) -> Health:
-        """Return whether the endpoint works, how fast, and how many orders it holds.
+        """Return whether the endpoint works, how fast it is, and how many orders it holds.
 
-        It does not raise. Health checks are polled, and every command is billed. So the count, and
-        that the endpoint works, are taken from memory while they are recent: a check costs nothing
-        when there was other traffic lately, else one command. While a write is pending, it always
-        asks, and delayed writes are sent.
+        It does not raise. Apps call it often and every command is billed, so it remembers the last
+        count and the last answer. If both are recent, it sends nothing; if only the count is, it
+        sends one PING. While a write is pending, it always asks the endpoint, and sends delayed
+        writes.
 
         Args:
-            max_age: Seconds for which an answer counts as recent.
+            max_age: Seconds for which a count or an answer is recent.
         """
         now, outbox = self._clock(), self._outbox
         error: UpstashError | None = None
@@ -399,9 +400,9 @@ class OrderStore:
     def delete_older_than(self, cutoff: datetime) -> list[str]:
         """Delete the orders whose `created_at` is before a moment.
 
-        An order without `created_at` is kept. One without a time zone counts as in that of this
-        machine. An order that is saved again meanwhile is kept. Costs about two commands for each
-        1,000 orders, and one for each 500 deleted.
+        A `created_at` without a time zone is in this machine's time zone. An order without
+        `created_at` is kept, and so is one that is saved again during the call. Costs about two
+        commands for each 1,000 orders, and one for each 500 deleted.
 
         Args:
             cutoff: The moment, with its time zone.
@@ -410,11 +411,11 @@ class OrderStore:
             The ids of the deleted orders.
 
         Raises:
-            RestoreError: Not all orders could be read, so none was deleted.
+            RestoreError: Not all orders could be read, so no order was deleted.
             UpstashError: Redis may still hold some of them. Their deletes are pending.
         """
         accepted, began = Accepted(self._delivery, [], {}), self._clock()
-        # As of now: later saves of the same orders win.
+        # The deletes get the number of this moment, so that later saves of the same orders win.
         number = self._outbox.next_number()
         old = []
         for order_id, order in self.iter_all():
@@ -428,7 +429,7 @@ class OrderStore:
         return old
 
     def key(self, order_id: str | int) -> str:
-        """The key that an order is kept under.
+        """Return the key of an order.
 
         Raises:
             DataError: The id cannot be sent.
@@ -436,10 +437,10 @@ class OrderStore:
         return self.prefix + order_id_text(order_id)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Send everything that is pending, now.
+        """Send all pending writes now.
 
         Args:
-            timeout: Seconds that it may take; None for those of one call.
+            timeout: Seconds that it may take; None for the client's timeout.
 
         Returns:
             Whether nothing is pending.
@@ -530,7 +531,7 @@ class OrderStore:
 
 
 class Accepted(NamedTuple):
-    """What a store accepted: the writes, and by order id the error of each refused order."""
+    """Accepted writes, and for each order id its error, or None if the order was accepted."""
 
     delivery: Delivery
     writes: list[Write]
@@ -538,21 +539,21 @@ class Accepted(NamedTuple):
 
 
 def created_at(order: Mapping[str, Any]) -> datetime | None:
-    """When an order was created; a `created_at` without a time zone is in this machine's."""
+    """Return when an order was created. Without a time zone, it is in this machine's."""
     created = order.get("created_at")
     if not isinstance(created, datetime) or created.utcoffset() is not None:
         return created if isinstance(created, datetime) else None
-    # Near the first and the last moment that datetime knows, there is no local time.
+    # Near the limits of datetime, the conversion to local time fails.
     with suppress(ArithmeticError, ValueError, OSError):
         return created.astimezone()
     return created.replace(tzinfo=timezone.utc)
 
 
 def midnight(days_ago: int) -> datetime:
-    """0:00 of the day so many days ago, in this machine's time zone.
+    """Return 0:00 of the day `days_ago` days ago, in this machine's time zone.
 
     Raises:
-        DataError: That is not a number of days.
+        DataError: `days_ago` is not a number of days.
     """
     if not isinstance(days_ago, int) or not 0 <= days_ago < 1_000_000:
         raise DataError(f"days_to_keep must be a whole number from 0, not {days_ago!r}")
@@ -563,7 +564,8 @@ def midnight(days_ago: int) -> datetime:
 def _items(orders: Mapping[Any, Mapping[str, Any]]) -> list[tuple[Any, Mapping[str, Any]]]:
     if not hasattr(orders, "items"):
         raise DataError(f"orders must be a dict of orders by id, not {type(orders).__name__}")
-    # list() of a dict's items is one step for other threads; of other mappings it may not be.
+    # Other threads cannot change a dict during list(). They may change other mappings, and list()
+    # then raises RuntimeError.
     for _ in range(COPIES):
         try:
             return list(orders.items())
