@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .process import LIMIT
+from tests.support.processes import LIMIT
 
 _PREFIX = "/2018-06-01/runtime"
 

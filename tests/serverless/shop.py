@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import redis
 
+from tests.support.processes import LIMIT
 from upstash_state import serialize_order
 from upstash_state.local import LocalEndpoint
 
-from .process import EXAMPLES, LIMIT
-
+EXAMPLES = Path(__file__).parent
 WEEK = 604_800
 
 

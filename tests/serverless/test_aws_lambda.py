@@ -11,13 +11,14 @@ import pytest
 import redis
 
 from tests.support.clock import Stopwatch
+from tests.support.processes import Process
 from upstash_state.local import LocalEndpoint
 from upstash_state.transport.deadline import SUSPECT_AFTER
 
-from .process import EXAMPLES, Process
 from .relay import Relay
 from .runtime_api import RuntimeApi
 from .shop import (
+    EXAMPLES,
     assert_no_failure,
     credentials,
     expected,

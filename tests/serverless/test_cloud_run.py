@@ -8,11 +8,12 @@ import pytest
 import redis
 
 from tests.support.clock import Stopwatch
+from tests.support.processes import Process
 from upstash_state.local import LocalEndpoint
 
-from .process import EXAMPLES, Process
 from .relay import Relay
 from .shop import (
+    EXAMPLES,
     assert_no_failure,
     credentials,
     expected,

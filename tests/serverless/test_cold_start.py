@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import redis
 
+from tests.support.processes import Process
 from upstash_state.local import LocalEndpoint
 
-from .process import EXAMPLES, Process
-from .shop import credentials
+from .shop import EXAMPLES, credentials
 
 SAVE = """
 from upstash_state import redis_save_order

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from tests.support.processes import Process
 from upstash_state.local import LocalEndpoint
 
-from .process import EXAMPLES, Process
 from .shop import (
+    EXAMPLES,
     assert_no_failure,
     credentials,
     expected,

@@ -11,10 +11,19 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import redis
 
+from tests.support.processes import Process
 from upstash_state.local import LocalEndpoint
 
-from .process import EXAMPLES, Process
-from .shop import assert_no_failure, credentials, expected, order, put_into, request, stored
+from .shop import (
+    EXAMPLES,
+    assert_no_failure,
+    credentials,
+    expected,
+    order,
+    put_into,
+    request,
+    stored,
+)
 from .vercel_platform import VercelPlatform
 
 APP = EXAMPLES / "vercel" / "api" / "index.py"

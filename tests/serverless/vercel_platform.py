@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from .process import LIMIT
+from tests.support.processes import LIMIT
 
 
 class VercelPlatform:

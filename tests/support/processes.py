@@ -1,4 +1,4 @@
-"""A platform's runtime in a process of its own, and what the process has said so far."""
+"""A server or runner in a process of its own, and what it has written so far."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import upstash_state
 
-EXAMPLES = Path(__file__).parent
 # Longer than anything here takes, so that a mistake ends a test and not the run.
 LIMIT = 30.0
 
@@ -22,19 +22,24 @@ class Process:
     """A running command, in a process group of its own, with its output read all the time.
 
     Args:
-        command: Arguments for this Python, as `["-m", "gunicorn"]`.
+        command: Arguments for the Python, such as `["-m", "gunicorn"]`.
         folder: Where it runs.
         environment: All its variables, but for what a Python here needs to find its modules.
+        python: The interpreter.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        python: str = sys.executable,
     ) -> None:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._ended = False
         self._process = subprocess.Popen(
-            [sys.executable, *command],
+            [python, *command],
             cwd=folder,
             env={
                 "PATH": os.environ["PATH"],
@@ -55,23 +60,32 @@ class Process:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(LIMIT)
         self._reader.join(LIMIT)
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first line that matches a regular expression, waited for."""
+    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
+        """Wait for so many lines that match a regular expression, and return the first match."""
 
-        def found() -> re.Match[str] | None:
-            return next(filter(None, (re.search(pattern, line) for line in self.lines)), None)
+        def found() -> list[re.Match[str]]:
+            return [match for line in self.lines if (match := re.search(pattern, line))]
 
         with self._news:
-            self._news.wait_for(lambda: found() or self._ended, LIMIT)
-            match = found()
-        assert match, f"no line like {pattern!r} in:\n{self.output}"
-        return match
+            self._news.wait_for(lambda: len(found()) >= times or self._ended, LIMIT)
+            matches = found()
+        assert len(matches) >= times, f"no {times} lines like {pattern!r} in:\n{self.output}"
+        return matches[0]
+
+    def terminate(self) -> None:
+        """Send SIGTERM to it, not to its children, and wait until all of them have ended."""
+        self._process.terminate()
+        with self._news:
+            # Its children have the other end of the pipe, too.
+            assert self._news.wait_for(lambda: self._ended, LIMIT), f"goes on:\n{self.output}"
+        self._process.wait(LIMIT)
 
     @property
     def output(self) -> str:
