@@ -1,0 +1,1 @@
+"""What servers and runners do with pending orders at SIGTERM."""
