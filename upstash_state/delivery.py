@@ -1,8 +1,8 @@
-"""The delivery: takes writes out of the outbox, sends them, and reports what happened.
+"""The delivery: takes writes out of the outbox, sends them, and reports the results to it.
 
-It is the only code that sends writes. `deliver` serves a caller, `catch_up` sends delayed writes
-after a call that worked, the worker sends everything in background mode, and `flush` sends
-everything at the end of a process.
+No other code sends writes. `deliver` sends the writes of a call, `catch_up` sends delayed writes
+after a call that succeeded, the worker sends all writes in background mode, and `flush` sends all
+writes at the end of a process.
 """
 
 from __future__ import annotations
@@ -37,53 +37,53 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 COMBINED = frozenset({"MSETEX", "EVAL"})
-# Seconds between two looks at what another task of the same thread is sending.
+# Seconds between two checks whether another task of the same thread has sent a write.
 SHORT = 0.01
 
-# Seconds after which a command is tried again that the endpoint seemed to lack: an outage may have
-# looked like that.
+# Seconds after which a command that the endpoint seemed to lack is tried again, because an outage
+# can look the same.
 TRY_AGAIN = 3600.0
 
-#: The deliveries of this process by database (URL, token and prefix), one for each outbox. After a
-#: fork and after a reset, it is another dict.
+#: The deliveries of this process by database (URL, token and prefix), one for each outbox. A fork
+#: and a reset replace it by a new dict.
 registry: dict[Hashable, Delivery] = {}
 # Held while saves are sent one by one, for recordings.
 _turn = threading.RLock()
 _ending = threading.Event()
-#: Event loops whose app has shut down. Some servers end the process by a signal right after that,
-#: so that neither a worker nor an exit handler sends anything. So until the loop is closed, saves
-#: are sent in their caller's thread.
+#: Event loops whose app has shut down. Some servers then end the process with a signal, before a
+#: worker or an exit handler can send anything. So until the loop is closed, each call sends its own
+#: saves.
 shut_down: list[AbstractEventLoop] = []
 
 
 def turn() -> AbstractContextManager[object]:
-    """Return a context in which a save is accepted and sent, alone if they go one by one."""
+    """Return a context manager for a save: a lock if saves are sent one by one, otherwise empty."""
     return _turn if one_by_one() else nullcontext()
 
 
 def register(database: Hashable, delivery: Delivery) -> Delivery:
-    """Return the delivery of a database in this process: the first one that was registered."""
+    """Register a delivery for a database, and return the one that was registered first."""
     if not registry:
-        # A child of `multiprocessing` skips `atexit`. After a fork, it has none of its parent's
-        # finalizers.
+        # A child of `multiprocessing` does not run `atexit` functions, and a forked child does not
+        # inherit its parent's finalizers.
         process = sys.modules.get("multiprocessing.process")
         util = sys.modules.get("multiprocessing.util")
         if process and util and process.parent_process() is not None:
             util.Finalize(None, end_of_process, exitpriority=0)
-        # So does a child of Celery's prefork pool.
+        # A child of Celery's prefork pool does not run them either.
         signal = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
         if signal is not None:
             signal.connect(_end_of_celery_child, weak=False)
     found, current = delivery, None
     while current is not registry:
-        # Another thread may have reset the client meanwhile.
+        # Repeat if another thread has reset the client meanwhile.
         current = registry
         found = current.setdefault(database, delivery)
     return found
 
 
 def end_of_process() -> None:
-    """Send what is pending, and send later saves in their caller's thread."""
+    """Send all pending writes. From now on, each call sends its own saves."""
     _ending.set()
     with _one_timeout(registry):
         for delivery in list(registry.values()):
@@ -95,25 +95,25 @@ def _end_of_celery_child(**_: object) -> None:
 
 
 def end_of_app() -> None:
-    """Send what is pending when an app shuts down, and name in the log what is left."""
+    """Send all pending writes when an app shuts down, and log the orders that are left."""
     with _one_timeout(registry):
         for delivery in list(registry.values()):
             delivery.send_all("at shutdown")
 
 
 def forget_all(*, flush: bool) -> None:
-    """Let every database start with an empty outbox.
+    """Give every database an empty outbox.
 
     Args:
-        flush: Whether to send first what is pending, and to name in the log what is left.
+        flush: Whether to send pending writes first, and to log the orders that are left.
     """
     global registry
-    # New saves find a new outbox from here on, so none of them is lost.
+    # From here on, saves use a new outbox, so no save is lost.
     old, registry = registry, {}
     shut_down.clear()
     with _one_timeout(old):
         for delivery in old.values():
-            # A save that has found it already is not left to its worker.
+            # A save that is using the old outbox must send itself, because the worker stops.
             delivery.outbox.closed = True
             if flush:
                 delivery.close("before the reset")
@@ -122,13 +122,13 @@ def forget_all(*, flush: bool) -> None:
 
 
 def _one_timeout(deliveries: Mapping[Hashable, Delivery]) -> time_budget:
-    """Return a time budget of one call for all databases together."""
+    """Return a budget with the time of one call for all databases together."""
     return time_budget(max((one.client.timeout for one in deliveries.values()), default=0.0))
 
 
 def _forget_parent() -> None:
     global registry
-    # The parent sends its own writes.
+    # The parent sends its own pending writes, so the child must not.
     registry = {}
 
 
@@ -137,12 +137,12 @@ if hasattr(os, "register_at_fork"):
 
 
 class Delivery:
-    """Sends the writes of one outbox.
+    """Send the writes of one outbox.
 
     Args:
-        outbox: The writes.
-        client: The database.
-        prefix: What an order's key begins with, for log lines.
+        outbox: The outbox.
+        client: The client of the database.
+        prefix: The beginning of an order's key, which log lines leave out.
         catch_up: Whether writes that failed stay pending.
         background: Seconds for which a worker thread gathers writes before it sends them; 0 to
             send them in the caller's thread.
@@ -156,9 +156,9 @@ class Delivery:
         self._prefix = prefix
         self._catch_up = catch_up
         self._worker = Worker(self._work, background) if background else None
-        # How many writes the next page of delayed writes may have.
+        # The largest number of writes in the next page of delayed writes.
         self._page = MAX_WRITES
-        # Which of COMBINED the endpoint has executed, and which it seemed to lack, and when.
+        # The commands of COMBINED that the endpoint has executed, and when it seemed to lack one.
         self._known: set[str] = set()
         self._missing: dict[str, float] = {}
 
@@ -167,15 +167,15 @@ class Delivery:
     ) -> dict[str, UpstashError]:
         """Send writes, and wait until Redis holds each one, or a newer one.
 
-        In background mode the worker sends them later.
+        In background mode, the worker sends them later.
 
         Args:
-            writes: What `Outbox.put` returned.
-            deadline: When to have ended, on `time.monotonic()`'s clock. None: each request has the
+            writes: Writes that `Outbox.put` returned.
+            deadline: When to stop, on `time.monotonic()`'s clock. None gives each request the
                 client's timeout.
 
         Returns:
-            What went wrong, by key.
+            The errors by key.
         """
         if not writes:
             return {}
@@ -201,21 +201,23 @@ class Delivery:
         return failed
 
     def catch_up(self, deadline: float | None = None) -> None:
-        """Send delayed writes, after the endpoint was seen to work. Does not raise.
+        """Send delayed writes, after a call found the endpoint working. Does not raise.
 
         Args:
-            deadline: When to have ended; None for the client's timeout from now.
+            deadline: When to stop, on `time.monotonic()`'s clock; None for the client's timeout
+                from now.
         """
         if self.outbox.is_idle() or not self.outbox.may_try() or self._wake():
             return
         try:
             self._send_due(deadline, fresh=False)
         except Exception:
-            # The call that found the endpoint working has succeeded, whatever is wrong here.
+            # The call that found the endpoint working has succeeded, so an error here must not
+            # make it fail.
             log.exception("Failed to send delayed writes to Redis")
 
     def flush(self, timeout: float | None = None, *, once: bool = False) -> bool:
-        """Send everything that is pending, now.
+        """Send all pending writes now.
 
         Args:
             timeout: Seconds that it may take; None for the client's timeout.
@@ -232,9 +234,9 @@ class Delivery:
             error = self._send_due(deadline, fresh=True)
             if error is not None and (once or not isinstance(error, UnavailableError)):
                 break
-            # Others may be sending, or the endpoint is given a moment.
+            # Another thread may be sending. If not, the endpoint gets a moment to recover.
             if threading.active_count() == 1:
-                # Pyodide lets other tasks go on, as it does not in a wait for a lock.
+                # In Pyodide, other tasks go on during a sleep, but not while it waits for a lock.
                 time.sleep(min(pause, left))
             else:
                 with outbox.lock:
@@ -244,7 +246,7 @@ class Delivery:
         return not outbox.all_pending()
 
     def close(self, when: str) -> None:
-        """Send what is pending, once, name in the log what is left, and close the connections.
+        """Send all pending writes, log the orders that are left, and close the connections.
 
         Args:
             when: The occasion, for the log line.
@@ -253,14 +255,14 @@ class Delivery:
         self.client.close()
 
     def send_all(self, when: str, *, once: bool = False) -> list[Write]:
-        """Send what is pending, within one timeout, and name in the log what is left.
+        """Send all pending writes within one timeout, and log the orders that are left.
 
         Args:
             when: The occasion, for the log line.
             once: Whether to stop at the first failure.
 
         Returns:
-            What is left.
+            The writes that are left.
         """
         left = [] if self.flush(once=once) else self.outbox.all_pending()
         if left:
@@ -276,7 +278,7 @@ class Delivery:
         return self._worker.wake()
 
     def _work(self) -> float | None:
-        """Send everything that is due. Returns when to do so again, for the worker."""
+        """Send all due writes. Return the seconds until the worker calls this again, or None."""
         outbox = self.outbox
         if not outbox.may_try():
             return outbox.pause_left()
@@ -288,13 +290,13 @@ class Delivery:
         return None if outbox.is_idle() else 0.0 if outbox.due(fresh=True) else LATE
 
     def _send_due(self, deadline: float | None, *, fresh: bool) -> UpstashError | None:
-        """Send what is due, page by page, until all is sent, something fails, or time is up."""
+        """Send due writes page by page, until all are sent, a page fails, or time is up."""
         outbox = self.outbox
         deadline = deadline_within(self.client.timeout) if deadline is None else deadline
         caught_up = 0
         took = 0.0
         error: UpstashError | None = None
-        # A page that has too little time is executed and billed for nothing.
+        # A page without enough time would be executed and billed, but not confirmed.
         while error is None and (begin := time.monotonic()) + took < deadline:
             page = page_of(outbox.due(fresh=fresh), 0, self._page)
             failing = [write for write in page if write.failures and not write.confirmed]
@@ -305,7 +307,7 @@ class Delivery:
             caught_up += sum(write.confirmed for write in failing)
             error = self._stop(batch)
             if error is not None:
-                # Half of it may be possible: one order is to blame, or the endpoint is slow.
+                # Half a page may succeed, if one order causes the failure or the endpoint is slow.
                 self._page = max(len(batch.writes) // 2, 1)
                 outbox.pause()
             else:
@@ -318,28 +320,28 @@ class Delivery:
         return error
 
     def _send_all(self, writes: Sequence[Write], deadline: float | None) -> None:
-        """Send writes page by page, until something fails."""
+        """Send writes page by page, until a page fails."""
         start = 0
         while start < len(writes):
             page = page_of(writes, start)
             start += len(page)
             error = self._stop(self._send(page, deadline))
             if error is not None:
-                # The others are not tried. When the endpoint works again, they are delayed.
+                # The rest is not sent now. It is delayed until the endpoint works again.
                 for write in writes[start:]:
                     self.outbox.fail(write, error, keep=self._catch_up)
                 return
 
     def _stop(self, batch: Batch) -> UpstashError | None:
-        """Why nothing more should be sent after this batch: none of it could be."""
+        """Return why to stop after this batch: the error if all its writes failed, or None."""
         if len(batch.failed) < len(batch.writes):
             return None
-        # A single order to blame does not stop the others.
+        # An error of the order itself says nothing about the others.
         errors = [write.error for write in batch.failed]
         return next((error for error in errors if error and not isinstance(error, PERMANENT)), None)
 
     def _send(self, writes: Sequence[Write], deadline: float | None) -> Batch:
-        """Take writes, send them in one request, and report to the outbox what happened."""
+        """Take writes, send them in one request, and report the results to the outbox."""
         batch = Batch()
         try:
             with batch.lock:
@@ -356,7 +358,7 @@ class Delivery:
     def _exchange(
         self, writes: list[Write], deadline: float | None, missing: frozenset[str] = frozenset()
     ) -> list[Write]:
-        """Send writes that were taken. Returns those that failed."""
+        """Send writes that were taken, and return those that failed."""
         outbox, sent_at = self.outbox, self.outbox.clock()
         failed: list[Write] = []
         for write in writes[:]:
@@ -368,7 +370,7 @@ class Delivery:
             return failed
         lacks = {name for name, since in self._missing.items() if sent_at - since < TRY_AGAIN}
         parts = parts_of(writes, outbox, missing or lacks)
-        # Many orders, even if only one of them has changed, are always a pipeline.
+        # `save_many` always sends a pipeline, even if only one of its orders has changed.
         path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE
         results: Sequence[object]
         try:
@@ -378,11 +380,11 @@ class Delivery:
             results, abandoned = exchange.results, exchange.abandoned
             outbox.answered = (outbox.clock(), exchange.latency)
         except UpstashError as error:
-            # A copy has no traceback, whose frames hold what was sent.
+            # A copy, because the frames of the traceback hold the orders.
             results, abandoned = [copy(error)] * len(parts), error.may_have_executed
             outbox.answered = None
             if isinstance(error, TOO_LARGE):
-                # All together, so they are halved together.
+                # The request as a whole was too large, so all its writes are halved together.
                 parts = [Part(parts[0].command, writes)]
         except BaseException:
             interrupted = UnavailableError("the call was interrupted")
@@ -411,11 +413,11 @@ class Delivery:
         return failed
 
     def _may_be_unknown(self, name: str, result: object) -> bool:
-        """Whether single commands may do what a combined one could not."""
+        """Return whether single commands may succeed where a combined one failed."""
         if name in self._known:
             return name == "MSETEX" and type(result) is ResponseError
-        # Some servers answer a command that they do not know with status 400, 404 or 500. Other
-        # codes than ERR, such as OOM, are those of a command that Redis knows.
+        # Some servers answer an unknown command with status 400, 404 or 500. Redis uses the code
+        # ERR for it; other codes, such as OOM, mean that it knows the command.
         code = str(result).partition(" ")[0]
         return (
             (type(result) is ResponseError and (code == "ERR" or not code.isupper()))
@@ -426,12 +428,13 @@ class Delivery:
     def _outcome(
         self, writes: Sequence[Write], index: int, deadline: float | None
     ) -> UpstashError | None:
-        """Wait until Redis holds a write, or a newer one, or until that failed.
+        """Wait until Redis holds a write or a newer one. Return the error if it failed.
 
         Args:
-            writes: Those of the call.
-            index: Which of them. If it has to be sent, so do those after it, in one request.
-            deadline: When to have ended.
+            writes: The writes of the call.
+            index: The index of the write to wait for. If it must be sent, the request also has the
+                writes after it.
+            deadline: When to stop, on `time.monotonic()`'s clock.
         """
         outbox, write = self.outbox, writes[index]
         deadline = deadline_within(self.client.timeout) if deadline is None else deadline
@@ -453,7 +456,7 @@ class Delivery:
                         outbox.changed.wait(left)
                         continue
             if sender is not None:
-                # Pyodide has no threads. Its time.sleep lets other tasks go on.
+                # Another task of this thread is sending, in Pyodide. It goes on during a sleep.
                 time.sleep(min(left, SHORT))
                 continue
             if outbox.pending(write.key) is None:
@@ -471,7 +474,7 @@ class Delivery:
             log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
 
     def _log_failed(self, writes: Sequence[Write]) -> None:
-        """Log writes whose callers are gone: at the first failure, and when they are dropped."""
+        """Log writes whose callers have returned: at the first failure, and when dropped."""
         told = [w for w in writes if w.failures == 1 or self.outbox.pending(w.key) is None]
         for deleted in (False, True):
             some = [write for write in told if (write.text is None) == deleted]
@@ -485,8 +488,8 @@ class Delivery:
 
 
 def _is_within(sender: Batch) -> bool:
-    """Whether the code that sends a batch is a caller of this code, by way of a handler."""
+    """Return whether this code runs in a handler that interrupted the sending of a batch."""
     if sender.thread != threading.get_ident():
         return False
-    # The name is that of a local variable of `Delivery._send`.
+    # "batch" is a local variable of `Delivery._send`.
     return any(frame.f_locals.get("batch") is sender for frame, _ in walk_stack(None))

@@ -1,8 +1,8 @@
-"""The exceptions of this package, a class for each thing that a caller may want to do.
+"""The exceptions of this package. Callers may want to handle each class in another way.
 
-Each is an `UpstashError`. Of its two main children, `UnavailableError` means that the endpoint
-could not be reached or did not work (a later call may succeed), and `ResponseError` that it worked
-and refused (a repeated call is refused again).
+Each is an `UpstashError`. It has two main subclasses: `UnavailableError` means that the endpoint
+could not be reached or did not work, so a later call may succeed. `ResponseError` means that the
+endpoint refused, so a repeated call is refused again.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Reason = Literal[
 class UpstashError(Exception):
     """Base class of every exception that this package raises on purpose."""
 
-    #: Whether an attempt of the exchange may have been executed, or may still be. Also true of a
-    #: refusal after an attempt that was given up.
+    #: Whether an attempt of the exchange may have been executed, or may still be. It is also True
+    #: for a refusal after an abandoned attempt.
     may_have_executed: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By default an exception is copied and unpickled by calling its class with `args`, which
-        # fails where the class takes other arguments, and makes a multiprocessing pool hang.
+        # By default, copying and unpickling call the class with `args`. That fails for a class that
+        # takes other arguments, and makes a multiprocessing pool hang.
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
@@ -55,11 +55,11 @@ class DataError(UpstashError, TypeError):
 
 
 class OrderNotSerializableError(DataError):
-    """Raised for an order that JSON cannot hold. The text names the path to the value."""
+    """Raised for an order that JSON cannot hold. The message names the path to the value."""
 
 
 class NotRecordedError(UpstashError):
-    """Raised in tests instead of sending a request that no recording answers or covers."""
+    """Raised in tests instead of sending a request that is not in a recording."""
 
 
 class OrderUnreadableError(UpstashError, ValueError):
@@ -71,14 +71,14 @@ class UnavailableError(UpstashError):
 
     Args:
         message: What happened, for people.
-        reason: What happened, for programs; that of the class by default.
+        reason: What happened, for programs; by default, the reason of the class.
         transient: Whether another attempt may succeed.
         may_have_executed: Whether the command may have been executed, or may still be.
-        retry_after: Seconds to wait before another attempt, None if that is not known.
+        retry_after: Seconds to wait before another attempt; None if they are not known.
     """
 
     reason: Reason = "local"
-    #: Whether the log has the same failure already, so that it is not logged for every call.
+    #: Whether the same failure has already been logged, so that not every call logs it.
     reported = False
 
     def __init__(
@@ -93,20 +93,20 @@ class UnavailableError(UpstashError):
         super().__init__(message)
         #: What happened: "dns" (the name was not found), "connect" (no connection), "tls",
         #: "certificate" (it was refused), "proxy" (the proxy refused or did not work), "timeout",
-        #: "closed" (the connection broke), "status" (of HTTP), "not-http", "answer" (not one of
-        #: Upstash's REST API), "too-large", "circuit" (open, so nothing was sent), "budget" (used
-        #: up, so nothing was sent), or "local" (a fault in this package or in what surrounds it).
+        #: "closed" (the connection broke), "status" (of HTTP), "not-http", "answer" (it does not
+        #: follow Upstash's REST API), "too-large", "circuit" (open, so nothing was sent), "budget"
+        #: (used up, so nothing was sent), or "local" (a fault in this package or around it).
         self.reason = reason or type(self).reason
         #: Whether another attempt may succeed.
         self.transient = transient
         #: Whether the command may have been executed, or may still be.
         self.may_have_executed = may_have_executed
-        #: Seconds to wait before another attempt, None if that is not known.
+        #: Seconds to wait before another attempt; None if they are not known.
         self.retry_after = retry_after
 
 
 class EndpointTimeoutError(UnavailableError):
-    """Raised when a call's time budget ended before the whole answer had arrived."""
+    """Raised when a call's time budget ended before the complete answer had arrived."""
 
     reason: Reason = "timeout"
 
@@ -133,7 +133,7 @@ class SlowDownError(UnavailableError):
 
 
 class AnswerError(UnavailableError):
-    """Raised for an answer that is not one of Upstash's REST API, or not one to the command."""
+    """Raised for an answer that does not follow Upstash's REST API, or does not fit the command."""
 
     reason: Reason = "answer"
 
@@ -148,7 +148,7 @@ class CircuitOpenError(UnavailableError):
     """Raised without a request while the circuit is open, after repeated failures.
 
     Args:
-        retry_in: Seconds until the next call is sent.
+        retry_in: Seconds until a call is sent again.
     """
 
     reason: Reason = "circuit"
@@ -161,12 +161,12 @@ class CircuitOpenError(UnavailableError):
             may_have_executed=False,
             retry_after=retry_in,
         )
-        #: Seconds until the next call is sent.
+        #: Seconds until a call is sent again.
         self.retry_in = retry_in
 
 
 class ResponseError(UpstashError):
-    """Raised when the endpoint refused a command. The text is the endpoint's own."""
+    """Raised when the endpoint refused a command. The message is the endpoint's own."""
 
 
 class AuthenticationError(ResponseError):
@@ -206,7 +206,7 @@ class RestoreError(UpstashError):
 
 
 class SaveManyError(UpstashError):
-    """Raised when some of many orders could not be saved. The others were saved.
+    """Raised when some of several orders could not be saved. The others were saved.
 
     Args:
         saved: The ids of the orders that Redis now holds.
@@ -218,5 +218,5 @@ class SaveManyError(UpstashError):
         super().__init__(f"{len(failed)} of {len(saved) + len(failed)} orders not saved: {first}")
         #: The ids of the orders that Redis now holds.
         self.saved = saved
-        #: The errors by order id. Orders that failed for one cause share one exception object.
+        #: The errors by order id. Orders that failed for the same cause share one exception.
         self.failed = failed

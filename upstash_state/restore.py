@@ -1,4 +1,4 @@
-"""The walk over all stored values: SCAN and MGET in step, each page's SCAN with the MGET before."""
+"""Read all stored values: one request has the MGET of a page and the SCAN for the next page."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from .transport import COMMAND, PIPELINE
 
 T = TypeVar("T")
 
-# Redis looks at so many keys for one page. A page of orders of a few KB each stays well below the
-# 10 MB that an answer may have.
+# The number of keys that Redis checks for one page. A page of orders of a few KB each stays well
+# below the 10 MB that an answer may have.
 PAGE = 1000
-# How many keys one MGET may have: a page may be larger than asked for (documentation of SCAN).
+# The largest number of keys in one MGET. A page of SCAN may have more keys than asked for
+# (documentation of SCAN).
 MOST = 10 * PAGE
-# How many TYPE commands one request may have.
+# The largest number of TYPE commands in one request.
 MOST_TYPES = 500
 TOO_LARGE = (RequestTooLargeError, AnswerTooLargeError)
 
 
 def begun(work: Callable[[], T]) -> Callable[[], T]:
-    """Start some work in a thread, within the time budget of this one.
+    """Start work in a thread, within the caller's time budget.
 
     Returns:
-        A function that waits for the result, and returns or raises it. It does the work itself
-        where no thread could be started, or where a fork has lost it.
+        A function that waits for the result, and returns or raises it. It does the work itself if
+        no thread could be started, or if a fork has ended the thread.
     """
     from concurrent.futures import Future
 
@@ -67,10 +68,9 @@ class Walk:
     """One walk over the values whose keys match a pattern.
 
     Args:
-        exchange: Sends commands in one request with this path, and returns each one's result or
-            error.
-        pattern: A glob that the keys match.
-        on_unreadable: Called with a key and the error, for a value that cannot be read.
+        exchange: Sends commands in one request to a path, and returns the result or error of each.
+        pattern: The pattern of the keys, as for SCAN.
+        on_unreadable: Called with the key and the error of each value that cannot be read.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Walk:
         self._exchange = exchange
         self._pattern = pattern
         self._on_unreadable = on_unreadable
-        # How many keys one MGET may have; fewer, once an answer was too large.
+        # The largest number of keys in one MGET. It shrinks when an answer is too large.
         self._most = MOST
         self._unreadable: set[str] = set()
 
     def pages(self) -> Iterator[list[tuple[str, str]]]:
-        """Yield keys and values, a page at a time, while a thread fetches the next one.
+        """Yield keys and values page by page, while a thread reads the next page.
 
-        No more than two pages are in memory, and no key comes twice.
+        At most two pages are in memory, and no key comes twice.
 
         Raises:
-            UpstashError: The walk could not go on.
+            UpstashError: A page could not be read.
         """
         seen: set[str] = set()
         cursors = Cursors(PAGE)
@@ -119,7 +119,7 @@ class Walk:
     def _step(
         self, keys: list[str], cursor: int | None
     ) -> tuple[list[str | None], tuple[int, list[str]]]:
-        """Read the values of a page, and the keys of the page at a cursor, if there is one."""
+        """Read the values of a page, and the keys of the next page unless `cursor` is None."""
         if cursor is None:
             return self._values(keys), (0, [])
         scan = commands.scan(cursor, match=self._pattern, count=PAGE)
@@ -140,11 +140,11 @@ class Walk:
         return result
 
     def _values(self, keys: list[str], got: Any = None) -> list[str | None]:
-        """Read values, in halves where an answer is too large.
+        """Return the values of keys. Read them in halves if an answer is too large.
 
         Args:
-            keys: Their keys.
-            got: What MGET answered, or its error; None if it was not sent yet.
+            keys: The keys.
+            got: The result of MGET, or its error; None if it was not sent yet.
         """
         if got is None and len(keys) > self._most:
             got = TOO_LARGE[0]("more keys than one request may have")
@@ -161,7 +161,7 @@ class Walk:
             self._skip(keys[0], got)
             return [None]
         if isinstance(got, UpstashError):
-            # No order is larger than this client's own limit: the endpoint has gone wrong.
+            # Not an order's fault: no single order is larger than the limit of this client.
             raise got
         return got or []
 
@@ -169,8 +169,11 @@ class Walk:
         """Find out why keys have no value: they have expired since, or hold another type.
 
         Args:
-            keys: The keys.
-            page: Those of the same page that have one.
+            keys: The keys without a value.
+            page: The keys and values of the same page.
+
+        Raises:
+            AnswerError: MGET has returned no value at all, although a key holds a string.
         """
         keys = [key for key in keys if key not in self._unreadable]
         for start in range(0, len(keys), MOST_TYPES):

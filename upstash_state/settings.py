@@ -33,11 +33,11 @@ _LONGEST_HOST = 253
 class Secret:
     """A text that only `reveal` returns.
 
-    No log line, format, repr, copy, JSON, pickle or traceback with local variables shows it: it is
-    kept in a closure, where tools that walk over attributes do not find it.
+    No log line, format, repr, copy, JSON, pickle or traceback with local variables shows the text.
+    It is kept in a closure, where tools that read attributes do not find it.
 
     Args:
-        text: The text, or a secret, whose text this one then has.
+        text: The text, or a secret that holds it.
     """
 
     __slots__ = ("reveal",)
@@ -57,16 +57,16 @@ class Secret:
         return hash(self.reveal())
 
     def __reduce__(self) -> str:
-        # The name of a global: `copy` returns the object itself, and `pickle` refuses it, since it
-        # is not the object of that name.
+        # As the name of a global, this makes `copy` return the object itself, and `pickle` refuse
+        # it, because the global with that name is another object.
         return "Secret"
 
 
 class Settings:
-    """The settings of the environment, checked.
+    """The checked settings of the environment.
 
     Args:
-        environ: The variables, None for `os.environ`.
+        environ: The variables; None for `os.environ`.
 
     Attributes:
         url: The endpoint's URL, without a trailing slash.
@@ -74,19 +74,19 @@ class Settings:
         timeout: Seconds that one call may take in all.
         ttl: Seconds until a saved order expires.
         prefix: The beginning of an order's key.
-        skip_unchanged: Seconds for which an unchanged order is not sent again, 0 for never. At most
-            half of `ttl`, since an order that is not sent again expires.
+        skip_unchanged: Seconds for which an unchanged order is not sent again; 0 to always send
+            it. At most half of `ttl`, because an order that is not sent again expires.
         catch_up: Whether a save or delete that failed is kept and sent later.
-        background: Seconds for which changes are gathered before a worker thread sends them, 0 to
+        background: Seconds for which changes are gathered before a worker thread sends them; 0 to
             send each in the caller's thread.
         restore_wait: Seconds for which a restore is tried again while the endpoint is unavailable.
         allow_http: Whether plain http may be used to hosts other than loopback.
-        complaints: A sentence for each value that could not be used; its default replaces it.
+        complaints: A sentence for each value that cannot be used. The default replaces the value.
 
     Raises:
         MissingCredentialsError: No pair of URL and token is set.
-        SettingsError: The URL or the token cannot be used. The text names the variable, and never
-            repeats its value.
+        SettingsError: The URL or the token cannot be used. The message names the variable, but not
+            its value.
     """
 
     timeout: float
@@ -144,7 +144,8 @@ def credentials(environ: Mapping[str, str | Secret]) -> tuple[str, str]:
         name: "set" if _value(environ, name) else "blank" if name in environ else "not set"
         for name in CREDENTIALS
     }
-    # Pairs are never mixed: a token must not be sent to another database's host.
+    # A URL and a token of different pairs are never combined, because the token must not be sent to
+    # another database's host.
     for pair in URL_AND_TOKEN:
         if all(states[name] == "set" for name in pair):
             return pair
@@ -155,18 +156,18 @@ def credentials(environ: Mapping[str, str | Secret]) -> tuple[str, str]:
 
 
 def check_url(url: str | Secret, name: str = "url", *, allow_http: bool = False) -> str:
-    """Return the endpoint's URL in the one form that requests are built from.
+    """Check the endpoint's URL, and return it without quotes and slashes at its end.
 
     Args:
-        url: The URL as somebody pasted it; quotes, white space and slashes around it are removed.
-        name: Its name in a complaint.
+        url: The URL as the user pasted it, perhaps with quotes or white space around it.
+        name: The URL's name in the error message.
         allow_http: Whether plain http may be used to hosts other than loopback.
 
     Raises:
-        SettingsError: It is not the URL of a REST endpoint, or not a safe one. The text does not
-            repeat the URL, since passwords and tokens are pasted into it.
+        SettingsError: It is not the URL of a REST endpoint, or not a safe one. The message does not
+            repeat the URL, because users may paste passwords and tokens into it.
     """
-    # As a secret, since this frame is in the traceback.
+    # A secret, because this frame is part of the traceback.
     url = Secret(url)
     if wrong := _wrong_text(url.reveal()) or _wrong_url(unquoted(url.reveal()), allow_http):
         raise SettingsError(f"{name} {wrong}")
@@ -174,15 +175,15 @@ def check_url(url: str | Secret, name: str = "url", *, allow_http: bool = False)
 
 
 def check_token(token: str | Secret, name: str = "token") -> Secret:
-    """Return the token in a form that a header can hold.
+    """Check the token, and return it without quotes and white space around it.
 
     Args:
-        token: The token as somebody pasted it; quotes and white space around it are removed.
-        name: Its name in a complaint.
+        token: The token as the user pasted it.
+        name: The token's name in the error message.
 
     Raises:
         SettingsError: It is empty, or has characters that an Authorization header cannot hold (RFC
-            6750, section 2.1, allows fewer than this does). The text does not repeat the token.
+            6750, section 2.1, allows fewer characters). The message does not repeat the token.
     """
     token = Secret(token)
     if wrong := _wrong_text(token.reveal()) or _wrong_token(unquoted(token.reveal())):
@@ -191,7 +192,7 @@ def check_token(token: str | Secret, name: str = "token") -> Secret:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether what is sent to a host never leaves the machine."""
+    """Return whether a host is this machine, so that requests to it never leave the machine."""
     from ipaddress import ip_address
 
     with suppress(ValueError):
@@ -200,10 +201,11 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_of(url: str) -> str | None:
-    """Return the URL of the proxy that the environment names for an endpoint, None for no proxy.
+    """Return the URL of the proxy that the environment names for an endpoint, or None.
 
-    The choice is that of requests (HTTPS_PROXY, ALL_PROXY, NO_PROXY and the platform's own
-    settings), but never a proxy for loopback: plain http would send the token over the network.
+    The proxy is the one that requests would use (HTTPS_PROXY, ALL_PROXY, NO_PROXY and the
+    platform's own settings). Loopback never has a proxy, because plain http would then send the
+    token over the network.
     """
     from urllib.parse import urlsplit
 
@@ -216,13 +218,13 @@ def proxy_of(url: str) -> str | None:
 
 
 def ca_bundle() -> tuple[str, str] | None:
-    """Find the CA bundle that the environment names.
+    """Return the CA bundle that the environment names.
 
-    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE as requests reads them, then SSL_CERT_FILE, which OpenSSL
-    reads and requests does not. A variable that is set to nothing is skipped.
+    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE take precedence, as in requests. SSL_CERT_FILE follows,
+    which OpenSSL reads and requests does not. An empty variable is skipped.
 
     Returns:
-        The variable's name and its value, or None for the bundle of requests itself (certifi).
+        The variable's name and its value, or None for the bundle that requests uses (certifi).
     """
     for name in CA_BUNDLES:
         if value := os.environ.get(name):
@@ -231,7 +233,7 @@ def ca_bundle() -> tuple[str, str] | None:
 
 
 def unquoted(text: str) -> str:
-    """Return a variable's value without the quotes and white space that were pasted around it."""
+    """Return a variable's value without the quotes and white space around it."""
     text = text.strip()
     while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1].strip()
@@ -242,11 +244,12 @@ def _value(environ: Mapping[str, Secret], name: str) -> str:
     return unquoted(environ[name].reveal()) if name in environ else ""
 
 
-# These return a complaint instead of raising it, so that no traceback has a frame with the text.
+# These functions return a complaint instead of raising it, so that no traceback has a frame with
+# the text.
 def _wrong_text(text: object) -> str:
     if not isinstance(text, str):
         return f"must be str, not {type_name(text)}: {WHERE}"
-    # A line of .env pasted whole, or a reference that was not resolved.
+    # The user has pasted a whole line of .env, or a reference was not resolved.
     named = next((variable for variable in CREDENTIALS if variable in text), "")
     return named and f"contains the name {named}: set it to the value alone"
 
@@ -317,7 +320,7 @@ def _flag(text: str) -> bool:
 
 def _seconds_or_zero(text: str) -> float:
     with suppress(ValueError):
-        # More than a year is a slip, and sockets refuse what does not fit their clock.
+        # More than a year is a typing error, and sockets refuse times that are too long for them.
         if 0 <= (seconds := float(text)) <= 31_536_000:
             return seconds
     raise ValueError("a number of seconds from 0 (off) to 31536000, such as 60")
@@ -344,8 +347,8 @@ def _prefix(text: str) -> str:
     return text
 
 
-#: For each variable its default, and a function that reads it or raises ValueError with the form
-#: that it should have.
+#: For each variable, its default, and a function that reads it. The function raises ValueError with
+#: a description of valid values.
 OPTIONS: Mapping[str, tuple[Any, Callable[[str], Any]]] = {
     "UPSTASH_STATE_TIMEOUT": (5.0, _seconds),
     "UPSTASH_STATE_TTL": (604_800, _ttl),

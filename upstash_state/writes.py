@@ -1,7 +1,7 @@
-"""Requests made of writes, and what the results mean for them. Pure: no I/O.
+"""Turn writes into commands, and results into states of writes. No I/O.
 
-A fresh write is a SET with EX or a DEL, and several are one MSETEX or one DEL. Delayed writes, and
-orders that were marked, are one script, which looks at each key before it writes.
+A fresh write is a SET with EX or a DEL; several are one MSETEX or one DEL. Delayed writes and
+marked orders are sent by one script, which checks each key before it writes.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ MAX_BYTES = 4_000_000
 # up-redis accepts 1,000 commands in a pipeline; serverless-redis-http executes them one by one.
 MAX_WRITES = 500
 
-# Errors of many writes together that a few of them may not have.
+# Errors that many writes may cause together, but fewer of them may not.
 TOO_LARGE = (KeyTooLargeError, RecordTooLargeError, RequestTooLargeError)
 # Errors that a retry cannot fix.
 PERMANENT = (DataError, NotRecordedError, *TOO_LARGE)
 
 # ARGV, for each key: whether it is only checked, its TTL in milliseconds, PX and the milliseconds
-# that the write has left, the digests of abandoned attempts, and the text ("" deletes the key).
-# Every save sets the expiry, so a value that expires later was written later. If it lasts longer
-# than one TTL, its writer uses another TTL, or none, and its expiry says nothing.
+# until the write expires, the digests of abandoned attempts, and the text ("" deletes the key).
+# Every save sets the expiry, so a value that expires later was written later. A value that expires
+# later than one TTL from now has a writer with another TTL, or none, so its expiry says nothing.
 SCRIPT = """\
 local done = {}
 for i, key in ipairs(KEYS) do
@@ -69,12 +69,12 @@ class Part(NamedTuple):
 
 
 def page_of(writes: Sequence[Write], start: int = 0, size: int = MAX_WRITES) -> list[Write]:
-    """Return the writes that one request may have.
+    """Return the writes that fit into one request.
 
     Args:
-        writes: What to send.
+        writes: The writes to send.
         start: The index of the first one.
-        size: How many there may be.
+        size: The largest number of writes.
     """
     page = list(writes[start : start + 1])
     if len(writes) > start + 1:
@@ -88,21 +88,21 @@ def page_of(writes: Sequence[Write], start: int = 0, size: int = MAX_WRITES) -> 
 
 
 def body_length(write: Write) -> int:
-    """At most how many bytes a write adds to a request's body."""
-    # JSON text has no bare control characters, so quotes and backslashes are what is escaped. A
-    # key may have some, at six bytes each. The rest is options, digits and digests of 41 bytes.
+    """Return the largest number of bytes that a write adds to a request's body."""
+    # JSON text has no bare control characters, so only its quotes and backslashes are escaped. A key
+    # may have some, which take six bytes each. The rest is options, digits and digests of 41 bytes.
     text = write.text or ""
     length = len(text.encode()) + text.count('"') + text.count("\\")
     return 6 * len(write.key) + length + 120 + 41 * MAX_DIGESTS
 
 
 def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = ()) -> list[Part]:
-    """Make the commands that send some writes, as few as possible, since each is billed.
+    """Return the commands that send these writes: as few as possible, because each is billed.
 
     Args:
-        writes: What to send.
-        outbox: Where they come from.
-        missing: Commands that the endpoint does not have, of "MSETEX" and "EVAL".
+        writes: The writes to send.
+        outbox: The outbox of the writes.
+        missing: The commands among "MSETEX" and "EVAL" that the endpoint does not have.
     """
     parts: list[Part] = []
     saves: list[Write] = []
@@ -123,8 +123,8 @@ def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = (
         values = {write.key: write.text or "" for write in saves}
         parts.append(Part(commands.msetex(values, ex=int(saves[0].ttl)), saves))
     else:
-        # Expiry and value in one command, so that no order is ever without an expiry (Redis's
-        # documentation of SET). Sent twice, it leaves the same.
+        # SET with EX sets value and expiry at once, so no order is ever without an expiry (Redis's
+        # documentation of SET). It can be repeated without harm.
         for write in saves:
             fresh = commands.set(write.key, write.text or "", ex=int(write.ttl))
             parts.append(Part(fresh, [write]))
@@ -138,12 +138,12 @@ def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = (
 def settle(
     part: Part, result: Any, outbox: Outbox, sent_at: float, *, catch_up: bool
 ) -> list[Write]:
-    """Report to the outbox what a command's result says about its writes.
+    """Report a command's result to the outbox, for each of its writes.
 
     Args:
         part: The command and its writes.
-        result: What the endpoint answered, or the error.
-        outbox: Where the writes come from.
+        result: The result of the command, or its error.
+        outbox: The outbox of the writes.
         sent_at: When the request was started, on the outbox's clock.
         catch_up: Whether a write that failed stays pending.
 
@@ -184,11 +184,11 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
             raise AnswerError("the script was not answered with 0 or 1 for each key")
         return answer
 
-    # The second time, it leaves the same.
+    # Executed twice, the script leaves the same values as after the first time.
     return Command(["EVAL", SCRIPT, str(len(keys)), *keys, *args], read, repeatable=True)
 
 
 def _left(write: Write, outbox: Outbox) -> int:
-    # What is delayed expires as if it had been sent in time: by the expiry, other processes tell
-    # what is newer.
+    # A delayed write expires as if it had been sent in time, because other processes compare
+    # expiries to find out which write is newer.
     return max(1, ceil((write.since + write.ttl - outbox.clock()) * 1000))
