@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -268,3 +269,21 @@ print(imported)
             timeout=60,
         )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_another_thread_may_take_the_last_kept_connection(server: FaultServer) -> None:
+    class Idle(list[Any]):
+        """As if another thread took a channel right before each `pop`."""
+
+        def pop(self, index: Any = -1) -> Any:
+            while self:
+                super().pop().close()
+            return super().pop(index)
+
+    redis = UpstashRedis(server.url, server.token, timeout=20)
+    redis.ping()
+    assert redis._http is not None
+    redis._http._idle = Idle(redis._http._idle)
+    assert redis.ping()
+    redis.close()
+    assert redis._http._idle == []

@@ -13,6 +13,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -105,11 +106,13 @@ class Http:
             deadline: When to give up, on `time.monotonic()`'s clock.
             fresh: Whether it must not have a connection.
         """
-        while self._idle:
-            channel = self._idle.pop()
-            if channel.usable() and not fresh:
-                return channel
-            channel.close()
+        # Until it is empty. Another thread may empty it at any moment.
+        with suppress(IndexError):
+            while True:
+                channel = self._idle.pop()
+                if channel.usable() and not fresh:
+                    return channel
+                channel.close()
         if self.proxies is None:
             # In a thread, since macOS asks the name server.
             proxy = in_time(deadline, partial(proxy_of, self.url))
@@ -120,7 +123,8 @@ class Http:
         """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token."""
         self._idle.append(channel)
         if len(self._idle) > KEPT:
-            self._idle.pop(0).close()
+            with suppress(IndexError):
+                self._idle.pop(0).close()
         # Servers refuse a header that is odd or long (nginx: 8 KB in a line).
         odd = not sync_token.isascii() or not sync_token.isprintable()
         if sync_token and not odd and len(sync_token) <= LONGEST_SYNC_TOKEN:
@@ -391,8 +395,9 @@ def _read(response: requests.Response, attempt: Attempt) -> bytes:
 
 
 def _close(channels: list[Channel]) -> None:
-    while channels:
-        channels.pop().close()
+    with suppress(IndexError):
+        while True:
+            channels.pop().close()
 
 
 class _Headers(CaseInsensitiveDict[str]):
