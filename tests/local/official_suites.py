@@ -47,7 +47,7 @@ UNDECIDED = "undecided: the Redis server lacks the command"
 
 #: Class, and what is in "suite: test: text" of a failure. The first that fits counts.
 RULES = (
-    (INTERNET, r"(?s)^ratelimit-js: .*githubusercontent"),
+    (INTERNET, r"^ratelimit-js: src/deny-list/"),
     (SEARCH, r"unknown command '(?i:search)\."),
     (SEARCH, r"^redis-js: pkg/commands/search/"),
     (LUA_OR_JSON, r"unknown command '(?i:json\.(?!resp)|eval|evalsha|script)\b"),
