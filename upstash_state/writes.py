@@ -89,8 +89,8 @@ def page_of(writes: Sequence[Write], start: int = 0, size: int = MAX_WRITES) -> 
 
 def body_length(write: Write) -> int:
     """Return the largest number of bytes that a write adds to a request's body."""
-    # JSON text has no bare control characters, so only its quotes and backslashes are escaped. A key
-    # may have some, which take six bytes each. The rest is options, digits and digests of 41 bytes.
+    # JSON has no bare control characters, so only quotes and backslashes are escaped. A key may
+    # have some, six bytes each. The rest is options, digits and digests of 41 bytes.
     text = write.text or ""
     length = len(text.encode()) + text.count('"') + text.count("\\")
     return 6 * len(write.key) + length + 120 + 41 * MAX_DIGESTS

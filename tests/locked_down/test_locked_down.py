@@ -140,7 +140,7 @@ def test_only_a_proxy_can_be_reached(authority: Authority) -> None:
             f"https://{OUTSIDE}", endpoint.token, **variables, UPSTASH_STATE_TIMEOUT="0.3"
         )
         assert told["save"] is False
-        assert "no answer of the endpoint within the time budget" in told.log
+        assert "no answer from the endpoint within the time budget" in told.log
         assert proxy.asked == [f"{NAME}:443"]
 
 

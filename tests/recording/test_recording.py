@@ -687,7 +687,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("fault", "error", "text"),
         [
-            ("slow", EndpointTimeoutError, "no answer of the endpoint within the time budget"),
+            ("slow", EndpointTimeoutError, "no answer from the endpoint within the time budget"),
             ("wrong token", AuthenticationError, "WRONGPASS"),
             ("quota", QuotaExceededError, "ERR max daily request limit exceeded"),
         ],

@@ -28,6 +28,6 @@ def simulated(fault: Fault) -> Answer:
         raise UnavailableError(text, reason="connect", transient=True, may_have_executed=False)
     if fault == "slow":
         # Not transient, since the attempt has used up the whole time budget.
-        raise EndpointTimeoutError("no answer of the endpoint within the time budget: simulated")
+        raise EndpointTimeoutError("no answer from the endpoint within the time budget: simulated")
     status, text = _REFUSED[fault]
     return Answer(status, {}, encode({"error": text}))

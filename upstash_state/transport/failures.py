@@ -68,7 +68,7 @@ def failure_of(
     # urllib3's is the base class of its other failures to connect, too.
     timed_out = any(type(link) is UrllibTimeoutError for link in chain)
     if timed_out or found(TimeoutError, exceptions.Timeout):
-        text = f"no answer of {where} within the time budget"
+        text = f"no answer from {where} within the time budget"
         return EndpointTimeoutError(text, transient=True, **facts)
     if found(exceptions.ContentDecodingError):
         return UnavailableError("the answer could not be decompressed", reason="answer")

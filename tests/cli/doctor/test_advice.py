@@ -70,7 +70,7 @@ def test_a_host_that_swallows_connections(
 
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "connect", swallow)
-        doctor.finds("endpoint", "no answer of the endpoint within", "a firewall swallows it")
+        doctor.finds("endpoint", "no answer from the endpoint within", "a firewall swallows it")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_server_that_never_shakes_hands(
     monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "0.2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(URL, f"https://127.0.0.1:{silent.getsockname()[1]}")
-        doctor.finds("endpoint", "no answer of the endpoint within", "a firewall swallows it")
+        doctor.finds("endpoint", "no answer from the endpoint within", "a firewall swallows it")
 
 
 def test_the_path_of_the_url_is_not_shown(
@@ -150,7 +150,7 @@ def test_an_endpoint_that_does_not_answer_in_time(
 ) -> None:
     gate.holds = lambda body: True
     monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "0.2")
-    doctor.finds("endpoint", "no answer of the endpoint within", "UPSTASH_STATE_TIMEOUT")
+    doctor.finds("endpoint", "no answer from the endpoint within", "UPSTASH_STATE_TIMEOUT")
 
 
 def test_a_proxy_is_examined_in_place_of_the_endpoint(
