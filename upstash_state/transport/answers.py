@@ -1,4 +1,4 @@
-"""Turn an answer's status, headers and body into results or an error. Pure, no I/O.
+"""Turn an answer's status, headers and body into results or an error. No I/O.
 
 The error texts are those of Upstash's documentation (`redis/troubleshooting`) and of Redis; a few
 are of other servers that speak the same protocol.
@@ -42,14 +42,14 @@ _REFUSALS: tuple[tuple[str, type[ResponseError]], ...] = (
     ("ERR DB capacity quota exceeded", errors.CapacityExceededError),
     ("WRONGTYPE", errors.WrongTypeError),
 )
-# Of Go's MaxBytesReader, with whatever a server writes before it.
+# The end of the error text of Go's MaxBytesReader. Servers may put other text before it.
 _BODY_TOO_LARGE = "request body too large"
 _REFUSING_STATUS: dict[int, tuple[type[ResponseError], str]] = {
     401: (errors.AuthenticationError, "the token was not accepted"),
     413: (RequestTooLargeError, "the request is too large"),
 }
 _NO_RESULT = object()
-# The keys under which gateways say what went wrong, also in objects and lists of these.
+# The keys under which gateways put their error text, perhaps in nested objects and lists.
 _WORDS = ("error", "errors", "message", "msg", "detail", "description", "title")
 
 
@@ -90,9 +90,9 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
 
     Raises:
         ResponseError: The request was refused.
-        UnavailableError: It is not an answer that Upstash's REST API gives when it works.
+        UnavailableError: The endpoint did not work, or the answer does not follow the REST API.
     """
-    # Endpoints and gateways may repeat headers and data. No frame of a traceback keeps them.
+    # Endpoints and gateways may repeat headers and data, so no traceback's frame may keep them.
     try:
         outcome = _outcome(answer, expected, body, token)
     except BaseException as error:
@@ -139,7 +139,7 @@ def _outcome(answer: Answer, expected: int | None, body: bytes, token: Secret) -
     if known or (isinstance(refused, ResponseError) and status not in TRANSIENT):
         return refused
     if said is None and b"<" not in data and data.isascii():
-        # Not JSON, and not HTML either: gateways say it in plain text.
+        # Neither JSON nor HTML: some gateways send their error text as plain text.
         said = data[:1000].decode()
     words = sent.own_words(_words_in(said)).strip()
     words = words and f": {words}"
@@ -159,8 +159,8 @@ def _outcome(answer: Answer, expected: int | None, body: bytes, token: Secret) -
         hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
         text = f"HTTP status {status}{hint}, not an answer of the REST API{words}"
         return AnswerError(text, reason="status")
-    # For http.client, headers end where the connection does. So an answer that ended among them has
-    # a status and an empty body that no header announces.
+    # If a connection closes inside the headers, http.client takes them as complete. Such an answer
+    # has an empty body, and no header that gives its length.
     cut = not data and not {"Content-Length", "Transfer-Encoding"}.intersection(headers)
     text = f"what came back is not an answer of Upstash's REST API{words}"
     return AnswerError(text, transient=cut)

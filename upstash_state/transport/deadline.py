@@ -12,10 +12,10 @@ end of the interpreter, each step of connecting has a limit, and not all of them
 gevent, eventlet and pyOpenSSL restarts its timeout for each piece of a record of at most 16 KB.
 
 In Pyodide a connection is a call of JavaScript's `fetch`, and there is no socket to wrap. urllib3
-aborts the call when the head of the answer does not come in time, and the answer is closed when its
-rest does not. As anywhere, a request that was given up may still be executed. There is no limit in
-a browser's page whose WebAssembly cannot wait for promises (JSPI): a synchronous XMLHttpRequest
-takes none there (urllib3, `contrib/emscripten/fetch.py`).
+aborts the call when the headers of the answer do not arrive in time, and this package closes the
+answer when its body does not. As on other platforms, an abandoned request may still be executed. In
+a browser's page whose WebAssembly cannot wait for promises (JSPI), there is no limit, because a
+synchronous XMLHttpRequest cannot have one there (urllib3, `contrib/emscripten/fetch.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Attempt:
     Attributes:
         repeatable: Whether the request may be sent again when it may have been executed.
         deadline: When it must have ended, on `time.monotonic()`'s clock.
-        limit: When it is given up: its deadline, or earlier, so that another can be made.
+        limit: When it is abandoned: its deadline, or earlier, to leave time for another attempt.
         kept: Whether it is made on a kept connection; None before it needs one.
         received: The number of bytes of the answer that were received.
         may_have_executed: Whether the request may have reached the endpoint.

@@ -66,7 +66,7 @@ class Exchange(NamedTuple):
         results: For each command the result that its `read` returns, or the `UpstashError` of that
             one command.
         latency: Seconds from its beginning to its answer, retries and pauses included.
-        abandoned: Whether an earlier attempt was given up that may still be executed.
+        abandoned: Whether an earlier attempt was abandoned, and may still be executed.
     """
 
     results: list[Any]
@@ -210,7 +210,11 @@ class Transport:
     def _attempts(
         self, commands: Sequence[Command[Any]], path: str, deadline: float, patience: float
     ) -> tuple[Any, bool]:
-        """Make attempts until one is answered. Return the answer, and whether one was given up."""
+        """Make attempts until one is answered.
+
+        Returns:
+            The answer, and whether an earlier attempt was abandoned.
+        """
         if path == seam.COMMAND:
             [command] = commands
             text, expected, repeatable = _encode(command.args), None, command.repeatable

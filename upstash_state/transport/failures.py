@@ -1,4 +1,4 @@
-"""Explain an attempt that brought no answer, and whether to try again. Pure, no I/O."""
+"""Explain why an attempt got no answer, and whether to try again. No I/O."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..settings import Secret
 from ..texts import shown, text_of, type_name
 from .sent import SentRequest
 
-# Statuses of transient trouble, as Upstash's documentation and RFC 9110, section 15, describe it.
+# Statuses of transient failures (Upstash's documentation; RFC 9110, section 15).
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _OFFER = "proxy-authenticate"
 
 
 class LocalFault(Exception):
-    """The text and traceback of a fault in this package or in what surrounds it.
+    """The text and traceback of a fault in this package or around it.
 
     The exception's arguments and attributes are left out: they may hold the request or a proxy's
     password.
@@ -30,11 +30,11 @@ class LocalFault(Exception):
 def failure_of(
     error: Exception, may_have_executed: bool, body: bytes, token: Secret
 ) -> UnavailableError:
-    """Explain an exception of requests, urllib3 or what lies beneath them.
+    """Return the error that explains an exception of requests, urllib3 or the modules below them.
 
-    Nothing of it is kept: it may hold the request, and with it the token, and its text may hold a
-    proxy's password. If it is not of the network, a `LocalFault` that says where it was raised
-    becomes the cause.
+    The exception itself is not kept: it may hold the request, and so the token, and its text may
+    hold a proxy's password. If it has nothing to do with the network, the cause of the error is a
+    `LocalFault`, whose traceback shows where it was raised.
 
     Args:
         error: The exception, whose frames still have their local variables.
@@ -48,7 +48,7 @@ def failure_of(
     from urllib3.exceptions import HTTPError
     from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
-    # Not everywhere is there ssl, and what was not imported has raised nothing.
+    # Some platforms have no ssl. A module that was not imported has raised nothing.
     ssl: Any = sys.modules.get("ssl")
     sent = SentRequest(body, token)
     chain = list(_chain(error))
@@ -65,7 +65,7 @@ def failure_of(
         return UnavailableError(text, reason="certificate", may_have_executed=False)
     if tunnel := re.search("Tunnel connection failed: ([0-9]{3})", "\n".join(map(text_of, chain))):
         return _refused_by_proxy(int(tunnel[1]), chain)
-    # urllib3's is the base class of its other failures to connect, too.
+    # Compare the type itself, because other connection errors of urllib3 are subclasses of it.
     timed_out = any(type(link) is UrllibTimeoutError for link in chain)
     if timed_out or found(TimeoutError, exceptions.Timeout):
         text = f"no answer from {where} within the time budget"
@@ -73,7 +73,7 @@ def failure_of(
     if found(exceptions.ContentDecodingError):
         return UnavailableError("the answer could not be decompressed", reason="answer")
     if isinstance(error, UnicodeEncodeError) and _proxy():
-        # The rest of a request is ASCII or bytes; requests encodes Basic credentials like this.
+        # Only the proxy's credentials can cause this: the rest of a request is ASCII or bytes.
         text = "HTTPS_PROXY or ALL_PROXY has a user or password with characters outside of Latin-1"
         return UnavailableError(text, reason="proxy", may_have_executed=False)
     if not isinstance(error, (exceptions.RequestException, HTTPError, HTTPException, OSError)):
@@ -81,7 +81,7 @@ def failure_of(
         failure = UnavailableError(text, **facts)
         failure.__cause__ = LocalFault(text).with_traceback(error.__traceback__)
         return failure
-    # The endpoint's own URL was checked with the settings.
+    # The invalid URL must be the proxy's, because the endpoint's was checked with the settings.
     if isinstance(error, (exceptions.InvalidURL, exceptions.InvalidSchema)):
         why = "is not the URL of an HTTP or SOCKS proxy"
         if "SOCKS" in text_of(error):
@@ -107,7 +107,7 @@ def failure_of(
 
 
 def forget_locals(error: BaseException) -> None:
-    """Clear the frames that an exception came through: they may hold a token or password."""
+    """Clear the frames of an exception's traceback, which may hold a token or password."""
     for link in _chain(error, suppressed=True):
         traceback.clear_frames(link.__traceback__)
 
@@ -144,7 +144,7 @@ def _refused_by_proxy(status: int, chain: list[BaseException]) -> UnavailableErr
 def _proxy() -> str:
     from urllib.request import getproxies
 
-    # Tunnels are for https only.
+    # Only requests over https use a tunnel.
     proxies = getproxies()
     return proxies.get("https") or proxies.get("all") or ""
 
@@ -176,19 +176,19 @@ def _reason(chain: list[BaseException], sent: SentRequest) -> tuple[Reason, str]
         if isinstance(link, LocationParseError):
             return "dns", sent.own_words(text_of(link))
     for link in chain:
-        # Only urllib3 raises the base class itself, for all that `fetch` reports (Pyodide).
+        # Only urllib3 raises the base class itself: for every error of `fetch` in Pyodide.
         if type(link) is HTTPException:
             return "closed", sent.own_words(text_of(link))
     last = chain[-1]
     if isinstance(last, RemoteDisconnected):
         return "closed", "closed without an answer"
-    # urllib3 says the latter of an end where another chunk should begin.
+    # urllib3 raises InvalidChunkLength if the connection ends where a chunk should start.
     cut = isinstance(last, IncompleteRead) and not isinstance(last, InvalidChunkLength)
     if cut or "Response ended prematurely" in map(text_of, chain):
         return "closed", "closed in the middle of the answer"
     if isinstance(last, (HTTPException, ValueError)) and len(chain) > 1:
         return "not-http", f"what came back is not HTTP ({type_name(last)})"
-    # Of requests alone, or of a mock in its place, which says what it lacks.
+    # Only requests raises this, or a mock in its place, whose text says what the mock lacks.
     return "local", _named(last, sent)
 
 
@@ -202,11 +202,11 @@ def _chain(error: BaseException, *, suppressed: bool = False) -> Iterator[BaseEx
     while isinstance(link, BaseException) and id(link) not in seen:
         seen.add(id(link))
         yield link
-        # requests and urllib3 hand on what they caught as the first or last argument, as `reason`,
-        # or as the cause.
+        # requests and urllib3 pass on the exception that they caught as the first or last argument,
+        # as `reason`, or as the cause.
         inner = (getattr(link, "reason", None), link.__cause__, *link.args[::-1])
         inside = (one for one in inner if isinstance(one, BaseException))
-        # "from None" hides what was handled, as in urllib3 1.x, which asks for an argument that
-        # http.client does not have.
+        # "from None" hides an exception that has nothing to do with the failure: urllib3 1.x tries
+        # an argument that http.client does not have.
         hidden = link.__suppress_context__ and not suppressed
         link = next(inside, None if hidden else link.__context__)

@@ -1,4 +1,4 @@
-"""A request that was sent, so that no message repeats it: orders are people's data."""
+"""Keep the text of a request out of error messages, because orders are personal data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from ..settings import Secret
 from ..texts import LONGEST, shown
 
-# Usual words of error texts. They tell nothing about an order, although one may have them.
+# Usual words of error texts. An order may have them too, but they say nothing about it.
 _USUAL = frozenset(
     b"""
     a an and are as at authorization be been before body but by can cannot capacity command connect
@@ -23,7 +23,7 @@ _USUAL = frozenset(
 )
 # A longer word is encoded data: hexadecimal, base64.
 _LONGEST_WORD = 40
-# A space for each ASCII character that is not of a word.
+# Replaces each ASCII character that cannot be part of a word by a space.
 _SPACED = bytes(
     byte if byte > 127 or chr(byte).isalnum() or byte == ord("_") else ord(" ")
     for byte in range(256)
@@ -31,7 +31,7 @@ _SPACED = bytes(
 
 
 class SentRequest:
-    """Finds out what an endpoint says in its own words, and what it only repeats.
+    """Separate the endpoint's own words from words that it repeats from the request.
 
     Args:
         body: The request's body.
@@ -41,15 +41,15 @@ class SentRequest:
     def __init__(self, body: bytes, token: Secret) -> None:
         self._body = body
         self._token = token
-        # The items of a pipeline often fail with the same words.
+        # A cache, because the items of a pipeline often fail with the same words.
         self._known: dict[str, bool] = {}
 
     def own_words(self, text: str) -> str:
-        """Return a text up to where it repeats the request, as one printable line.
+        """Return the start of a text, up to the first repetition of the request, as one line.
 
-        The text ends before the first word that is also in the body or in the token. The names of
-        the body's commands and the usual words of error texts do not count. It also ends before an
-        array or object that it quotes.
+        The line ends before the first word that is also in the body or in the token. The names of
+        the body's commands and the usual words of error texts do not count. The line also ends
+        before a quoted array or object.
 
         Args:
             text: A text of the endpoint, or of an exception that the request raised.
@@ -57,7 +57,7 @@ class SentRequest:
         Returns:
             The line, with "…" at its end if it was cut; empty if the text only repeats the request.
         """
-        # Quoted JSON and URLs are escaped once more.
+        # Undo the escapes of JSON and URLs that the text quotes.
         plain = unquote(text[: 2 * LONGEST])
         plain = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), plain)
         plain = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -81,15 +81,15 @@ class SentRequest:
         if data in _USUAL or data in self._names:
             return False
         if not word.isascii():
-            # Not every script has spaces between its words.
+            # Some scripts have no spaces between words, so each character is compared.
             return any(char.encode() in self._words for char in word if not char.isascii())
-        # As a part of a word, since a gateway may cut what it repeats.
+        # Part of a word is enough, because a gateway may cut the text that it repeats.
         part = data if len(data) > 3 else b" %b " % data
         return len(data) > _LONGEST_WORD or part in self._words
 
     @cached_property
     def _names(self) -> set[bytes]:
-        # Only at the beginning of an array: in strings, quotes are escaped.
+        # Only matches the start of an array, because quotes inside strings are escaped.
         return {name.lower() for name in re.findall(rb'\["(\w+)"', self._body)}
 
     @cached_property
