@@ -21,7 +21,7 @@ class Breaker:
 
     The states are those of the circuit breaker in Michael Nygard's "Release It!": closed (calls
     pass), open (calls are refused), half-open (one call probes, the others are refused). A probe
-    has a lease for the time that it may take, so after one that was interrupted comes another.
+    has a lease for the time that it may take, so another call can probe after an interrupted one.
 
     Args:
         clock: Returns seconds that only grow, `time.monotonic` by default.
@@ -29,7 +29,7 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or (lambda: time.monotonic())
-        # Handlers of signals and of log records call in again, in the same thread.
+        # Reentrant, because handlers of signals and log records may make calls in the same thread.
         self._lock = threading.RLock()
         self._failures = 0
         self._pause = self._opened_at = 0.0
@@ -45,7 +45,7 @@ class Breaker:
             Whether this call is the probe.
 
         Raises:
-            CircuitOpenError: The endpoint is left alone.
+            CircuitOpenError: The circuit is open.
         """
         if self._open_until is None:
             return False

@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 
 class time_budget:
-    """Give all calls made inside the block, taken together, at most so much time.
+    """Limit the time of all calls made inside the block, taken together.
 
     Every exchange with the endpoint ends when the budget is used up, retries and pauses included,
     and a call that starts after that fails at once. A budget can only shorten what
     UPSTASH_STATE_TIMEOUT and an enclosing `time_budget` leave. It belongs to the thread or asyncio
-    task that entered the block. A block that ends elsewhere ends nothing there: FastAPI enters and
-    leaves a dependency in two contexts.
+    task that entered the block. Leaving the block in another context changes nothing there: FastAPI
+    enters and leaves a dependency in two contexts.
 
         with time_budget(context.get_remaining_time_in_millis() / 1000 - 0.5):
             redis_save_order(order_id, order)
 
     Args:
-        seconds: The time for the whole block, in seconds. Zero or less: nothing is sent at all.
+        seconds: The time for the whole block, in seconds. With zero or less, nothing is sent.
 
     Raises:
         SettingsError: It is not a number.
@@ -45,8 +45,8 @@ class time_budget:
 
     def __enter__(self) -> None:
         self.reported = False
-        # By a weak reference, which the block itself keeps alive: an interruption while the block
-        # is entered or left would otherwise leave a budget to the thread for good.
+        # A weak reference, which is alive as long as the block: otherwise an interruption while the
+        # block is entered or left could leave the thread with this budget for good.
         entry = (weakref.ref(self), time.monotonic() + self._seconds)
         _budgets.set((*_budgets.get(), entry))
 
@@ -58,7 +58,7 @@ class time_budget:
             _budgets.set(tuple(budgets))
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """As a decorator: each call of the function has a budget of its own."""
+        """Decorate a function, so that each call of it has its own budget."""
 
         @wraps(function)
         def limited(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -87,7 +87,7 @@ def deadline_within(seconds: float) -> float:
 
 
 def used_up() -> BudgetError:
-    """Return the error of a call that has no time left."""
+    """Return the error for a call that has no time left."""
     live = [(end, budget) for ref, end in _budgets.get() if (budget := ref())]
     first = min(live, key=lambda one: one[0], default=(0.0, None))[1]
     error = BudgetError(

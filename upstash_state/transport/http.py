@@ -104,9 +104,9 @@ class Http:
 
         Args:
             deadline: When to give up, on `time.monotonic()`'s clock.
-            fresh: Whether it must not have a connection.
+            fresh: Whether it must not have a connection yet.
         """
-        # Until it is empty. Another thread may empty it at any moment.
+        # IndexError: the list is empty. Another thread may empty it at any moment.
         with suppress(IndexError):
             while True:
                 channel = self._idle.pop()
@@ -114,7 +114,7 @@ class Http:
                     return channel
                 channel.close()
         if self.proxies is None:
-            # In a thread, since macOS asks the name server.
+            # In a thread, because macOS may send a query to the name server.
             proxy = in_time(deadline, partial(proxy_of, self.url))
             self.proxies = {"all": proxy} if proxy else {}
         return Channel(self.url, self.proxies)
@@ -137,7 +137,7 @@ class Sender(Attempt):
     def __init__(self, http: Http, repeatable: bool) -> None:
         self._http, self.repeatable = http, repeatable
         self._fresh = self._timed_out = False
-        #: Whether all the time was waited for, whatever the clock says (freezegun stops it).
+        #: Whether all the time has passed, even if the clock stands still (freezegun).
         self.exhausted = False
 
     def __call__(self, path: str, body: bytes, deadline: float) -> Answer:
@@ -172,7 +172,7 @@ class Sender(Attempt):
             self._timed_out = True
         stale = self.kept and not self.received and not self.exhausted
         if stale and (failure.transient or not self.may_have_executed):
-            # The other kept connections are as old, so the next attempt opens a new one.
+            # The other kept connections are as old, so the next attempt must open a new one.
             self._fresh = failure.transient = True
             failure.retry_after = 0.0
         raise failure
@@ -272,8 +272,8 @@ class Channel(HTTPAdapter):
         self.attempt.kept, self.attempt.may_have_executed = kept, not kept
         return self._pool
 
-    # These let the channel replace the pool's class of connections. It asks that class each time,
-    # since vcrpy replaces it for a while.
+    # With these methods, the channel takes the place of the pool's class of connections. It looks
+    # that class up each time, because vcrpy replaces it for a while.
 
     def __instancecheck__(self, connection: object) -> bool:
         return isinstance(connection, type(self._pool).ConnectionCls)
@@ -324,12 +324,12 @@ def _tls_context(now: Any, then: Any, bundle: str) -> Any:
         The context; None where urllib3 has to make one for each connection.
     """
     if not issubclass(now, then):
-        # pyOpenSSL's, which cannot be shared, or a mock's.
+        # The class of pyOpenSSL, whose contexts cannot be shared, or of a mock.
         return None
     file, folder = (None, bundle) if os.path.isdir(bundle) else (bundle, None)
     try:
         if now is not then:
-            # gevent or eventlet came later. It has TLS of its own kind, and breaks the old one.
+            # gevent or eventlet was activated later. It has its own TLS, and breaks the old one.
             context: Any = ssl.create_default_context(cafile=file, capath=folder)
             context.hostname_checks_common_name = False
         else:
@@ -342,7 +342,7 @@ def _tls_context(now: Any, then: Any, bundle: str) -> Any:
 
 
 def _read_in_time(response: requests.Response, attempt: Attempt) -> bytes:
-    """Read an answer that `fetch` brings, and close it when its attempt must end.
+    """Read an answer from `fetch`, and close it when its attempt must end.
 
     urllib3 limits each read by itself. While one waits, JavaScript runs its timers, and closing the
     answer ends the read.
@@ -354,7 +354,7 @@ def _read_in_time(response: requests.Response, attempt: Attempt) -> bytes:
         data = _read(response, attempt)
     finally:
         clear_timeout(timer)
-    # It may have been closed before its end.
+    # Raises TimeoutError if the timer has closed the answer before its end.
     attempt.time_left()
     return data
 
@@ -365,24 +365,24 @@ def _read(response: requests.Response, attempt: Attempt) -> bytes:
         # request. A connection is not kept when its answer was not read to the end.
         return b""
     if response.raw is None:
-        # Made by hand, by what stands in the place of `Session.send`.
+        # A mock of `Session.send` has made this response.
         return response.content
     headers = response.headers
     length = headers.get("Content-Length", "")
     encoding = headers.get("Content-Encoding", "").strip().lower() or "identity"
     if encoding not in ENCODINGS:
-        # Several, one around the other, make a thousand from a byte each time.
+        # Nested encodings are refused: each can make a thousand bytes of one.
         raise AnswerError("the answer is compressed in a way that was not asked for")
     framed = length.isdecimal() and "Transfer-Encoding" not in headers
     if framed and encoding == "identity" and not OPAQUE:
         if len(length) > 15 or int(length) > MAX_ANSWER_BYTES:
             raise too_large()
-        # No more than that is read, so nothing needs to be counted.
+        # Content-Length limits the read, so the bytes need not be counted.
         return bytes(response.raw.read())
     size, chunks = 0, []
     try:
         for chunk in response.iter_content(CHUNK):
-            # What arrives is limited by the connection; how long it takes to unpack is not.
+            # The connection limits the time to receive a chunk, but not the time to decompress it.
             attempt.time_left()
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
@@ -401,7 +401,7 @@ def _close(channels: list[Channel]) -> None:
 
 
 class _Headers(CaseInsensitiveDict[str]):
-    """Headers that are not shown by what walks over local variables: one holds the token."""
+    """Headers that `repr` hides, because tracebacks may show it and one header is the token."""
 
     def __repr__(self) -> str:
         return "<headers>"
