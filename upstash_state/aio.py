@@ -1,4 +1,4 @@
-"""The functions as coroutine functions, for apps on an event loop, and `lifespan`.
+"""The functions as coroutine functions, for apps with an event loop, and `lifespan`.
 
     from upstash_state.aio import lifespan, redis_save_order
 

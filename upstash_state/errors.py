@@ -1,4 +1,4 @@
-"""The exceptions of this package. Callers may want to handle each class in another way.
+"""The exceptions of this package: one class for each failure that callers may handle differently.
 
 Each is an `UpstashError`. It has two main subclasses: `UnavailableError` means that the endpoint
 could not be reached or did not work, so a later call may succeed. `ResponseError` means that the

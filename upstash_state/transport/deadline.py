@@ -36,12 +36,12 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 # The head of an answer, and the sizes of its chunks.
 OVERHEAD = 1024 * 1024
 
-# The other side may have forgotten a connection that was idle for so many seconds. An attempt on it
-# gets half of the time that is left, so that a new connection can be tried, unless the last answer
-# was so slow that this would not be in time either.
+# Seconds after which the other side may have forgotten an idle connection. An attempt on it gets
+# half of the time that is left, so that a new connection can be tried, unless the last answer was
+# so slow that a new connection would not be in time either.
 SUSPECT_AFTER = 1.0
 SLOWER = 4
-# The bytes given at once to a socket that sends all or nothing.
+# The number of bytes passed at once to a socket that has only `sendall`.
 PIECE = 16384
 
 
@@ -68,7 +68,7 @@ class Attempt:
         """Return the seconds until it must have ended.
 
         Raises:
-            TimeoutError: None are left.
+            TimeoutError: No time is left.
         """
         left = self.limit - time.monotonic()
         if left <= 0:
@@ -190,14 +190,14 @@ class Limited:
 
     def close(self) -> None:
         self.gone = True
-        # As for any socket, a file made of it can still be read.
+        # As with any socket, a file that `makefile` has returned can still be read.
         if not self.reading:
             self._sock.close()
 
     def _send(self, attempt: Attempt) -> None:
         data: Any = b"".join(self._unsent)
         self._unsent = []
-        # pyOpenSSL's, as urllib3 wraps it, has no `send`.
+        # urllib3's wrapper of a pyOpenSSL socket has no `send`.
         send = getattr(self._sock, "send", None)
         # As in urllib3: an endpoint that refuses a large request may answer before all is sent.
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -205,7 +205,7 @@ class Limited:
                 self._sock.settimeout(attempt.time_left())
                 attempt.may_have_executed = True
                 count = send(data) if send else self._sock.sendall(data[:PIECE]) or PIECE
-                # Not before, since mocket decodes what it is given.
+                # The first piece is bytes, not a memoryview, because mocket decodes it.
                 data = memoryview(data)[count:]
         self._sent_at = now = time.monotonic()
         half = (attempt.deadline - now) / 2

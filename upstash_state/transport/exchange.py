@@ -82,7 +82,7 @@ class Transport:
         token: The REST token, checked.
         timeout: Seconds that one exchange may take in all, its retries and pauses included.
         clock: The circuit's clock; `time.monotonic` when left out.
-        pause: Waits for so many seconds; `time.sleep` when left out.
+        pause: Waits for a number of seconds; `time.sleep` by default.
 
     Attributes:
         url: The endpoint's address.
@@ -176,7 +176,7 @@ class Transport:
             answered = True
             raise
         except (errors.AnswerTooLargeError, errors.SlowDownError):
-            # It works, but refuses so much at once, or so often.
+            # The endpoint works, but refuses requests that are too large or too frequent.
             raise
         except errors.UnavailableError as error:
             news = left >= self.timeout * WHOLE and error.reason != "local"

@@ -76,7 +76,7 @@ def intercepting(
 ) -> Iterator[None]:
     """Pass every attempt of this process, in any thread, through an interceptor.
 
-    Blocks nest: the interceptor of the innermost is the last before HTTP.
+    Blocks can be nested: the interceptor of the innermost block is the last before HTTP.
 
     Args:
         interceptor: Takes the endpoint and its `send`, and returns the function to call instead.
@@ -100,7 +100,7 @@ def guarding(check: Check) -> Iterator[None]:
     Args:
         check: Takes the endpoint's host, and raises an `UpstashError` to refuse it.
     """
-    # A function of its own, so that blocks with the same check can be told apart.
+    # A new function, so that blocks with the same check can be told apart.
     with _listed(_checks, lambda host: check(host)):
         yield
 
@@ -108,14 +108,14 @@ def guarding(check: Check) -> Iterator[None]:
 def check_connection(host: str) -> None:
     """Refuse a host that a `guarding` block does not allow.
 
-    It is called in the caller's thread, before it opens a connection (also one through a
+    The transport calls it in the caller's thread, before it opens a connection (also one through a
     proxy) and before it sends on a kept one.
 
     Args:
         host: The endpoint's host, not the proxy's.
 
     Raises:
-        UpstashError: What a check raises.
+        UpstashError: A check refuses the host.
     """
     for check in _checks:
         check(host)
