@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from fastapi import FastAPI
 from typing_extensions import assert_type
 
 from upstash_state import (
@@ -40,7 +41,9 @@ from upstash_state import (
     serialize_order,
     time_budget,
 )
+from upstash_state.aio import lifespan
 
+app = FastAPI(lifespan=lifespan)
 STATE: dict[str, dict[str, Any]] = redis_get_all_orders()
 
 
