@@ -15,7 +15,7 @@ from pathlib import Path
 import upstash_state
 
 # Longer than anything here takes, so that a mistake ends a test and not the run.
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 class Process:
