@@ -86,7 +86,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
         token: The token of the request, which no error text repeats.
 
     Returns:
-        A single command's result; or a list with each item's result or `ResponseError`.
+        The result of a single command, or a list with the result or `ResponseError` of each item.
 
     Raises:
         ResponseError: The request was refused.

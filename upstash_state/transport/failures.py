@@ -22,8 +22,8 @@ _OFFER = "proxy-authenticate"
 class LocalFault(Exception):
     """The text and traceback of a fault in this package or around it.
 
-    The exception's arguments and attributes are left out: they may hold the request or a proxy's
-    password.
+    It does not keep the exception's arguments and attributes, which may hold the request or a
+    proxy's password.
     """
 
 
