@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
@@ -268,41 +268,31 @@ def upstash_recording_config() -> dict[str, object]:
     return {}
 
 
-@pytest.fixture
-def upstash_recording(request: pytest.FixtureRequest) -> Iterator[Recording]:
-    """The test's recording, replayed or, with --upstash-record, made. See its `fail_next`."""
-    recordings, name = _run_of(request.config).recorded_tests.recordings, request.node.nodeid
-    with _used(request, None) as recording:
-        recordings[name] = recording
-        yield recording
-    del recordings[name]
+def _recording_of(scope: Any, name: str) -> Any:
+    @pytest.fixture(scope=scope, name=name)
+    def recorded(request: pytest.FixtureRequest) -> Iterator[Recording]:
+        """The test's recording, replayed or, with --upstash-record, made. See its `fail_next`."""
+        run, nodeid, session = _run_of(request.config), request.node.nodeid, request.session
+        failed = session.testsfailed
+        try:
+            from .recording.items import started
 
-
-def _of_scope(scope: Any) -> Any:
-    @pytest.fixture(scope=scope, name=f"_{MARKER}_of_{scope}")
-    def recorded(request: pytest.FixtureRequest) -> Iterator[None]:
-        failed = request.session.testsfailed
-        with _used(request, scope) as recording:
-            yield
-            recording.passed.append(request.session.testsfailed == failed)
+            with ExitStack() as stack:
+                recording = started(request, scope, stack)
+                with recording.running():
+                    if scope == "function":
+                        run.recorded_tests.recordings[nodeid] = recording
+                    yield recording
+                    run.recorded_tests.recordings.pop(nodeid, None)
+                # The recording of a failing test would make the failure look right.
+                if all(recording.passed or [scope != "function"]) and failed == session.testsfailed:
+                    run.notes.update(dict.fromkeys(recording.finish()))
+        except (UpstashError, ImportError) as error:
+            raise Failed(str(error), pytrace=False) from None
 
     return recorded
 
 
-_of_module, _of_class = _of_scope("module"), _of_scope("class")
-
-
-@contextmanager
-def _used(request: pytest.FixtureRequest, scope: str | None) -> Iterator[Recording]:
-    try:
-        from .recording.items import started
-
-        with ExitStack() as stack:
-            recording = started(request, scope, stack)
-            with recording.running():
-                yield recording
-            # The recording of a failing test would make the failure look right.
-            if recording.passed and all(recording.passed):
-                _run_of(request.config).notes.update(dict.fromkeys(recording.finish()))
-    except (UpstashError, ImportError) as error:
-        raise Failed(str(error), pytrace=False) from None
+upstash_recording = _recording_of("function", MARKER)
+_of_class = _recording_of("class", f"_{MARKER}_of_class")
+_of_module = _recording_of("module", f"_{MARKER}_of_module")

@@ -8,9 +8,9 @@ With pytest, use the plugin's marker or fixture `upstash_recording`. Without it:
 README.md beside this file says more.
 """
 
-from .block import recording
 from .exchange import RecordingError
 from .faults import Fault
 from .recorder import Mode, Recording, RecordingMismatchError
+from .recorder import Recording as recording
 
 __all__ = ["Fault", "Mode", "Recording", "RecordingError", "RecordingMismatchError", "recording"]

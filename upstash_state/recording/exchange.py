@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -112,16 +113,11 @@ def text_of(value: Any) -> str:
 
 def indented(text: str) -> str | None:
     """Return stored JSON text indented, or None if it could not be read back unchanged."""
-    if not text.startswith(("{", "[")):
-        return None
-    try:
-        value = json.loads(text)
-        if text_of(value) != text:
-            return None
-        block = json.dumps(value, ensure_ascii=False, indent=2)
-    except (ValueError, RecursionError):
-        return None
-    return UNFIT_FOR_YAML.sub(lambda unfit: json.dumps(unfit[0])[1:-1], block)
+    with suppress(ValueError, RecursionError):
+        if text.startswith(("{", "[")) and text_of(value := json.loads(text)) == text:
+            block = json.dumps(value, ensure_ascii=False, indent=2)
+            return UNFIT_FOR_YAML.sub(lambda unfit: json.dumps(unfit[0])[1:-1], block)
+    return None
 
 
 def _protocol_answer(body: bytes) -> Any:

@@ -15,10 +15,9 @@ import pytest
 from ..environment import environment
 from ..pytest_plugin import MARKER, is_recorded
 from .exchange import RecordingError
-from .match import Varying
 from .recorder import Recording, in_use, records, short
 
-OPTIONS = {"allow_unused", "scope", "varying", "varying_keys"}
+CONFIG = "upstash_recording_config"
 
 # Characters that some file system or shell does not allow in a name.
 _UNFIT_FOR_A_NAME = re.compile(r"""[<>?%*:|"'/\\\x00-\x1f\x7f]""")
@@ -26,12 +25,12 @@ _UNFIT_FOR_A_NAME = re.compile(r"""[<>?%*:|"'/\\\x00-\x1f\x7f]""")
 _LONGEST_NAME = 255
 
 
-def started(request: pytest.FixtureRequest, scope: str | None, stack: ExitStack) -> Recording:
+def started(request: pytest.FixtureRequest, scope: str, stack: ExitStack) -> Recording:
     """Create the recording of a test, or of a scope.
 
     Args:
         request: The fixture's.
-        scope: "module" or "class", or None for a test.
+        scope: "module", "class" or "function".
         stack: Where the embedded endpoint is closed, if it is used.
 
     Raises:
@@ -46,50 +45,36 @@ def started(request: pytest.FixtureRequest, scope: str | None, stack: ExitStack)
             f"{other} and {node.nodeid} would both be recorded in {path}: give one another name, "
             "or its parameters ids that differ in more than case and what a file name cannot hold"
         )
-    given = _options(node, request.getfixturevalue("upstash_recording_config"), scope)
+    # A run of some tests of a module uses some of its fixtures.
+    options = {"allow_unused": scope != "function", **request.getfixturevalue(CONFIG)}
+    args = [path]
+    for marker in reversed(list(node.iter_markers(MARKER))):
+        options |= marker.kwargs
+        args += marker.args
+    own = any("scope" in marker.kwargs for marker in node.own_markers if marker.name == MARKER)
+    if (own and scope == "function") or options.pop("scope", "class") not in ("class", "module"):
+        text = f"the scope of the marker {MARKER} is class or module, on a class or a module"
+        raise RecordingError(f"{text} ({node.nodeid})")
+    try:
+        recording = Recording(*args, mode=mode, **options)
+    except TypeError as error:
+        take = "take allow_unused, scope, varying and varying_keys, by name"
+        raise RecordingError(f"{MARKER} and {CONFIG} {take}: {error} ({node.nodeid})") from None
     # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
-    endpoint = next((one.endpoint for one in in_use if one.endpoint), None)
-    if option("--upstash-local") and records(path, mode) and not endpoint:
+    recording.endpoint = next((one.endpoint for one in in_use if one.endpoint), None)
+    if option("--upstash-local") and records(path, mode) and not recording.endpoint:
         from ..local import LocalEndpoint
 
-        endpoint = stack.enter_context(LocalEndpoint())
+        recording.endpoint = endpoint = stack.enter_context(LocalEndpoint())
         names = {"UPSTASH_REDIS_REST_URL": endpoint.url, "UPSTASH_REDIS_REST_TOKEN": endpoint.token}
         stack.enter_context(environment(**names))
     nodeid = f'"{node.nodeid}"' if re.search(r"[^\w/.:-]", node.nodeid) else node.nodeid
+    hint = "    (without a database: --upstash-local)"
+    recording.again = f"    pytest --upstash-record=all {nodeid}\n{hint}"
     marker = f"{'pytestmark = ' if scope == 'module' else '@'}pytest.mark.{MARKER}"
-    arguments = f'scope="{scope}", ' if scope else ""
-    recording = Recording(
-        path,
-        mode,
-        Varying.of(given.get("varying", ()), given.get("varying_keys", ())),
-        # A run of some tests of a module uses some of its fixtures.
-        given.get("allow_unused", scope is not None),
-        (
-            f"    pytest --upstash-record=all {nodeid}\n    (without a database: --upstash-local)",
-            f"    {marker}({arguments}{{}})",
-        ),
-    )
-    recording.endpoint = endpoint
+    arguments = "{}" if scope == "function" else f'scope="{scope}", {{}}'
+    recording.declare = f"    {marker}({arguments})"
     return recording
-
-
-def _options(node: Any, suite: dict[str, Any], scope: str | None) -> dict[str, Any]:
-    """Return the options of the suite and of the markers. The nearest takes precedence."""
-    options = dict(suite)
-    for marker in reversed(list(node.iter_markers(MARKER))):
-        options |= {**marker.kwargs, **{str(value): value for value in marker.args}}
-    if unknown := options.keys() - OPTIONS:
-        raise RecordingError(
-            f"the marker {MARKER} and the fixture upstash_recording_config take "
-            f"{', '.join(sorted(OPTIONS))}, not {', '.join(sorted(unknown))} ({node.nodeid})"
-        )
-    own = any("scope" in marker.kwargs for marker in node.own_markers if marker.name == MARKER)
-    if (own and scope is None) or options.get("scope", "class") not in ("class", "module"):
-        raise RecordingError(
-            f"the scope of the marker {MARKER} is class or module, on a class or a module "
-            f"({node.nodeid})"
-        )
-    return options
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +38,8 @@ MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing"})()
 JSON: Any = type("Json", (), {})()
 #: The keys and indexes on the way to a value. An argument is a pair: position and meaning.
 Path = tuple[Any, ...]
+#: The values in a request or an answer, by path.
+Values = dict[Path, Any]
 
 
 def field_of(path: Path) -> str:
@@ -117,6 +119,15 @@ class Varying:
             return len(recorded) == len(sent)
         may_vary = recorded not in now and meaning not in _OPTIONS and self.covers(recorded, sent)
         return may_vary or now.get(recorded, recorded) == sent
+
+    def differences(
+        self, recorded: Values, sent: Values, now: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[Path, Any, Any]]:
+        """Find where values differ in more than what may vary: paths, and both values."""
+        for path in {**recorded, **sent}:
+            both = recorded.get(path, MISSING), sent.get(path, MISSING)
+            if not self.same(path, *both, now or {}):
+                yield path, *both
 
     def covers(self, recorded: str, sent: str) -> bool:
         """Return whether the patterns let a key replace a recorded one."""
@@ -212,21 +223,15 @@ class Replay:
 
     def differences(self, index: int, request: Request) -> Iterator[tuple[Path, Any, Any]]:
         """Find where a request differs from an exchange: paths, recorded values and sent ones."""
-        recorded, sent = self._values[index], dict(self.varying.values(request))
-        for path in {**recorded, **sent}:
-            both = recorded.get(path, MISSING), sent.get(path, MISSING)
-            if not self.varying.same(path, *both, self._now):
-                yield path, *both
+        sent = dict(self.varying.values(request))
+        return self.varying.differences(self._values[index], sent, self._now)
 
     def _matching(self, request: Request) -> Iterator[int]:
         # Exact matches first. Otherwise orders with varying ids would get each other's answers
         # when a run asks for them in another order.
         for index in self.unused:
             recorded = self.exchanges[index].request
-            if self._up_to_date([recorded.path, recorded.commands]) == [
-                request.path,
-                request.commands,
-            ]:
+            if replace(recorded, commands=self._up_to_date(recorded.commands)) == request:
                 yield index
         for index in self.unused:
             if not any(self.differences(index, request)):
@@ -252,16 +257,14 @@ def _depend(*requests: Request) -> bool:
 def unchanged(before: Sequence[Exchange], after: Sequence[Exchange], varying: Varying) -> bool:
     """Return whether two recordings of a test differ in nothing but values that may vary."""
 
-    def answered(exchange: Exchange) -> dict[Path, Any]:
+    def answered(exchange: Exchange) -> Values:
         answer = repr(exchange.body) if exchange.answer is None else exchange.answer
         facts = [exchange.status, dict(exchange.headers), exchange.in_teardown, answer]
         return dict(varying.values(facts))
 
     replay = Replay(before, varying)
     for exchange in after:
-        if (found := replay.answer(exchange.request)) is None:
-            return False
-        old, new = answered(found), answered(exchange)
-        if old.keys() != new.keys() or not all(varying.same(p, old[p], new[p], {}) for p in old):
+        found = replay.answer(exchange.request)
+        if found is None or any(varying.differences(answered(found), answered(exchange))):
             return False
     return not replay.unused and not replay.reordered()

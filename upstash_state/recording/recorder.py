@@ -1,18 +1,23 @@
-"""A recording in use: it intercepts the requests, and answers or records them."""
+"""Recordings in use: they intercept the requests, and answer or record them."""
 
 from __future__ import annotations
 
 import atexit
+import inspect
 import json
 import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from copy import copy
+from functools import wraps
 from http.client import HTTPConnection
+from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from ..environment import environment
@@ -29,6 +34,8 @@ from .storage import read, write
 if TYPE_CHECKING:
     from ..local import LocalEndpoint
 
+log = getLogger("upstash_state")
+
 Mode = Literal["none", "once", "all"]
 
 # Loopback, so that nothing leaves the machine, and a port that no server uses.
@@ -38,35 +45,63 @@ PLACEHOLDERS = {name: text for pair in URL_AND_TOKEN for name, text in zip(pair,
 #: The recordings in use, the innermost last: that one gets the requests.
 in_use: list[Recording] = []
 
+_RUNNING_LATER = (
+    *(inspect.isclass, inspect.isgeneratorfunction, inspect.isasyncgenfunction),
+    *(inspect.isgenerator, inspect.isasyncgen, inspect.iscoroutine),
+)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 
 class RecordingMismatchError(RecordingError, AssertionError):
     """Raised at the end when the requests of a run do not fit the recorded ones."""
 
 
 class Recording:
-    """A recording in use. Created by `recording` and by the fixture `upstash_recording`.
+    """Replay a recording or make one, for unittest and scripts.
+
+    A context manager, and a decorator of functions and coroutine functions. During a replay the
+    environment has a placeholder URL and token, and no socket is opened. To record, the environment
+    must name a database. The file is written only if the block ends without an exception, and no
+    subtest of unittest failed in it.
+
+    Args:
+        path: The recording's file.
+        mode: "none" to replay only, "once" to record if there is no file, "all" to record again.
+        allow_unused: Whether recorded exchanges, and faults, may stay unused.
+        varying: Values in stored JSON that differ from run to run and are compared by their kind,
+            as paths: `created_at`, `customer.id`, `status_history[].timestamp`. Answers return the
+            values of this run.
+        varying_keys: Patterns of Redis keys with `*` for the part that differs: `order:*`.
 
     Attributes:
-        path: Its file.
-        replays: Whether answers come from the file. If not, the requests are sent and recorded.
+        path: The recording's file.
+        replays: Whether answers come from it. If not, the requests are sent and recorded.
+
+    Raises:
+        RecordingMismatchError: At the end, if the requests do not fit the recorded ones. An
+            exception of the block is not replaced; it gets a note.
+        RecordingError: The file cannot be used, or cannot be written.
+        TypeError: A class or a generator function is decorated.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        mode: Mode,
-        varying: Varying,
-        allow_unused: bool,
-        how: tuple[str, str],
+        *,
+        mode: Mode = "none",
+        allow_unused: bool = False,
+        varying: Iterable[str] = (),
+        varying_keys: Iterable[str] = (),
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
         self.path, self._mode = Path(path), mode
         #: The file's name, short if it is inside the working directory.
         self.name = short(self.path)
-        self._varying, self._allow_unused = varying, allow_unused
-        # How to record again, and how to declare what varies.
-        self._again, self._declare = how
+        self._varying, self._allow_unused = Varying.of(varying, varying_keys), allow_unused
+        #: How to record again, and how to declare what varies.
+        self.again = f'    recording({str(path)!r}, mode="all")'
+        self.declare = f"    recording({str(path)!r}, {{}})"
         #: The embedded endpoint, if it is recorded instead of the database.
         self.endpoint: LocalEndpoint | None = None
 
@@ -97,7 +132,43 @@ class Recording:
         """
         self._simulated_seconds += seconds
 
-    # The rest is for `recording` and the pytest plugin.
+    def __enter__(self) -> Recording:
+        self._stack = ExitStack()
+        self._stack.enter_context(self.running())
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._stack.close()
+        if error is not None:
+            if (problem := self.problem(failed=True)) and hasattr(error, "add_note"):
+                error.add_note(problem)
+        elif _a_subtest_failed() and not self.replays:
+            log.warning("%s is not written, because a subtest failed", self.name)
+        else:
+            said, *hints = self.finish() or [""]
+            log.info(said)
+            for hint in hints:
+                log.warning(hint)
+
+    def __call__(self, function: _Function) -> _Function:
+        _refuse_if_running_later(function, function)
+
+        @wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with copy(self):
+                return await function(*args, **kwargs)
+
+        @wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with copy(self):
+                result = function(*args, **kwargs)
+                # Another decorator may have hidden what kind of function this is.
+                _refuse_if_running_later(function, result)
+                return result
+
+        return cast(_Function, awaited if inspect.iscoroutinefunction(function) else called)
+
+    # The rest is for the pytest plugin.
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -123,7 +194,7 @@ class Recording:
         try:
             self._replay = Replay(self._exchanges(), self._varying)
         except (RecordingError, SettingsError) as error:
-            raise RecordingError(f"{self.name} {error}. To record it:\n{self._again}") from None
+            raise RecordingError(f"{self.name} {error}. To record it:\n{self.again}") from None
         with ExitStack() as stack:
             if self.replays:
                 stack.enter_context(environment(**PLACEHOLDERS))
@@ -162,9 +233,9 @@ class Recording:
             exchanges, left = self._replay.exchanges, [] if lenient else self._replay.unused
             left = [index for index in left if self.in_teardown or not exchanges[index].in_teardown]
             lines, values = mismatches(self._replay, left, os.environ)
-            advice = [f"To record what is sent now:\n{self._again}"] if lines else []
+            advice = [f"To record what is sent now:\n{self.again}"] if lines else []
             if new := to_declare(values, self._varying, time.time(), ids=True):
-                declare = self._declare.format(new)
+                declare = self.declare.format(new)
                 advice.insert(0, f"If these values differ in every run, declare them:\n{declare}")
             if self._faults and not lenient:
                 hint = "an open circuit makes no attempts"
@@ -198,15 +269,13 @@ class Recording:
         values = (value for one in exchanges for value in self._varying.values(one.request))
         if new := to_declare(values, self._varying, time.time(), ids=False):
             hint = "holds values that seem to differ in every run. If so, declare them:"
-            said.append(f"{self.name} {hint}\n{self._declare.format(new)}")
+            said.append(f"{self.name} {hint}\n{self.declare.format(new)}")
         return said
 
     def _clock(self) -> float:
         return time.monotonic() + self._simulated_seconds
 
     def _intercept(self, wire: Endpoint, send: Send) -> Send:
-        ask = _sender(self.endpoint) if self.endpoint else send
-
         def attempt(path: str, body: bytes, deadline: float) -> Answer:
             if in_use[-1:] != [self]:
                 # Another recording was started inside this one, or this one has ended.
@@ -228,7 +297,8 @@ class Recording:
                 number, in_teardown = len(self._recorded), self.in_teardown
                 self._recorded.append(None)
             try:
-                answer = ask(path, body, deadline)
+                local = self.endpoint
+                answer = _ask(local, path, body) if local else send(path, body, deadline)
             except UnavailableError as error:
                 self._unanswered[asked] = error.reason
                 raise
@@ -260,19 +330,13 @@ class Recording:
         return exchange if answer is None else exchange.with_answer(answer)
 
 
-def _sender(endpoint: LocalEndpoint) -> Send:
-    """Return what sends to the embedded endpoint, whatever the app's fixtures name and mock."""
-
-    def send(path: str, body: bytes, deadline: float) -> Answer:
-        seconds = deadline - time.monotonic()
-        with closing(HTTPConnection(urlsplit(endpoint.url).netloc, timeout=seconds)) as connection:
-            kind = {"Content-Type": "application/json"}
-            headers = {"Authorization": f"Bearer {endpoint.token}", **kind}
-            connection.request("POST", path, body, headers)
-            response = connection.getresponse()
-            return Answer(response.status, dict(response.headers), response.read())
-
-    return send
+def _ask(endpoint: LocalEndpoint, path: str, body: bytes) -> Answer:
+    """Send a request to the embedded endpoint, whatever the app's fixtures name and mock."""
+    with closing(HTTPConnection(urlsplit(endpoint.url).netloc)) as connection:
+        headers = {"Authorization": f"Bearer {endpoint.token}", "Content-Type": "application/json"}
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.headers), response.read())
 
 
 def _answer_of(exchange: Exchange) -> Answer:
@@ -296,3 +360,22 @@ def _refuse(host: str) -> None:
 
 
 _refusing = guarding(_refuse)
+
+
+def _refuse_if_running_later(function: Callable[..., Any], value: object) -> None:
+    if any(kind(value) for kind in _RUNNING_LATER):
+        raise TypeError(
+            f"{function.__qualname__} would run after the recording has ended: decorate functions "
+            "or coroutine functions, or write `with recording(…):` inside them"
+        )
+
+
+def _a_subtest_failed() -> bool:
+    """Return whether a subtest failed in the unittest test that is running, if one is."""
+    unittest, frame = sys.modules.get("unittest"), sys._getframe()
+    while unittest and (frame := frame.f_back):  # type: ignore[assignment]
+        case: Any = frame.f_locals.get("self")
+        if issubclass(type(case), unittest.TestCase):
+            # unittest keeps a subtest's exception here until the test has ended.
+            return not getattr(getattr(case, "_outcome", None), "success", True)
+    return False

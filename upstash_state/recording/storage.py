@@ -6,6 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from html import unescape
 from pathlib import Path
 
@@ -70,11 +71,9 @@ def write(
                 f"is not written: exchange {number} or the file's name holds the token or the host "
                 f"of the endpoint ({exchange.request.commands[0][0]}). Use other data in the test"
             )
-    try:
+    with suppress(RecordingError):
         if unchanged(read(path, secrets), exchanges, varying):
             return False
-    except RecordingError:
-        pass
     path.parent.mkdir(parents=True, exist_ok=True)
     # A rename, so that a reader or an interruption never finds half a file.
     unfinished = path.with_name(f".{os.getpid()}.tmp")
@@ -95,21 +94,18 @@ def holds_secret(texts: Iterable[str], secrets: Collection[Secret]) -> bool:
 def _forms(secret: str) -> Iterator[str]:
     """Return a secret as it is, and as it stands inside hexadecimal or base64 text."""
     data = secret.encode()
-    yield secret
-    yield data.hex()
+    yield from (secret, data.hex())
     for before in range(3):
         # The characters at both ends also depend on the text around the secret.
         first, last = (before * 8 + 5) // 6, (before + len(data)) * 8 // 6
         encoded = base64.b64encode(bytes(before) + data).decode()[first:last]
-        yield encoded
-        yield encoded.replace("+", "-").replace("/", "_")
+        yield from (encoded, encoded.replace("+", "-").replace("/", "_"))
 
 
 def _views(text: str) -> Iterator[str]:
     """Return a text as it is, and with its escapes resolved, one layer after the other."""
     for _ in range(4):
-        yield text
-        yield text.replace("\\", "")
+        yield from (text, text.replace("\\", ""))
         plain = unescape(_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text))
         if plain == text:
             return
