@@ -532,7 +532,7 @@ class TestMatching:
         assert replay.answer(single("GET", "k")) is first
         assert replay.answer(single("GET", "k")) is second
         assert replay.answer(single("GET", "k")) is None
-        assert replay.unused == [1]
+        assert list(replay.unused) == [1]
 
     def test_declared_fields_are_compared_by_shape(self) -> None:
         varying = Varying(["id", "at", "log[].t"])
@@ -678,8 +678,8 @@ class TestMatching:
         file(path, said("SET", "order:1", json.dumps(numbers), "EX", "604800"))
         order = {"numbers": ["y"] * 500, "text": "x" * 900 + "y" * 100}
         lines = failure(path, lambda replayed: redis_save_order("1", order)).splitlines()
-        assert len(lines) < 40
-        assert "    and 480 differences more" in lines
+        assert len(lines) < 50
+        assert "and 461 lines more" in lines
         assert all(len(line) < 200 for line in lines)
 
 

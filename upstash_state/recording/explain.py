@@ -13,8 +13,8 @@ from ..texts import shown
 from .exchange import Request
 from .match import JSON, MISSING, Path, Replay, Varying, field_of, kind_of, meaning_of, same_kind
 
-# Nobody reads more differences of one request.
-MOST_DIFFERENCES = 20
+# Nobody reads more.
+MOST_REQUESTS, MOST_LINES = 20, 40
 LONGEST_VALUE = 60
 
 _DAY = 24 * 60 * 60
@@ -47,7 +47,7 @@ def mismatches(
     lines: list[str] = []
     values: list[tuple[Path, Any]] = []
     explained = set()
-    for request, threads in replay.unmatched.items():
+    for request, threads in [*replay.unmatched.items()][:MOST_REQUESTS]:
         index, differences = nearest(request, replay)
         explained.add(index)
         values += [(path, sent) for path, old, sent in differences if same_kind(old, sent)]
@@ -56,8 +56,6 @@ def mismatches(
         notes = [str(request)] if index is None else [f"{request}, exchange {index + 1}"]
         notes += [f"sent {len(threads)} times"] if len(threads) > 1 else []
         notes += [f"by thread {thread}" for thread in {*threads} - {""}]
-        if len(more) > MOST_DIFFERENCES:
-            more[MOST_DIFFERENCES:] = [f"and {len(more) - MOST_DIFFERENCES} differences more"]
         lines += [f"{what} ({', '.join(notes)})", *(f"    {line}" for line in more)]
     sent = lines[:]
     unused = [index for index in unused if index not in explained]
@@ -71,6 +69,8 @@ def mismatches(
     if not lines:
         pairs = replay.reordered()[:1]
         lines = [f"sent in another order: {names[b]} before {names[a]}" for a, b in pairs]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"and {len(lines) - MOST_LINES} lines more"]
     return lines, values
 
 
@@ -112,8 +112,9 @@ def nearest(request: Request, replay: Replay) -> tuple[int | None, list[tuple[Pa
         other_key = any(meaning_of(path) == "key" for path, *_ in differences)
         return other_key, len(differences), index not in replay.unused
 
+    sent = replay.values(request)
     alike = [
-        (index, list(replay.differences(index, request)))
+        (index, list(replay.differences(index, sent)))
         for index, exchange in enumerate(replay.exchanges)
         if exchange.request.names == request.names
     ]

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -103,20 +103,21 @@ class Varying:
             sent: The value that was sent.
             now: The keys of this run, by the recorded ones that they replace.
         """
+        # Python takes 1, 1.0 and True for equal, but they are stored differently. NaN equals NaN.
+        equal = type(recorded) is type(sent) and repr(recorded) == repr(sent)
+        if JSON in path or not (isinstance(recorded, str) and isinstance(sent, str)):
+            return equal or (field_of(path) in self.fields and same_kind(recorded, sent))
         meaning = meaning_of(path)
-        if field_of(path) in self.fields or meaning in ("EXAT", "PXAT"):
+        if meaning in ("EXAT", "PXAT"):
             # A moment is another one in each run.
             return same_kind(recorded, sent)
-        if JSON in path or not (isinstance(recorded, str) and isinstance(sent, str)):
-            # Python takes 1, 1.0 and True for equal, but they are stored differently.
-            return repr(recorded) == repr(sent)
         if meaning == "PX" and recorded.isdecimal() and sent.isdecimal():
             # The rest of an expiry.
             return abs(int(recorded) - int(sent)) <= int(recorded) / 100
-        # A key that replaces another one in this run goes on to do so.
         if all(map(_DIGESTS.fullmatch, (recorded, sent))):
             # Of texts in which values vary, as the script for delayed writes gets them.
             return len(recorded) == len(sent)
+        # A key that replaces another one in this run goes on to do so.
         may_vary = recorded not in now and meaning not in _OPTIONS and self.covers(recorded, sent)
         return may_vary or now.get(recorded, recorded) == sent
 
@@ -124,7 +125,7 @@ class Varying:
         self, recorded: Values, sent: Values, now: Mapping[str, str] | None = None
     ) -> Iterator[tuple[Path, Any, Any]]:
         """Find where values differ in more than what may vary: paths, and both values."""
-        for path in {**recorded, **sent}:
+        for path in (*recorded, *(path for path in sent if path not in recorded)):
             both = recorded.get(path, MISSING), sent.get(path, MISSING)
             if not self.same(path, *both, now or {}):
                 yield path, *both
@@ -181,8 +182,8 @@ class Replay:
         self.exchanges = exchanges
         self.varying = varying
         self.unmatched: defaultdict[Request, list[str]] = defaultdict(list)
-        self.unused = list(range(len(exchanges)))
-        self._values = [dict(varying.values(exchange.request)) for exchange in exchanges]
+        self.unused = dict.fromkeys(range(len(exchanges)))
+        self._values = [self.values(exchange.request) for exchange in exchanges]
         self._in_order: list[int] = []
         #: The texts of this run (keys, stored JSON) by the recorded ones that they replace.
         self._now: dict[str, str] = {}
@@ -199,7 +200,7 @@ class Replay:
         if index is None:
             self.unmatched[request].append(thread or "")
             return None
-        self.unused.remove(index)
+        del self.unused[index]
         if thread == "":
             self._in_order.append(index)
         exchange = self.exchanges[index]
@@ -221,9 +222,12 @@ class Replay:
             if later < index and _depend(*(self.exchanges[i].request for i in (later, index)))
         ]
 
-    def differences(self, index: int, request: Request) -> Iterator[tuple[Path, Any, Any]]:
-        """Find where a request differs from an exchange: paths, recorded values and sent ones."""
-        sent = dict(self.varying.values(request))
+    def values(self, request: Request) -> Values:
+        """Return the values in a request, by path."""
+        return dict(self.varying.values(request))
+
+    def differences(self, index: int, sent: Values) -> Iterator[tuple[Path, Any, Any]]:
+        """Find where the values of a request differ from those of an exchange."""
         return self.varying.differences(self._values[index], sent, self._now)
 
     def _matching(self, request: Request) -> Iterator[int]:
@@ -231,10 +235,13 @@ class Replay:
         # when a run asks for them in another order.
         for index in self.unused:
             recorded = self.exchanges[index].request
-            if replace(recorded, commands=self._up_to_date(recorded.commands)) == request:
+            if recorded == request or (
+                self._now and self._up_to_date(recorded.commands) == request.commands
+            ):
                 yield index
+        sent = self.values(request)
         for index in self.unused:
-            if not any(self.differences(index, request)):
+            if not any(self.differences(index, sent)):
                 yield index
 
     def _up_to_date(self, recorded: Any) -> Any:
