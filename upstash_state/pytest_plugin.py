@@ -220,8 +220,8 @@ class RecordedTests:
         recording = self.recordings.get(item.nodeid)
         if recording is None or call.when != "call":
             return
-        # Only the report knows of unittest's failures and of xfail. Subtests have one each.
-        recording.passed.append(report.passed)
+        # Only the report knows of unittest's failures and of xfail. Subtests come before the test.
+        recording.passed = report.passed
         if report.failed and not (call.excinfo and call.excinfo.errisinstance(Failed)):
             text = recording.problem(failed=True)
             if text and (crash := getattr(report.longrepr, "reprcrash", None)):
@@ -285,7 +285,8 @@ def _recording_of(scope: Any, name: str) -> Any:
                     yield recording
                     run.recorded_tests.recordings.pop(nodeid, None)
                 # The recording of a failing test would make the failure look right.
-                if all(recording.passed or [scope != "function"]) and failed == session.testsfailed:
+                passed = recording.passed or scope != "function"
+                if passed and session.testsfailed == failed:
                     run.notes.update(dict.fromkeys(recording.finish()))
         except (UpstashError, ImportError) as error:
             raise Failed(str(error), pytrace=False) from None

@@ -74,6 +74,25 @@ def test_a_pending_save_of_the_last_test_reaches_no_database_at_exit(
     assert not asked()
 
 
+def test_a_pending_save_of_a_hook_reaches_no_database_at_exit(
+    pytester: pytest.Pytester, asked: Asked
+) -> None:
+    pytester.makepyfile("def test(): pass")
+    pytester.makeconftest(
+        """
+        import responses
+        from upstash_state import redis_save_order
+
+        def pytest_sessionfinish():
+            with responses.RequestsMock() as mock:
+                mock.post("https://database.example", status=400, json={"error": "ERR full"})
+                assert not redis_save_order("1", {"left": "over"})
+        """
+    )
+    assert outcomes(alone(pytester)) == {"passed": 1}
+    assert not asked()
+
+
 def test_a_background_save_reaches_neither_the_next_test_nor_a_database(
     pytester: pytest.Pytester, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:

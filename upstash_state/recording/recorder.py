@@ -180,8 +180,8 @@ class Recording:
         self.replays = not records(self.path, self._mode)
         #: Whether the test itself is over, so that requests belong to a fixture's clean-up.
         self.in_teardown = False
-        #: Whether the test and its subtests passed, as far as the pytest plugin knows.
-        self.passed: list[bool] = []
+        #: Whether the test passed, as far as the pytest plugin knows.
+        self.passed = False
         self._lock = threading.Lock()
         self._faults: deque[Fault] = deque()
         self._recorded: list[Exchange | None] = []
