@@ -898,3 +898,23 @@ def test_all_databases_share_one_timeout_at_a_reset(
     assert len(ends) == 2
     assert len({*ends}) == 1
     assert ends[0] - time.monotonic() <= store.client.timeout
+
+
+def test_a_log_handler_that_raises_does_not_cost_the_other_databases(
+    store: OrderStore, redis: MemoryEndpoint
+) -> None:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("disk full")
+
+    other = OrderStore(store.client, prefix="other:", clock=store._clock)
+    fails(store, redis, a={})
+    fails(other, redis, b={})
+    redis.plan.append("refused")
+    handler = Handler()
+    logging.getLogger("upstash_state").addHandler(handler)
+    try:
+        forget_all(flush=True)
+    finally:
+        logging.getLogger("upstash_state").removeHandler(handler)
+    assert redis.get("other:b") == "{}"

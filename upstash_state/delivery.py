@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import copy
 from traceback import walk_stack
 from typing import TYPE_CHECKING
@@ -87,7 +87,9 @@ def end_of_process() -> None:
     _ending.set()
     with _one_timeout(registry):
         for delivery in list(registry.values()):
-            delivery.close("at exit")
+            # A log handler that raises does not cost the other databases.
+            with suppress(Exception):
+                delivery.close("at exit")
 
 
 def _end_of_celery_child(**_: object) -> None:
@@ -98,7 +100,8 @@ def end_of_app() -> None:
     """Send all pending writes when an app shuts down, and log the orders that are left."""
     with _one_timeout(registry):
         for delivery in list(registry.values()):
-            delivery.send_all("at shutdown")
+            with suppress(Exception):
+                delivery.send_all("at shutdown")
 
 
 def forget_all(*, flush: bool) -> None:
@@ -116,7 +119,8 @@ def forget_all(*, flush: bool) -> None:
             # A save that is using the old outbox must send itself, because the worker stops.
             delivery.outbox.closed = True
             if flush:
-                delivery.close("before the reset")
+                with suppress(Exception):
+                    delivery.close("before the reset")
             else:
                 delivery.outbox.forget(delivery.outbox.all_pending())
 
