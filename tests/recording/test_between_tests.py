@@ -65,6 +65,7 @@ def test_mocks_are_asked_only_for_what_their_own_test_does(
     assert outcomes(pytester.runpytest()) == {"passed": 6}
 
 
+@pytest.mark.slow
 def test_a_pending_save_of_the_last_test_reaches_no_database_at_exit(
     pytester: pytest.Pytester, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_pending_save_of_the_last_test_reaches_no_database_at_exit(
     assert not asked()
 
 
+@pytest.mark.slow
 def test_a_pending_save_of_a_hook_reaches_no_database_at_exit(
     pytester: pytest.Pytester, asked: Asked
 ) -> None:
@@ -93,6 +95,7 @@ def test_a_pending_save_of_a_hook_reaches_no_database_at_exit(
     assert not asked()
 
 
+@pytest.mark.slow
 def test_a_background_save_reaches_neither_the_next_test_nor_a_database(
     pytester: pytest.Pytester, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +147,7 @@ def test_what_fixtures_of_a_module_recorded_is_there_in_its_tests(
     assert outcomes(pytester.runpytest()) == {"passed": 2}
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_use_the_package_starts_no_thread_and_opens_no_socket(
     pytester: pytest.Pytester,
 ) -> None:

@@ -93,6 +93,8 @@ def test_nothing_changed_leaves_the_files_as_they_are(pytester: pytest.Pytester)
         ("  status: 200", "  status: 200\n  headers: {Retry-After: '1'}"),
         ("- EX", "- PX"),
         ('"n": 1', '"n": true'),
+        ("format: 1", "format: 2"),
+        ("", ""),
     ],
 )
 def test_what_differs_is_written(pytester: pytest.Pytester, line: str, changed: str) -> None:
@@ -107,11 +109,12 @@ def test_what_differs_is_written(pytester: pytest.Pytester, line: str, changed: 
     pytester.runpytest(*LOCALLY)
     (path,) = pytester.path.glob("recordings/*/*")
     text = path.read_text(encoding="utf-8")
-    assert line in text
-    for other in (text.replace(line, changed), text + text.split("exchanges:\n")[1], "no: yaml"):
-        path.write_text(other, encoding="utf-8")
-        pytester.runpytest(*LOCALLY)
-        assert path.read_text(encoding="utf-8") == text
+    twice = text.split("exchanges:\n")[1]
+    other = text.replace(line, changed) if line else f"{text}{twice}"
+    assert other != text
+    path.write_text(other, encoding="utf-8")
+    pytester.runpytest(*LOCALLY)
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_recordings_that_no_test_uses_are_named(pytester: pytest.Pytester) -> None:
