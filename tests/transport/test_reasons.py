@@ -157,7 +157,7 @@ def test_of_a_proxy_that_does_not_allow_the_host(monkeypatch: pytest.MonkeyPatch
         (
             "shop:s3cret-password@",
             "it did not accept the user and password in HTTPS_PROXY. It offers "
-            + ("Basic" if sys.version_info >= (3, 12, 3) else "schemes that are not known here")
+            + ("Basic" if sys.version_info >= (3, 12) else "schemes that are not known here")
             + "; only Basic can be used",
         ),
     ],
