@@ -32,17 +32,6 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 A_MOMENT = 0.2
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer() as server:
-        yield server
-
-
 @pytest.fixture
 def tls_server(certificates: Certificates) -> Iterator[FaultServer]:
     with FaultServer(certificates) as server:

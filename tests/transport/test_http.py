@@ -6,7 +6,6 @@ import ssl
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
@@ -27,17 +26,6 @@ from tests.support.faults.wire import CHUNKED
 from tests.support.paths import ROOT
 from upstash_state import AnswerTooLargeError, UnavailableError, UpstashRedis
 from upstash_state.transport.deadline import MAX_ANSWER_BYTES
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer() as server:
-        yield server
 
 
 def acting(act: object) -> Fault:

@@ -46,12 +46,6 @@ from upstash_state.transport import Transport, deadline, deadline_within
 URL, TOKEN = "https://test.upstash.io", "s3cret-token"
 
 
-@pytest.fixture
-def server() -> Iterator[FaultServer]:
-    with FaultServer() as server:
-        yield server
-
-
 def acting(act: Callable[[Connection], None]) -> Fault:
     return replace(faults.never_answers, act=act)
 

@@ -44,11 +44,6 @@ BY_FAULT = {
 }
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture
 def refused() -> Iterator[str]:
     """An address that nobody listens on."""
