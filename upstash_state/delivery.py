@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import copy
 from traceback import walk_stack
@@ -85,11 +85,7 @@ def register(database: Hashable, delivery: Delivery) -> Delivery:
 def end_of_process() -> None:
     """Send all pending writes. From now on, each call sends its own saves."""
     _ending.set()
-    with _one_timeout(registry):
-        for delivery in list(registry.values()):
-            # A log handler that raises does not cost the other databases.
-            with suppress(Exception):
-                delivery.close("at exit")
+    _each(registry, lambda delivery: delivery.close("at exit"))
 
 
 def _end_of_celery_child(**_: object) -> None:
@@ -98,10 +94,7 @@ def _end_of_celery_child(**_: object) -> None:
 
 def end_of_app() -> None:
     """Send all pending writes when an app shuts down, and log the orders that are left."""
-    with _one_timeout(registry):
-        for delivery in list(registry.values()):
-            with suppress(Exception):
-                delivery.send_all("at shutdown")
+    _each(registry, lambda delivery: delivery.send_all("at shutdown"))
 
 
 def forget_all(*, flush: bool) -> None:
@@ -114,20 +107,22 @@ def forget_all(*, flush: bool) -> None:
     # From here on, saves use a new outbox, so no save is lost.
     old, registry = registry, {}
     shut_down.clear()
-    with _one_timeout(old):
-        for delivery in old.values():
-            # A save that is using the old outbox must send itself, because the worker stops.
-            delivery.outbox.closed = True
-            if flush:
-                with suppress(Exception):
-                    delivery.close("before the reset")
-            else:
-                delivery.outbox.forget(delivery.outbox.all_pending())
+    for delivery in old.values():
+        # A save that is using the old outbox must send itself, because the worker stops.
+        delivery.outbox.closed = True
+        if not flush:
+            delivery.outbox.forget(delivery.outbox.all_pending())
+    if flush:
+        _each(old, lambda delivery: delivery.close("before the reset"))
 
 
-def _one_timeout(deliveries: Mapping[Hashable, Delivery]) -> time_budget:
-    """Return a budget with the time of one call for all databases together."""
-    return time_budget(max((one.client.timeout for one in deliveries.values()), default=0.0))
+def _each(deliveries: Mapping[Hashable, Delivery], send: Callable[[Delivery], object]) -> None:
+    """Let each delivery send, all together within the time of one call."""
+    with time_budget(max((one.client.timeout for one in deliveries.values()), default=0.0)):
+        for delivery in list(deliveries.values()):
+            # A log handler that raises does not cost the other databases.
+            with suppress(Exception):
+                send(delivery)
 
 
 def _forget_parent() -> None:

@@ -187,9 +187,9 @@ class Outbox:
         """
         write = Write(key, text, number, self.clock() if since is None else since, ttl, skip)
         with self.lock:
-            last = self._confirmed.get(key)
             if skip and text is not None and self._is_unchanged(key, text, skip):
                 # An older write that is still being serialized must not undo this one.
+                last = self._confirmed.get(key)
                 if last is not None and last.number < number:
                     self._confirmed[key] = Confirmed(number, last.at)
                 return None

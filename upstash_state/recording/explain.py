@@ -18,7 +18,7 @@ MOST_REQUESTS, MOST_LINES = 20, 40
 LONGEST_VALUE = 60
 
 _DAY = 24 * 60 * 60
-# What programs make anew in each run: a date or timestamp, a time of day, seconds or milliseconds
+# Values that differ in each run: a date or timestamp, a time of day, seconds or milliseconds
 # since the epoch, UUIDs of version 1, 4 or 7 (RFC 9562), and what `secrets.token_hex` returns.
 _MADE_ANEW = re.compile(
     r"(?i)(?P<date>\d{4}-\d\d-\d\d)(?:[T ]\d\d:[\d:.,]+(?:Z|[+-][\d:]+)?)?"

@@ -22,7 +22,8 @@ from .finding import Finding
 PREFIX = "upstash-state-doctor:"
 PROBE_TTL = 60
 PINGS = 5
-# asyncio's own measure of what is slow for an event loop (loop.slow_callback_duration).
+# asyncio calls a callback slow if it blocks the event loop for this long
+# (loop.slow_callback_duration).
 SLOW = 0.1
 NEARLY_FULL = 0.8
 
