@@ -37,7 +37,7 @@ def test_a_terminal_shows_how_far_it_is(many: LocalEndpoint, tmp_path: Path) -> 
     assert terminal.shown == f"5,000 orders exported to {file}\n"
     with Terminal(environment(many.url), "import", file) as terminal:
         assert terminal.end() == 0
-    assert re.search("imported [1-5],000 orders", terminal.text)
+    assert re.search("imported [0-9,]+ orders", terminal.text)
     assert terminal.shown == "5,000 orders: 5,000 already there\n"
 
 

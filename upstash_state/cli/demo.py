@@ -1,13 +1,12 @@
 """The demo: one process saves orders and ends, another restores them; they are compared."""
 
-import json
 import os
 import pickle
 import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from pprint import pformat
@@ -20,7 +19,8 @@ from ..environment import environment
 from ..process import reset_client
 from ..serialization import deserialize_order
 from ..settings import URL_AND_TOKEN
-from ..state import get_redis_client, redis_delete_order, redis_save_order
+from ..state import redis_delete_order, redis_save_order
+from .import_ import read, unpacked
 from .meter import metered
 from .terminal import orders, printable, wrapped
 
@@ -31,7 +31,7 @@ SETTINGS = {
     "UPSTASH_STATE_SKIP_UNCHANGED": "0",
     "UPSTASH_STATE_BACKGROUND": "0",
 }
-SHIPPED = Path(__file__).with_name("demo.jsonl")
+SHIPPED = str(Path(__file__).with_name("demo.jsonl"))
 DELETED = "cancelled-1"
 # What an app does at its start. URL and token come in the environment: other users of the machine
 # can read a process's arguments.
@@ -48,9 +48,9 @@ Order = dict[str, Any]
 
 
 @click.command()
-@click.argument("file", type=Path, default=SHIPPED)
+@click.argument("file", default=SHIPPED)
 @click.option("--endpoint", type=click.Choice(["local", "env"]), default="local")
-def demo(file: Path, endpoint: str) -> int:
+def demo(file: str, endpoint: str) -> int:
     """Save orders, restore them in a second process, compare.
 
     Needs no account and no server. With --endpoint env the orders get a prefix of their own in your
@@ -62,14 +62,13 @@ def demo(file: Path, endpoint: str) -> int:
       upstash-state demo --endpoint env
     """
     saved = read_orders(file)
-    with _local() if endpoint == "local" else _named_by_environment([*saved, DELETED]) as database:
+    with _database(endpoint, [*saved, DELETED]) as database:
         print(f"Database    {wrapped(database, sys.stdout, 12)}")
         with metered() as cost:
-            if get_redis_client() is None:
-                raise click.ClickException("the database does not answer")
-            changes = _save(saved)
-        print(f"Saving      process {os.getpid()} saved {orders(len(saved))} in {changes} changes")
-        print(f"            {cost}", flush=True)
+            changes = [redis_save_order(*change) for change in _changes(saved)]
+            changes.append(redis_delete_order(DELETED))
+        print(f"Saving      process {os.getpid()} saved {orders(len(saved))}", end=" ")
+        print(f"in {len(changes)} changes\n            {cost}", flush=True)
         # In a session of its own, Ctrl-C ends this process, which then cleans up.
         second = subprocess.run(
             [sys.executable, "-c", RESTORE], stdout=subprocess.PIPE, start_new_session=True
@@ -86,7 +85,7 @@ def demo(file: Path, endpoint: str) -> int:
     return int(bool(different))
 
 
-def read_orders(path: Path) -> dict[str, Order]:
+def read_orders(file: str) -> dict[str, Order]:
     """Read the orders of a file of export.
 
     Raises:
@@ -94,13 +93,11 @@ def read_orders(path: Path) -> dict[str, Order]:
         OSError: It cannot be read.
     """
     saved = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            fields = json.loads(line)
-            saved[str(fields["id"])] = deserialize_order(fields["stored"])
-        except (ValueError, TypeError, LookupError):
-            form = '{"id": "...", "stored": "..."}'
-            raise click.ClickException(f"{path}, line {number}, is not like {form}") from None
+    with unpacked(file) as lines:
+        for number, line in read(lines):
+            if isinstance(line, Exception):
+                raise click.ClickException(f"{file}, line {number}: {line}")
+            saved[line.id] = deserialize_order(line.text)
     return saved
 
 
@@ -117,54 +114,36 @@ def differences(saved: dict[str, Order], restored: dict[str, Order]) -> Iterator
 
 
 @contextmanager
-def _local() -> Iterator[str]:
-    # Only here: a demo in a database of your own does not need fakeredis.
-    from ..local import LocalEndpoint
-
-    try:
-        with LocalEndpoint() as endpoint:
-            credentials = dict(zip(URL_AND_TOKEN[0], (endpoint.url, endpoint.token)))
-            with _environment(UPSTASH_STATE_PREFIX="order:", **credentials):
-                yield f"{endpoint.url}, the embedded endpoint over {endpoint.backend}"
-    except ImportError as error:
-        raise click.ClickException(str(error)) from None
-
-
-@contextmanager
-def _named_by_environment(order_ids: list[str]) -> Iterator[str]:
+def _database(endpoint: str, order_ids: list[str]) -> Iterator[str]:
+    """Let this process's functions, and the second process, use a database, and describe it."""
     prefix = f"upstash-state-demo-{secrets.token_hex(4)}:"
-    with UpstashRedis.from_env() as client, _environment(UPSTASH_STATE_PREFIX=prefix):
-        client.ping()
-        try:
-            yield f"{client.url}, keys {prefix}*"
-        finally:
-            keys = [prefix + order_id for order_id in order_ids]
-            for begin in range(0, len(keys), 1000):
-                client.delete(*keys[begin : begin + 1000])
-            print(f"Removed     all keys {prefix}*")
+    with ExitStack() as stack:
+        variables = {**SETTINGS, "UPSTASH_STATE_PREFIX": prefix}
+        if endpoint == "env":
+            client = stack.enter_context(UpstashRedis.from_env())
+            client.ping()
+            stack.callback(print, f"Removed     all keys {prefix}*")
+            stack.callback(client.delete, *(prefix + order_id for order_id in order_ids))
+            database = f"{client.url}, keys {prefix}*"
+        else:
+            # Only here: a demo in a database of your own does not need fakeredis.
+            from ..local import LocalEndpoint
 
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set variables for this process's one client, and for the second process."""
-    try:
-        with environment(**variables, **SETTINGS):
-            reset_client(flush=False)
-            yield
-    finally:
+            local = stack.enter_context(LocalEndpoint())
+            variables |= zip(URL_AND_TOKEN[0], (local.url, local.token))
+            database = f"{local.url}, the embedded endpoint over {local.backend}"
+        # Before and after, so that nothing is sent to another database, or once more at exit.
+        stack.callback(reset_client, flush=False)
+        stack.enter_context(environment(**variables))
         reset_client(flush=False)
+        yield database
 
 
-def _save(state: dict[str, Order]) -> int:
-    """Save each order after each entry of its history, as an app does; return how often."""
-    changes = 2
+def _changes(state: dict[str, Order]) -> Iterator[tuple[str, Order]]:
+    """Yield each order after each entry of its history, as an app saves it."""
     for order_id, order in state.items():
-        history = order.get("status_history")
-        history = history if isinstance(history, list) else []
-        for length in range(1, len(history)):
-            redis_save_order(order_id, {**order, "status_history": history[:length]})
-        redis_save_order(order_id, order)
-        changes += max(len(history), 1)
-    redis_save_order(DELETED, {"name": "cancelled", "status": "new"})
-    redis_delete_order(DELETED)
-    return changes
+        history: Any = order.get("status_history")
+        for length in range(1, len(history) if isinstance(history, list) else 0):
+            yield order_id, {**order, "status_history": history[:length]}
+        yield order_id, order
+    yield DELETED, {"name": "cancelled", "status": "new"}

@@ -57,7 +57,7 @@ def export(file: Path, as_json: bool) -> int:
         with gzip.GzipFile(fileobj=target, mode="wb") if packed else nullcontext(target) as out:
             for page in store.iter_texts():
                 texts = dict(page)
-                for order_id, [ttl] in ask(store, list(texts), "ttl"):
+                for order_id, [ttl] in ask(store, texts, "ttl"):
                     if ttl != GONE:
                         out.write(_line(order_id, texts[order_id], ttl))
                         count += 1

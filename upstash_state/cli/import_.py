@@ -4,12 +4,11 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from io import BufferedReader
 from math import inf
-from pathlib import Path
 from time import time
 from typing import NamedTuple, cast
 
@@ -18,15 +17,13 @@ import click
 from ..errors import UpstashError
 from ..serialization import deserialize_order
 from ..store import OrderStore
-from .params import STANDARD, json_option
+from .params import json_option
 from .requests import TOO_LARGE, in_requests
 from .stored import NEVER, opened
 from .terminal import complain, orders, progress
 
 # Redis rounds a TTL to seconds, and so does the file.
 ROUNDING = 2
-# Orders that are gathered before they are compared with Redis.
-CHUNK = 1000
 # Three times the limit for a request on most plans: JSON in JSON has its quotes escaped.
 LONGEST_LINE = 32 * 1024 * 1024
 # Broken lines that are named. If a file starts with so many, export has not written it.
@@ -35,10 +32,10 @@ KINDS = ("written", "already_there", "expired", "newer", "duplicate", "broken")
 
 
 @click.command("import")
-@click.argument("file", type=Path)
+@click.argument("file")
 @click.option("--force", is_flag=True, help="Overwrite newer orders, too.")
 @json_option
-def import_orders(file: Path, force: bool, as_json: bool) -> int:
+def import_orders(file: str, force: bool, as_json: bool) -> int:
     """Write orders from a file of export to Redis.
 
     Each expires when it would have; one without expires_at as a newly saved order does. One that
@@ -46,25 +43,21 @@ def import_orders(file: Path, force: bool, as_json: bool) -> int:
     it; otherwise it is newer and is kept. After an interruption, run it again. - stands for
     standard input.
 
-    Costs a command for each order written and for about each 250, and one for each order that Redis
-    holds in another form.
+    Costs a command for each order written and for each 500, and one for each order that Redis holds
+    in another form.
 
     \b
     Examples:
       upstash-state import orders.jsonl.gz
       ssh backup cat orders.jsonl | upstash-state import -
     """
-    with opened() as store, _unpacked(file) as lines, progress("imported") as show:
+    with opened() as store, unpacked(file) as lines, progress("imported") as show:
         work = Import(store, force=force)
         try:
-            for count in work.run(lines):
-                show(count)
+            work.run(lines, show)
         except KeyboardInterrupt:
             done = f" after {orders(work.total())}: run it again to import the rest"
             raise KeyboardInterrupt(done) from None
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            done = f"after {orders(work.total())}: {error}"
-            raise click.ClickException(f"{file} is cut off or damaged {done}") from None
         finally:
             for text in work.broken:
                 complain(text)
@@ -81,13 +74,21 @@ def import_orders(file: Path, force: bool, as_json: bool) -> int:
     return 1 if counts["newer"] or counts["broken"] else 0
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
+    """A line of the file.
+
+    Attributes:
+        number: Its number, from 1.
+        id: The order's id.
+        text: The order's stored text.
+        expires_at: When the order expires, infinite for never.
+        dated: Whether the file says when it expires.
+    """
+
     number: int
-    key: str
+    id: str
     text: str
-    #: When it expires, infinite for never.
     expires_at: float
-    #: Whether the file says so.
     dated: bool
 
 
@@ -112,7 +113,6 @@ class Import:
     def __init__(self, store: OrderStore, *, force: bool) -> None:
         self._store = store
         self._force = force
-        self._seen: dict[str, float] = {}
         self.counts = dict.fromkeys(KINDS, 0)
         self.broken: list[str] = []
 
@@ -120,116 +120,102 @@ class Import:
         """Return how many lines are done."""
         return sum(self.counts.values())
 
-    def run(self, file: BufferedReader) -> Iterator[int]:
-        """Import the lines of a file, and yield from time to time how many are done.
+    def run(self, file: BufferedReader, show: Callable[[int], None]) -> None:
+        """Import the lines of a file.
+
+        Args:
+            file: The file.
+            show: Called with the number of lines that are done.
 
         Raises:
             ClickException: The file starts with broken lines.
             UpstashError: Redis could not be reached, or refused. Some lines may be imported.
         """
-        chunk: dict[str, _Line] = {}
-        for number, raw in _lines(file):
-            try:
-                line = self._parse(number, raw)
-            except (ValueError, RecursionError, UpstashError) as error:
-                self._leave_out(number, error)
-                if not self._seen and self.counts["broken"] == NAMED:
-                    break
-                continue
-            if line.expires_at <= self._seen.get(line.key, -inf) + ROUNDING:
-                self.counts["duplicate"] += 1
-                continue
-            self.counts["duplicate"] += line.key in chunk
-            self._seen[line.key] = line.expires_at
-            chunk[line.key] = line
-            if len(chunk) == CHUNK:
-                self._import(list(chunk.values()))
-                chunk = {}
-                yield self.total()
-        if self.broken and not self._seen:
-            first, self.broken = self.broken[0], []
-            raise click.ClickException(f"the file is not an export: {first}")
-        self._import(list(chunk.values()))
-
-    def _parse(self, number: int, raw: bytes) -> _Line:
-        if len(raw) > LONGEST_LINE:
-            raise ValueError(f"it is longer than {LONGEST_LINE:,} bytes")
-        # Editors on Windows start a file with a mark (U+FEFF).
-        match fields := json.loads(raw.decode("utf-8-sig")):
-            case {"id": str(order_id), "stored": str(text)}:
-                key = self._store.key(order_id)
-            case _:
-                raise ValueError("it is not a JSON object whose id and stored are text")
-        text.encode()  # UTF-8 has to carry it.
-        deserialize_order(text)
-        moment = fields.get("expires_at", ...)
-        expires_at = time() + self._store.ttl if moment is ... else _timestamp(moment)
-        return _Line(number, key, text, expires_at, isinstance(moment, str))
-
-    def _leave_out(self, number: int, error: Exception) -> None:
-        self.counts["broken"] += 1
-        if len(self.broken) < NAMED:
-            self.broken.append(f"line {number} not imported: {error}")
-
-    def _import(self, lines: list[_Line]) -> None:
-        for line, became in in_requests(lines, self._write, _size):
+        for line, became in in_requests(self._lines(file), self._write, _size):
             if isinstance(became, TOO_LARGE):
                 self._leave_out(line.number, became)
             elif isinstance(became, UpstashError):
                 raise became
             else:
                 self.counts[became] += 1
+            show(self.total())
 
-    def _write(self, batch: Sequence[_Line]) -> list[str | UpstashError]:
+    def _lines(self, file: BufferedReader) -> Iterator[Line]:
+        """Yield the lines to write, and count the others."""
+        latest: dict[str, float] = {}
+        for number, line in read(file, self._store.ttl):
+            if isinstance(line, Exception):
+                self._leave_out(number, line)
+                if not latest and len(self.broken) == NAMED:
+                    break
+            elif line.expires_at <= latest.get(line.id, -inf) + ROUNDING:
+                self.counts["duplicate"] += 1
+            else:
+                latest[line.id] = line.expires_at
+                yield line
+        if self.broken and not latest:
+            first, self.broken = self.broken[0], []
+            raise click.ClickException(f"the file is not an export: {first}")
+
+    def _leave_out(self, number: int, error: Exception) -> None:
+        self.counts["broken"] += 1
+        if len(self.broken) < NAMED:
+            self.broken.append(f"line {number} not imported: {error}")
+
+    def _write(self, batch: Sequence[Line]) -> list[str | UpstashError]:
         """Write a batch where it has to be written, and say what became of each line."""
-        there = self._store.client.mget([line.key for line in batch])
+        latest = {line.id: line for line in batch}
+        there = self._store.client.mget([self._store.key(line.id) for line in batch])
         newer = set() if self._force else self._newer(batch, there)
         pipeline = self._store.client.pipeline(transaction=False)
         became: list[str | UpstashError] = []
         for line, text in zip(batch, there):
             left = None if line.expires_at == inf else int(line.expires_at - time())
-            if text == line.text:
+            if line is not latest[line.id]:
+                became.append("duplicate")
+            elif text == line.text:
                 became.append("already_there")
             elif left is not None and left <= 0:
                 became.append("expired")
-            elif line.number in newer:
+            elif line in newer:
                 became.append("newer")
             else:
                 # nx: an order that the app has saved since the MGET is newer, too.
-                pipeline.set(line.key, line.text, ex=left, nx=text is None and not self._force)
+                nx = text is None and not self._force
+                pipeline.set(self._store.key(line.id), line.text, ex=left, nx=nx)
                 became.append("")
         # Each is True, None because of nx, or an error.
         results = iter(pipeline.execute(raise_on_error=False))
         names = {True: "written", None: "newer"}
         return [kind or names.get(result := next(results), result) for kind in became]
 
-    def _newer(self, batch: Sequence[_Line], there: list[str | None]) -> set[int]:
-        """Return the numbers of the lines that Redis holds in another form that was saved later."""
+    def _newer(self, batch: Sequence[Line], there: list[str | None]) -> set[Line]:
+        """Return the lines that Redis holds in another form that was saved later."""
         differing = [line for line, text in zip(batch, there) if text not in (None, line.text)]
         pipeline = self._store.client.pipeline(transaction=False)
         for line in differing:
-            pipeline.ttl(line.key)
+            pipeline.ttl(self._store.key(line.id))
         latest = [ttl + time() if ttl != NEVER else inf for ttl in pipeline.execute()]
         return {
-            line.number
+            line
             for line, moment in zip(differing, latest)
             if not line.dated or moment > line.expires_at - ROUNDING
         }
 
 
-def _size(line: _Line) -> int:
+def _size(line: Line) -> int:
     # The rest of a SET: its name, its options, brackets, quotes and commas.
-    return len(json.dumps([line.key, line.text], ensure_ascii=False).encode()) + 60
+    return len(json.dumps([line.id, line.text], ensure_ascii=False).encode()) + 100
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[BufferedReader]:
-    """Open the file to read, and unpack it if it is packed.
+def unpacked(path: str) -> Iterator[BufferedReader]:
+    """Open a file to read, standard input for `-`, and unpack it if it is packed.
 
     Raises:
         ClickException: It is in UTF-16.
     """
-    with nullcontext(sys.stdin.buffer) if path == STANDARD else path.open("rb") as binary:
+    with click.open_file(path, "rb") as binary:
         file = cast(BufferedReader, binary)
         begin = file.peek(4)[:4]
         packed = begin.startswith(b"\x1f\x8b")
@@ -242,22 +228,46 @@ def _unpacked(path: Path) -> Iterator[BufferedReader]:
             yield cast(BufferedReader, unpacked)
 
 
-def _lines(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
-    """Read the lines of a file that are not blank, with their numbers.
+def read(file: BufferedReader, ttl: float = 0) -> Iterator[tuple[int, Line | Exception]]:
+    """Read the lines of an export that are not blank.
 
-    Of a line that is too long, only as much is returned as shows that it is.
+    Args:
+        file: The file.
+        ttl: Seconds until an order expires if its line does not say when.
+
+    Yields:
+        The number of each line with its content, or with the error that says what is wrong.
     """
-    number = 1
-    while ahead := file.peek(1):
-        # Many blank lines are skipped at once.
-        if blank := file.read(len(ahead) - len(ahead.lstrip())):
-            number += blank.count(b"\n")
-            continue
-        line = file.readline(LONGEST_LINE + 1)
-        yield number, line
-        number += 1
-        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
-            line = file.readline(LONGEST_LINE + 1)
+    number = 0
+    try:
+        while raw := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if raw.strip():
+                try:
+                    line: Line | Exception = _parse(number, raw, ttl)
+                except (ValueError, RecursionError) as error:
+                    line = error
+                yield number, line
+            while len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
+                raw = file.readline(LONGEST_LINE + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        cut = f"{file.name} is cut off or damaged after {number:,} lines: {error}"
+        raise click.ClickException(cut) from None
+
+
+def _parse(number: int, raw: bytes, ttl: float) -> Line:
+    if len(raw) > LONGEST_LINE:
+        raise ValueError(f"it is longer than {LONGEST_LINE:,} bytes")
+    # Editors on Windows start a file with a mark (U+FEFF).
+    match fields := json.loads(raw.decode("utf-8-sig")):
+        case {"id": str(order_id), "stored": str(text)}:
+            (order_id + text).encode()  # UTF-8 has to carry them.
+        case _:
+            raise ValueError("it is not a JSON object whose id and stored are text")
+    deserialize_order(text)
+    moment = fields.get("expires_at", ...)
+    expires_at = time() + ttl if moment is ... else _timestamp(moment)
+    return Line(number, order_id, text, expires_at, isinstance(moment, str))
 
 
 def _timestamp(moment: object) -> float:

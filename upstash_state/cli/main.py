@@ -105,9 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help = f" Try '{usage.command_path} --help'." if usage else ""
         complain(f"{error.format_message()}{help}")
         return error.exit_code
-    except UpstashError as error:
+    except (UpstashError, ImportError) as error:
         complain(str(error))
-        complain(DOCTOR)
+        if isinstance(error, UpstashError):
+            complain(DOCTOR)
         return 1
     except OSError as error:
         # On Windows a closed pipe is an invalid argument (bugs.python.org/issue35754).

@@ -1,7 +1,7 @@
 """Many items, sent in requests that fit into the time and the size that one may have."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, islice
 from typing import TypeVar
 
 from .. import errors
@@ -24,14 +24,14 @@ TOO_LARGE = (
 
 
 def in_requests(
-    items: Sequence[Item],
+    items: Iterable[Item],
     send: Callable[[Sequence[Item]], Sequence[Result]],
     size: Callable[[Item], int] = lambda item: 0,
 ) -> Iterator[tuple[Item, Result | UpstashError]]:
     """Send items, a request whenever the results of the last one have been taken.
 
     Args:
-        items: What to send.
+        items: What to send. It is read as far as a request needs.
         send: Sends some items and returns the result of each. It is called again with fewer of
             them when a request was too large or took too long.
         size: Returns how many bytes an item takes in a request.
@@ -43,9 +43,11 @@ def in_requests(
         UpstashError: A request failed, and a smaller one cannot help.
     """
     count, most = FIRST, MOST
-    while items:
-        fitting = sum(total <= MOST_BYTES for total in accumulate(map(size, items[:count])))
-        part = items[: max(fitting, 1)]
+    source = iter(items)
+    waiting: list[Item] = []
+    while waiting := waiting + list(islice(source, max(count - len(waiting), 0))):
+        fitting = sum(total <= MOST_BYTES for total in accumulate(map(size, waiting[:count])))
+        part = waiting[: max(fitting, 1)]
         results: Sequence[Result | UpstashError]
         try:
             results = send(part)
@@ -59,5 +61,5 @@ def in_requests(
                 raise
             results = [error]
         count = min(count * 2, most)
-        items = items[len(part) :]
+        waiting = waiting[len(part) :]
         yield from zip(part, results)

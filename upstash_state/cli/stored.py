@@ -1,7 +1,7 @@
 """Orders as Redis stores them: their text, and what a table shows of it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from math import isfinite
@@ -95,7 +95,7 @@ def pretty(content: dict[str, Any]) -> str:
 
 
 def ask(
-    store: OrderStore, ids: Sequence[str], *commands: str, raise_on_error: bool = True
+    store: OrderStore, ids: Iterable[str], *commands: str, raise_on_error: bool = True
 ) -> Iterator[tuple[str, list[Any]]]:
     """Send commands for each order, a request whenever the last answers have been taken.
 
