@@ -15,10 +15,10 @@ import pytest
 from tests.support.clock import Clock
 from tests.support.memory import MemoryEndpoint, Refused
 from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
-from upstash_state.delivery import Delivery, forget_all
+from upstash_state.delivery import Delivery
 from upstash_state.errors import QuotaExceededError
 from upstash_state.outbox import Batch, Write
-from upstash_state.store import Accepted
+from upstash_state.registry import forget_all
 from upstash_state.transport import deadline_within, intercepting
 from upstash_state.writes import MAX_WRITES
 
@@ -79,7 +79,7 @@ def fails(store: OrderStore, redis: MemoryEndpoint, *fates: str, **orders: Any) 
     for order_id, order in orders.items():
         redis.plan.extend(fates or ["refused"])
         with pytest.raises(UpstashError):
-            store.deliver(store.put(order_id, order))
+            store.accept(order_id, order)()
         # However many fail, the circuit stays out of it.
         store.client.retry_now()
 
@@ -217,7 +217,7 @@ def test_what_would_have_expired_by_now_is_not_sent_and_stops_nothing(
     clock.now += 60
     store.count()
     assert (redis.get("order:old"), redis.get("order:new")) == (None, '{"n": 2}')
-    assert store._outbox.may_try()
+    assert store._outbox.pause_left() == 0
 
 
 def test_a_used_up_budget_leaves_the_write_pending(
@@ -715,17 +715,16 @@ def test_a_save_that_is_accepted_at_the_end_of_a_reset_is_sent(
 ) -> None:
     background.save("before", {})
     found = background._delivery
-    accepted = Accepted(found, [], {})
-    flush = found.flush
+    flush, accepted = found.flush, []
 
     def flushing(*, once: bool) -> bool:
         done = flush(once=once)
-        background._put(accepted, "during", {})
+        accepted.append(found.outbox.put("order:during", "{}", 99, 100.0))
         return done
 
     monkeypatch.setattr(found, "flush", flushing)
     forget_all(flush=True)
-    background.deliver(accepted)
+    found.deliver([write for write in accepted if write is not None])
     assert sorted(redis.keys) == ["order:before", "order:during"]
 
 

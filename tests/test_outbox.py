@@ -75,10 +75,25 @@ def test_a_call_that_takes_ten_minutes_to_serialize_does_not_undo_a_later_one(
     assert box._size == 0
 
 
-def test_an_older_write_knows_the_newer_one(box: Box) -> None:
-    writes = [box.add("a", str(n)) for n in range(3)]
-    assert writes[0].newest() is writes[2]
-    assert box.all_pending() == writes[2:]
+@pytest.mark.parametrize("end", ["confirm", "supersede"])
+def test_the_outcome_of_an_older_write_is_that_of_the_newer_one(box: Box, end: str) -> None:
+    older, newer = box.add("a", "older"), box.add("a", "newer")
+    assert box.all_pending() == [newer]
+    assert box.outcome(older) is False
+    box.fail(newer, DOWN, keep=True)
+    assert box.outcome(older) is DOWN
+    if end == "confirm":
+        box.confirm(newer, box.time.now)
+    else:
+        box.supersede(newer)
+    assert box.outcome(older) is True
+    assert box.put("a", "older", older.number, TTL) is None
+
+
+def test_a_write_whose_newer_one_failed_for_good_has_failed(box: Box) -> None:
+    older, newer = box.add("a", "older"), box.add("a", "newer")
+    box.fail(newer, DOWN, keep=False)
+    assert "a newer save of the order failed" in str(box.outcome(older))
 
 
 def test_one_order_has_one_sender_and_others_do_not_wait(box: Box) -> None:
@@ -269,9 +284,8 @@ def test_the_pause_doubles_up_to_a_minute_and_ends_with_a_success(box: Box) -> N
     for _ in range(9):
         box.pause()
         pauses.append(box.pause_left())
-        assert not box.may_try()
         box.time.now += box.pause_left()
-        assert box.may_try()
+        assert box.pause_left() == 0
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     box.resume()
     box.pause()
@@ -292,7 +306,7 @@ def test_one_order_that_is_put_again_and_again_takes_no_memory(box: Box, sent: b
     finally:
         tracemalloc.stop()
     assert grown < 20_000
-    assert [write.newest() for write in held] == box.all_pending() * sent
+    assert [box.outcome(write) for write in held] == [False] * sent
 
 
 @pytest.mark.parametrize(
@@ -323,16 +337,23 @@ def test_at_the_bound_what_was_put_longest_ago_goes_first() -> None:
     assert set(box.keys[-2:]) == {"busy", "199"}
 
 
+def test_one_huge_order_does_not_cost_the_others() -> None:
+    box = Box(max_bytes=100_000)
+    for key in ("a", "huge", "b"):
+        box.add(key, "x" * (200_000 if key == "huge" else 1000))
+    assert box.keys == ["a", "b"]
+
+
 def test_what_was_dropped_is_told_once_a_minute() -> None:
     box = Box(max_bytes=100_000)
     told = []
     for n in range(300):
-        box.add(str(n), "x" * 1000)
-        told.append(box.report_dropped())
+        box.put(str(n), "x" * 1000, box.next_number(), TTL)
+        told.append(box.drop_oldest())
         box.time.now += 0.5
     lines = [count for count in told if count]
     assert len(lines) <= 3
-    told.append(box.report_dropped(at_end=True))
+    told.append(box.drop_oldest(at_end=True))
     assert told[-1] > 0
     assert sum(lines) + told[-1] == 300 - len(box.keys)
 
@@ -351,7 +372,6 @@ def test_what_is_confirmed_or_was_given_up_is_forgotten_in_time(box: Box) -> Non
         box.abandon(box.add(str(n), "old"))
         box.time.now += 1
         box.done(str(n), "old", skip=60)
-    assert len(box._confirmed) <= MEMORY + 1
-    assert len(box._unchanged) <= 61
+    assert len(box._settled) <= MEMORY + 1
     assert len(box._abandoned) <= LATE + 1
     assert box._size == 0

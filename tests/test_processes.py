@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from tests.support.environ import Environ
-from upstash_state import UpstashRedis, delivery, redis_save_order
+from upstash_state import UpstashRedis, redis_save_order, registry
 from upstash_state.local import LocalEndpoint
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -187,7 +187,7 @@ def test_a_fork_while_another_thread_holds_the_outbox_does_not_hang_the_child(
     endpoint: LocalEndpoint,
 ) -> None:
     redis_save_order("parent", {})
-    (one,) = delivery.registry.values()
+    (one,) = registry.deliveries.values()
     with one.outbox.lock:
         assert in_child(lambda: redis_save_order("child", {}))
 

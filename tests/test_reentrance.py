@@ -18,7 +18,7 @@ from upstash_state import OrderStore, UpstashError, UpstashRedis, reset_client
 from upstash_state.transport import intercepting
 
 HERE = Path(upstash_state.__file__).parent
-NAMES = ("outbox.py", "delivery.py", "writes.py", "worker.py", "store.py")
+NAMES = ("outbox.py", "delivery.py", "registry.py", "writes.py", "worker.py", "store.py")
 FILES = {str(HERE / name) for name in NAMES}
 
 
@@ -84,7 +84,7 @@ def processes(request: pytest.FixtureRequest) -> Iterator[Process]:
 def test_a_handler_that_saves_another_order(processes: Iterator[Process], delayed: bool) -> None:
     for line, process in enumerate(processes, 1):
         if delayed:
-            process.store.put("3", {"n": 3})
+            process.store.accept("3", {"n": 3})
             process.clock.now += 60
         if not process.interrupted(line, partial(process.store.save, "2", {"n": 2})):
             break

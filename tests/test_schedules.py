@@ -145,10 +145,10 @@ def test_a_save_that_a_newer_one_overtook_is_told_when_that_fails(
 def test_a_save_that_somebody_else_sends_is_told_before_a_newer_one_fails(
     store: OrderStore, redis: MemoryEndpoint, schedule: Schedule
 ) -> None:
-    accepted = store.put("1", {"n": 1})
+    send = store.accept("1", {"n": 1})
     schedule.start("flush", store.flush)
     schedule.sends("flush")
-    schedule.start("first", lambda: store.deliver(accepted))
+    schedule.start("first", send)
     schedule.one_waits()
     schedule.start("second", saving(store, 2))
     schedule.one_waits()
@@ -282,13 +282,26 @@ def test_a_handler_that_saves_what_it_interrupts_does_not_wait_for_itself(
 # Tasks of one thread, as in Pyodide: while a call waits for its answer, or sleeps, others go on.
 
 
+def sleep_lets_end(
+    monkeypatch: pytest.MonkeyPatch, store: OrderStore, schedule: Schedule, name: str
+) -> None:
+    """Let a thread stand for another task. In one thread, the outbox's lock stops no task."""
+
+    def sleep(seconds: float) -> None:
+        store._outbox.lock.release()
+        schedule.ends(name)
+        store._outbox.lock.acquire()
+
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(time, "sleep", sleep)
+
+
 def test_a_task_waits_for_another_one_that_sends_its_order(
     store: OrderStore, redis: MemoryEndpoint, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schedule.start("first", saving(store, 1))
     schedule.sends("first")
-    store._outbox._sending["order:1"].thread = threading.get_ident()
-    monkeypatch.setattr(time, "sleep", lambda seconds: schedule.ends("first"))
+    sleep_lets_end(monkeypatch, store, schedule, "first")
     store.save("1", {"n": 2})
     assert redis.get("order:1") == '{"n": 2}'
     assert store.unsaved == ()
@@ -299,6 +312,5 @@ def test_a_flush_lets_other_tasks_send(
 ) -> None:
     schedule.start("save", lambda: store.save("1", {}))
     schedule.sends("save")
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
-    monkeypatch.setattr(time, "sleep", lambda seconds: schedule.ends("save"))
+    sleep_lets_end(monkeypatch, store, schedule, "save")
     assert store.flush(5)

@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import delivery, process, state
+from . import process, registry, state
 from .client import UpstashRedis
 from .errors import SaveManyError
 from .logs import log_unsaved, logged
@@ -70,9 +70,7 @@ async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -
     The order may be changed as soon as the coroutine has started.
     """
     with logged("Failed to save order %s to Redis: %s", "redis_save_order", order_id):
-        store = process.store()
-        accepted = store.put(order_id, order_data)
-        await _in_thread(store.deliver, accepted)
+        await _in_thread(process.store().accept(order_id, order_data))
         return True
     return False
 
@@ -85,9 +83,7 @@ async def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
 async def redis_delete_order(order_id: str | int) -> bool:
     """Delete an order, like `upstash_state.redis_delete_order`."""
     with logged("Failed to delete order %s from Redis: %s", "redis_delete_order", order_id):
-        store = process.store()
-        accepted = store.put(order_id, None)
-        await _in_thread(store.deliver, accepted)
+        await _in_thread(process.store().accept(order_id, None))
         return True
     return False
 
@@ -108,10 +104,9 @@ async def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
     The orders may be changed as soon as the coroutine has started.
     """
     with logged("Failed to save orders to Redis: %s", "redis_save_orders"):
-        store = process.store()
-        accepted = store.put_many(orders)
+        send = process.store().accept_many(orders)
         try:
-            return len(await _in_thread(store.deliver_many, accepted))
+            return len(await _in_thread(send))
         except SaveManyError as error:
             log_unsaved(error.failed)
             return len(error.saved)
@@ -148,14 +143,13 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
     loops = []
     with suppress(RuntimeError):
         loops.append(asyncio.get_running_loop())
-    delivery.shut_down[:] = [
-        loop for loop in delivery.shut_down if loop not in loops and not loop.is_closed()
-    ]
+    ended = registry.shut_down
+    ended[:] = [loop for loop in ended if loop not in loops and not loop.is_closed()]
     try:
         yield
     finally:
-        delivery.shut_down += loops
-        await _in_thread(delivery.end_of_app)
+        ended += loops
+        await _in_thread(registry.end_of_app)
 
 
 async def _in_thread(call: Callable[..., T], *args: object) -> T:

@@ -7,16 +7,14 @@ writes at the end of a process.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from traceback import walk_stack
-from typing import TYPE_CHECKING
 
+from . import registry
 from .client import UpstashRedis
 from .errors import (
     CircuitOpenError,
@@ -29,12 +27,9 @@ from .errors import (
 )
 from .logs import log, log_unsaved, named, plural
 from .outbox import LATE, Batch, Outbox, Write
-from .transport import COMMAND, PIPELINE, deadline_within, one_by_one, time_budget
+from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
 from .worker import Worker
 from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, page_of, parts_of, settle
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
 
 COMBINED = frozenset({"MSETEX", "EVAL"})
 # Seconds between two checks whether another task of the same thread has sent a write.
@@ -44,95 +39,13 @@ SHORT = 0.01
 # can look the same.
 TRY_AGAIN = 3600.0
 
-#: The deliveries of this process by database (URL, token and prefix), one for each outbox. A fork
-#: and a reset replace it by a new dict.
-registry: dict[Hashable, Delivery] = {}
 # Held while saves are sent one by one, for recordings.
 _turn = threading.RLock()
-_ending = threading.Event()
-#: Event loops whose app has shut down. Some servers then end the process with a signal, before a
-#: worker or an exit handler can send anything. So until the loop is closed, each call sends its own
-#: saves.
-shut_down: list[AbstractEventLoop] = []
 
 
 def turn() -> AbstractContextManager[object]:
     """Return a context manager for a save: a lock if saves are sent one by one, otherwise empty."""
     return _turn if one_by_one() else nullcontext()
-
-
-def register(database: Hashable, delivery: Delivery) -> Delivery:
-    """Register a delivery for a database, and return the one that was registered first."""
-    if not registry:
-        # A child of `multiprocessing` does not run `atexit` functions, and a forked child does not
-        # inherit its parent's finalizers.
-        process = sys.modules.get("multiprocessing.process")
-        util = sys.modules.get("multiprocessing.util")
-        if process and util and process.parent_process() is not None:
-            util.Finalize(None, end_of_process, exitpriority=0)
-        # A child of Celery's prefork pool does not run them either.
-        signal = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
-        if signal is not None:
-            signal.connect(_end_of_celery_child, weak=False)
-    found, current = delivery, None
-    while current is not registry:
-        # Repeat if another thread has reset the client meanwhile.
-        current = registry
-        found = current.setdefault(database, delivery)
-    return found
-
-
-def end_of_process() -> None:
-    """Send all pending writes. From now on, each call sends its own saves."""
-    _ending.set()
-    _each(registry, lambda delivery: delivery.close("at exit"))
-
-
-def _end_of_celery_child(**_: object) -> None:
-    end_of_process()
-
-
-def end_of_app() -> None:
-    """Send all pending writes when an app shuts down, and log the orders that are left."""
-    _each(registry, lambda delivery: delivery.send_all("at shutdown"))
-
-
-def forget_all(*, flush: bool) -> None:
-    """Give every database an empty outbox.
-
-    Args:
-        flush: Whether to send pending writes first, and to log the orders that are left.
-    """
-    global registry
-    # From here on, saves use a new outbox, so no save is lost.
-    old, registry = registry, {}
-    shut_down.clear()
-    for delivery in old.values():
-        # A save that is using the old outbox must send itself, because the worker stops.
-        delivery.outbox.closed = True
-        if not flush:
-            delivery.outbox.forget(delivery.outbox.all_pending())
-    if flush:
-        _each(old, lambda delivery: delivery.close("before the reset"))
-
-
-def _each(deliveries: Mapping[Hashable, Delivery], send: Callable[[Delivery], object]) -> None:
-    """Let each delivery send, all together within the time of one call."""
-    with time_budget(max((one.client.timeout for one in deliveries.values()), default=0.0)):
-        for delivery in list(deliveries.values()):
-            # A log handler that raises does not cost the other databases.
-            with suppress(Exception):
-                send(delivery)
-
-
-def _forget_parent() -> None:
-    global registry
-    # The parent sends its own pending writes, so the child must not.
-    registry = {}
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
 
 
 class Delivery:
@@ -176,28 +89,53 @@ class Delivery:
         Returns:
             The errors by key.
         """
-        if not writes:
-            return {}
-        failed: dict[str, UpstashError] = {}
-        if self._worker is None or not self._wake():
-            failed = self._deliver(writes, deadline)
-        self.outbox.drop_oldest()
-        self._log_dropped()
+        outbox, failed = self.outbox, dict[str, UpstashError]()
+        later = self._worker is not None and self._wake()
+        waiting = [] if later else list(writes)
+        while waiting:
+            self._send_pages(waiting, deadline)
+            waiting = [write for write in waiting if not write.confirmed]
+            in_time = not waiting or self._wait(waiting, deadline)
+            for write in waiting[:]:
+                outcome = outbox.outcome(write)
+                if outcome is False and in_time:
+                    continue
+                waiting.remove(write)
+                if outcome is False:
+                    text = "not sent yet: an earlier save of the order is under way"
+                    outcome = EndpointTimeoutError(text)
+                    if outbox.pending(write.key) is write:
+                        outbox.fail(write, outcome, keep=self._catch_up)
+                if outcome is not True:
+                    failed[write.key] = outcome
+        if not outbox.is_idle():
+            if not later and len(failed) < len(writes):
+                self.catch_up(deadline)
+            if dropped := outbox.drop_oldest():
+                self._log_dropped(dropped)
         return failed
 
-    def _deliver(self, writes: Sequence[Write], deadline: float | None) -> dict[str, UpstashError]:
-        if len(writes) > 1:
-            self._send_all(writes, deadline)
+    def _wait(self, writes: Sequence[Write], deadline: float | None) -> bool:
+        """Wait for another sender of one of these orders. Return False if that takes too long."""
+        outbox = self.outbox
+        busy = next((write.key for write in writes if outbox.sender(write.key)), "")
+        deadline = self._deadline(deadline)
+        with outbox.lock:
+            while (sender := outbox.sender(busy)) is not None:
+                left = deadline - time.monotonic()
+                # A signal handler must not wait for the save that it interrupted.
+                if left <= 0 or _is_within(sender):
+                    return False
+                self._rest(left)
+        return True
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until orders are released. Hold the outbox's lock."""
+        if threading.active_count() == 1:
+            # In Pyodide, other tasks go on during a sleep, but not while it waits for a lock.
+            time.sleep(min(seconds, SHORT))
         else:
-            self._send(writes, deadline)
-        failed: dict[str, UpstashError] = {}
-        for index, write in enumerate(writes):
-            error = None if write.confirmed else self._outcome(writes, index, deadline)
-            if error is not None:
-                failed[write.key] = error
-        if len(failed) < len(writes):
-            self.catch_up(deadline)
-        return failed
+            self.outbox.changed.wait(seconds)
 
     def catch_up(self, deadline: float | None = None) -> None:
         """Send delayed writes, after a call found the endpoint working. Does not raise.
@@ -206,7 +144,7 @@ class Delivery:
             deadline: When to stop, on `time.monotonic()`'s clock; None for the client's timeout
                 from now.
         """
-        if self.outbox.is_idle() or not self.outbox.may_try() or self._wake():
+        if self.outbox.is_idle() or self.outbox.pause_left() or self._wake():
             return
         try:
             self._send_due(deadline, fresh=False)
@@ -234,13 +172,9 @@ class Delivery:
             if error is not None and (once or not isinstance(error, UnavailableError)):
                 break
             # Another thread may be sending. If not, the endpoint gets a moment to recover.
-            if threading.active_count() == 1:
-                # In Pyodide, other tasks go on during a sleep, but not while it waits for a lock.
-                time.sleep(min(pause, left))
-            else:
-                with outbox.lock:
-                    if outbox.all_pending():
-                        outbox.changed.wait(min(pause, left))
+            with outbox.lock:
+                if outbox.all_pending():
+                    self._rest(min(pause, left))
             pause *= 2
         return not outbox.all_pending()
 
@@ -266,20 +200,20 @@ class Delivery:
         left = [] if self.flush(once=once) else self.outbox.all_pending()
         if left:
             log.error("Not saved to Redis %s: %s", when, self._named(left))
-        self._log_dropped(at_end=True)
+        if dropped := self.outbox.drop_oldest(at_end=True):
+            self._log_dropped(dropped)
         return left
 
     def _wake(self) -> bool:
-        if self._worker is None or _ending.is_set() or self.outbox.closed or one_by_one():
-            return False
-        if shut_down and not all(loop.is_closed() for loop in tuple(shut_down)):
+        """Let the worker send, if there is one. Return whether it will."""
+        if self._worker is None or self.outbox.closed or one_by_one() or registry.is_ending():
             return False
         return self._worker.wake()
 
     def _work(self) -> float | None:
         """Send all due writes. Return the seconds until the worker calls this again, or None."""
         outbox = self.outbox
-        if not outbox.may_try():
+        if outbox.pause_left():
             return outbox.pause_left()
         error = self._send_due(None, fresh=True)
         if isinstance(error, CircuitOpenError):
@@ -290,8 +224,7 @@ class Delivery:
 
     def _send_due(self, deadline: float | None, *, fresh: bool) -> UpstashError | None:
         """Send due writes page by page, until all are sent, a page fails, or time is up."""
-        outbox = self.outbox
-        deadline = deadline_within(self.client.timeout) if deadline is None else deadline
+        outbox, deadline = self.outbox, self._deadline(deadline)
         caught_up = 0
         took = 0.0
         error: UpstashError | None = None
@@ -318,14 +251,14 @@ class Delivery:
             log.info("Redis now holds %s whose save or delete had failed before", plural(caught_up))
         return error
 
-    def _send_all(self, writes: Sequence[Write], deadline: float | None) -> None:
+    def _send_pages(self, writes: Sequence[Write], deadline: float | None) -> None:
         """Send writes page by page, until a page fails."""
         start = 0
         while start < len(writes):
             page = page_of(writes, start)
             start += len(page)
-            error = self._stop(self._send(page, deadline))
-            if error is not None:
+            batch = self._send(page, deadline)
+            if batch.failed and (error := self._stop(batch)) is not None:
                 # The rest is not sent now. It is delayed until the endpoint works again.
                 for write in writes[start:]:
                     self.outbox.fail(write, error, keep=self._catch_up)
@@ -424,53 +357,11 @@ class Delivery:
             or (isinstance(result, UnavailableError) and result.reason in ("status", "answer"))
         )
 
-    def _outcome(
-        self, writes: Sequence[Write], index: int, deadline: float | None
-    ) -> UpstashError | None:
-        """Wait until Redis holds a write or a newer one. Return the error if it failed.
+    def _deadline(self, deadline: float | None) -> float:
+        return deadline_within(self.client.timeout) if deadline is None else deadline
 
-        Args:
-            writes: The writes of the call.
-            index: The index of the write to wait for. If it must be sent, the request also has the
-                writes after it.
-            deadline: When to stop, on `time.monotonic()`'s clock.
-        """
-        outbox, write = self.outbox, writes[index]
-        deadline = deadline_within(self.client.timeout) if deadline is None else deadline
-        while True:
-            newest = write.newest()
-            if write.confirmed or write.superseded or newest.confirmed or newest.superseded:
-                return None
-            with outbox.lock:
-                sender = outbox.sender(write.key)
-                error = write.error or (newest.error if sender is None else None)
-                if error is not None:
-                    return error
-                if sender is not None:
-                    left = deadline - time.monotonic()
-                    # A signal handler must not wait for the save that it interrupted.
-                    if left <= 0 or _is_within(sender):
-                        break
-                    if sender.thread != threading.get_ident():
-                        outbox.changed.wait(left)
-                        continue
-            if sender is not None:
-                # Another task of this thread is sending, in Pyodide. It goes on during a sleep.
-                time.sleep(min(left, SHORT))
-                continue
-            if outbox.pending(write.key) is None:
-                return UnavailableError("dropped: the client was reset", may_have_executed=False)
-            rest = (one.newest() for one in writes[index + 1 :])
-            waiting = [one for one in rest if not one.confirmed and one.error is None]
-            self._send(page_of([newest, *waiting]), deadline)
-        late = EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
-        if newest is write:
-            outbox.fail(write, late, keep=self._catch_up)
-        return late
-
-    def _log_dropped(self, *, at_end: bool = False) -> None:
-        if self.outbox.dropped and (dropped := self.outbox.report_dropped(at_end=at_end)):
-            log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
+    def _log_dropped(self, dropped: int) -> None:
+        log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
 
     def _log_failed(self, writes: Sequence[Write]) -> None:
         """Log writes whose callers have returned: at the first failure, and when dropped."""

@@ -58,12 +58,14 @@ class Write:
         ttl: Seconds from `since` until the order expires.
         failures: The number of attempts that failed.
         error: The error of the last attempt; None while the write is waiting or being sent.
-        newer: The write that replaced this one before it was confirmed.
+        confirmed: Whether Redis acknowledged it.
+        superseded: Whether another writer has written the order since.
+        size: Bytes in memory.
     """
 
     __slots__ = (
-        "confirmed", "error", "failures", "key", "newer", "number", "since", "size", "skip",
-        "superseded", "text", "ttl",
+        "confirmed", "error", "failures", "key", "number", "since", "size", "skip", "superseded",
+        "text", "ttl",
     )  # fmt: skip
 
     def __init__(
@@ -73,20 +75,9 @@ class Write:
         self.ttl, self.skip = ttl, skip
         self.failures = 0
         self.error: UpstashError | None = None
-        self.newer: Write | None = None
-        #: Whether Redis acknowledged it.
-        self.confirmed = False
-        #: Whether another writer has written the order since.
-        self.superseded = False
+        self.confirmed = self.superseded = False
         # In memory, not in UTF-8: an emoji makes each character of a text four bytes wide.
         self.size = getsizeof(key) + getsizeof(text) + 300
-
-    def newest(self) -> Write:
-        """Return the write at the end of the chain in which each write replaced the one before."""
-        write = self
-        while write.newer is not None:
-            write = write.newer
-        return write
 
 
 class Batch:
@@ -105,20 +96,20 @@ class Batch:
         self.failed: list[Write] = []
 
 
-class Confirmed(NamedTuple):
-    """The number of the newest write that Redis acknowledged for a key, and when it was sent."""
+class Settled:
+    """The newest write of a key that is settled: confirmed or superseded.
 
-    number: int
-    at: float
+    Attributes:
+        number: Its number. No older write is sent any more.
+        at: When it was sent.
+        digest: The digest of its text.
+        lasts: Seconds from `at` for which the same text is not sent again.
+    """
 
+    __slots__ = ("at", "digest", "lasts", "number")
 
-class Unchanged(NamedTuple):
-    """The digest of a key's text in Redis, when the text was sent, and the seconds for which the
-    same text is not sent again."""
-
-    digest: str
-    at: float
-    lasts: float
+    def __init__(self, number: int, at: float, digest: str = "", lasts: float = 0.0) -> None:
+        self.number, self.at, self.digest, self.lasts = number, at, digest, lasts
 
 
 class Abandoned(NamedTuple):
@@ -153,13 +144,12 @@ class Outbox:
         self._writes: dict[str, Write] = {}
         self._size = 0
         self._sending: dict[str, Batch] = {}
-        # In each of the three, the entry that has not changed for longest comes first.
-        self._confirmed: dict[str, Confirmed] = {}
-        self._unchanged: dict[str, Unchanged] = {}
+        # In both, the entry that has not changed for longest comes first.
+        self._settled: dict[str, Settled] = {}
         self._abandoned: dict[str, Abandoned] = {}
         self._pause = self._not_before = 0.0
-        #: The number of pending writes that were dropped to save memory, and not reported yet.
-        self.dropped = 0
+        # The number of pending writes that were dropped to save memory, and not reported yet.
+        self._dropped = 0
         self._reported = float("-inf")
 
     def put(
@@ -187,31 +177,39 @@ class Outbox:
         """
         write = Write(key, text, number, self.clock() if since is None else since, ttl, skip)
         with self.lock:
-            if skip and text is not None and self._is_unchanged(key, text, skip):
+            last = self._settled.get(key)
+            if last is not None and last.lasts and self._is_unchanged(write, last):
                 # An older write that is still being serialized must not undo this one.
-                last = self._confirmed.get(key)
-                if last is not None and last.number < number:
-                    self._confirmed[key] = Confirmed(number, last.at)
+                last.number = max(last.number, number)
                 return None
             older = self._replace(write)
             if older is not None and older.number > number:
                 return older
-            self._size += write.size
-            # From now on, until a confirmation, it is uncertain which text Redis holds.
-            self._unchanged.pop(key, None)
-            # Checked after `_replace`, because an interrupting call may have sent a newer write.
-            last = self._confirmed.get(key)
-            if last is not None and last.number > number:
-                self._remove(write)
-                return None
-            if older is not None:
-                older.newer = write
-                # Link directly to the newest, so that the writes in between do not stay in memory.
-                batch = self._sending.get(key)
-                if batch is not None and key in batch.writes:
-                    batch.writes[key].newer = write
-                self._size -= older.size
+            self._size += write.size - (older.size if older else 0)
+            # After `_replace`, because an interrupting call may have sent a newer write.
+            last = self._settled.get(key)
+            if last is not None:
+                # From now on, until a confirmation, it is uncertain which text Redis holds.
+                last.lasts = 0.0
+                if last.number > number:
+                    self._remove(write)
+                    return None
         return write
+
+    def outcome(self, write: Write) -> bool | UpstashError:
+        """Return what became of a write that is not being sent by this thread.
+
+        Returns:
+            True if Redis holds it, or a newer write of the order. False if it, or a newer one that
+            replaced it, has not been sent yet. Otherwise the error.
+        """
+        with self.lock:
+            last, newest = self._settled.get(write.key), self.pending(write.key)
+            if write.confirmed or (last is not None and last.number >= write.number):
+                return True
+            if newest is None:
+                return write.error or _dropped("a newer save of the order failed")
+            return write.error or newest.error or False
 
     def pending(self, key: str) -> Write | None:
         """Return the pending write of a key, or None."""
@@ -302,13 +300,12 @@ class Outbox:
         key, now = write.key, self.clock()
         with self.lock:
             write.confirmed = True
-            self._confirmed.pop(key, None)
-            self._confirmed[key] = Confirmed(write.number, sent_at)
-            self._unchanged.pop(key, None)
+            self._settled.pop(key, None)
+            self._settled[key] = settled = Settled(write.number, sent_at)
             if write.skip and write.text is not None and self._writes.get(key) is write:
+                settled.digest = digest_of(write.text)
                 # Half of the TTL at most, because an order that never changes must not expire.
-                lasts = min(write.skip, write.ttl / 2)
-                self._unchanged[key] = Unchanged(digest_of(write.text), sent_at, lasts)
+                settled.lasts = min(write.skip, write.ttl / 2)
             self._forget_old(now)
             if key not in self._abandoned or self._is_past(key, sent_at):
                 self._abandoned.pop(key, None)
@@ -316,8 +313,8 @@ class Outbox:
             elif {digest_of(write.text)}.issuperset(self.abandoned(key)):
                 # The same text does no harm, even late.
                 self._remove(write)
-            newest = self._writes.get(key)
-            if newest is not None and not newest.confirmed:
+            newest = self.pending(key)
+            if newest is not None:
                 # An order that expires later was written later, so a newer write must not expire
                 # before this one.
                 newest.since = max(newest.since, now)
@@ -326,6 +323,7 @@ class Outbox:
         """Drop a write, because another writer has written the order since."""
         with self.lock:
             write.superseded = True
+            self._settled[write.key] = Settled(write.number, self.clock())
             self._remove(write)
 
     def checked(self, write: Write) -> None:
@@ -365,9 +363,9 @@ class Outbox:
 
     def read(self, key: str, text: str | None) -> None:
         """Record that a key was read. If its text has changed, the next save is not skipped."""
-        last = self._unchanged.get(key)
+        last = self._settled.get(key)
         if last is not None and last.digest != digest_of(text):
-            self._unchanged.pop(key, None)
+            last.lasts = 0.0
 
     def listed(self, keys: Collection[str], since: float) -> None:
         """Record that all keys were listed. The next save of a missing key is not skipped.
@@ -377,13 +375,9 @@ class Outbox:
             since: When the listing started.
         """
         with self.lock:
-            for key, last in list(self._unchanged.items()):
+            for key, last in list(self._settled.items()):
                 if last.at < since and key not in keys:
-                    self._unchanged.pop(key, None)
-
-    def may_try(self) -> bool:
-        """Return whether delayed writes may be sent: not during the pause after a failure."""
-        return self.pause_left() == 0
+                    last.lasts = 0.0
 
     def pause(self) -> None:
         """Start the pause after delayed writes could not be sent, twice as long as the last."""
@@ -391,68 +385,52 @@ class Outbox:
         self._not_before = self.clock() + self._pause
 
     def pause_left(self) -> float:
-        """Return the seconds that are left of the pause."""
+        """Return the seconds until delayed writes may be sent again; 0 if there is no pause."""
         return max(self._not_before - self.clock(), 0.0)
 
     def resume(self) -> None:
         """End the pause after delayed writes were sent. The next pause is a short one."""
         self._pause = self._not_before = 0.0
 
-    def drop_oldest(self) -> None:
+    def drop_oldest(self, *, at_end: bool = False) -> int:
         """Drop the oldest writes if all writes together take too much memory.
 
         Call it when writes are left pending, not when they are put: the orders that a caller is
         about to send are in memory anyway.
-        """
-        if self._size <= self._max_bytes:
-            return
-        with self.lock:
-            writes = sorted(self._writes.values(), key=lambda write: write.number)
-            self._size = sum(write.size for write in writes)
-            for write in writes:
-                # Drop more than necessary, so that not every call has to sort.
-                if self._size <= self._max_bytes * 0.95:
-                    break
-                if self.sender(write.key) is None:
-                    self._remove(write)
-                    if not write.confirmed:
-                        write.error = UnavailableError(
-                            "dropped: too much is pending", may_have_executed=False
-                        )
-                        self.dropped += 1
-
-    def report_dropped(self, *, at_end: bool = False) -> int:
-        """Return how many writes were dropped since the last report.
 
         Args:
-            at_end: Whether this is the last report. If not, it returns 0 within a minute of the
-                report before, so that the log has one line a minute at most.
+            at_end: Whether this is the last call.
+
+        Returns:
+            The number of pending writes that were dropped since the last report; 0 if that was
+            less than a minute ago, so that the log has one line a minute at most.
         """
+        if self._size > self._max_bytes:
+            with self.lock:
+                self._drop()
         now = self.clock()
-        if now - self._reported < 60 and not at_end:
+        if not self._dropped or (now - self._reported < 60 and not at_end):
             return 0
-        dropped, self.dropped, self._reported = self.dropped, 0, now
+        dropped, self._dropped, self._reported = self._dropped, 0, now
         return dropped
 
     def forget(self, writes: Iterable[Write]) -> None:
         """Drop these writes, and all marks. Newer writes of the same orders stay."""
         with self.lock:
             for write in writes:
-                write.error = UnavailableError("dropped: reset", may_have_executed=False)
+                write.error = _dropped("the client was reset")
                 self._remove(write)
             for write in list(self._writes.values()):
                 if write.confirmed:
                     self._remove(write)
             self._abandoned.clear()
 
-    def _is_unchanged(self, key: str, text: str, skip: float) -> bool:
-        last = self._unchanged.get(key)
+    def _is_unchanged(self, write: Write, last: Settled) -> bool:
         return (
-            last is not None
-            and self.clock() - last.at < min(skip, last.lasts)
-            and key not in self._writes
-            and key not in self._abandoned
-            and last.digest == digest_of(text)
+            self.clock() - last.at < min(write.skip, last.lasts)
+            and write.key not in self._writes
+            and write.key not in self._abandoned
+            and last.digest == digest_of(write.text)
         )
 
     def _is_past(self, key: str, now: float) -> bool:
@@ -484,21 +462,37 @@ class Outbox:
             if found is write:
                 self._size -= write.size
 
+    def _drop(self) -> None:
+        # A write that takes half of the memory goes before all others. Nothing else would be left.
+        order = sorted(
+            self._writes.values(), key=lambda one: (one.size < self._max_bytes / 2, one.number)
+        )
+        self._size = sum(write.size for write in order)
+        for write in order:
+            # Drop more than necessary, so that not every call has to sort.
+            if self._size <= self._max_bytes * 0.95:
+                break
+            if self.sender(write.key) is None:
+                self._remove(write)
+                if not write.confirmed:
+                    write.error = _dropped("too much is pending")
+                    self._dropped += 1
+
     def _forget_old(self, now: float) -> None:
         # Each call adds at most one entry and removes up to two, so these dicts stay small.
-        # RuntimeError: a signal handler that saves may add an entry while `list` reads a dict.
+        # RuntimeError: a signal handler that saves may add an entry while a dict is read.
         with suppress(RuntimeError):
-            for key in list(islice(self._confirmed, 2)):
-                last = self._confirmed.get(key)
-                if last is not None and now - last.at >= MEMORY:
-                    self._confirmed.pop(key, None)
-            for key in list(islice(self._unchanged, 2)):
-                same = self._unchanged.get(key)
-                if same is not None and now - same.at >= same.lasts:
-                    self._unchanged.pop(key, None)
+            for key in list(islice(self._settled, 2)):
+                last = self._settled.get(key)
+                if last is not None and now - last.at >= max(MEMORY, last.lasts):
+                    self._settled.pop(key, None)
             for key in list(islice(self._abandoned, 2)):
                 if self._is_past(key, now) and key not in self._writes:
                     self._abandoned.pop(key, None)
+
+
+def _dropped(why: str) -> UnavailableError:
+    return UnavailableError(f"dropped: {why}", may_have_executed=False)
 
 
 def digest_of(text: str | None) -> str:

@@ -6,8 +6,8 @@ import atexit
 
 from . import logs
 from .client import UpstashRedis
-from .delivery import end_of_process, forget_all
 from .errors import MissingCredentialsError, SettingsError
+from .registry import end_of_process, forget_all
 from .settings import DOCTOR, Settings, own_variables
 from .store import OrderStore
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from . import commands, delivery
+from . import commands, registry
 from .client import UpstashRedis
 from .commands import Command
 from .delivery import Delivery, turn
@@ -33,6 +33,7 @@ from .serialization import (
     shown_order_id,
 )
 from .settings import Settings, check_option, own_variables
+from .texts import type_name
 from .transport import COMMAND, deadline_within
 
 T = TypeVar("T")
@@ -186,7 +187,7 @@ class OrderStore:
             UpstashError: Redis may not hold the order.
         """
         with turn():
-            self.deliver(self.put(order_id, order))
+            self.accept(order_id, order)()
 
     def delete(self, order_id: str | int) -> None:
         """Delete an order. It is not an error if there is no such order.
@@ -195,28 +196,20 @@ class OrderStore:
             UpstashError: Redis may still hold the order.
         """
         with turn():
-            self.deliver(self.put(order_id, None))
+            self.accept(order_id, None)()
 
-    def put(self, order_id: str | int, order: Mapping[str, Any] | None) -> Accepted:
-        """Accept a save, or a delete for None, without sending it: the first half of `save`.
+    def accept(self, order_id: str | int, order: Mapping[str, Any] | None) -> Callable[[], None]:
+        """Accept a save, or a delete for None, without sending it.
+
+        Returns:
+            The function that sends it, within the client's timeout from now. It raises like `save`.
 
         Raises:
             OrderNotSerializableError: JSON cannot hold the order.
         """
-        accepted = Accepted(self._delivery, [], {})
-        self._put(accepted, order_id_text(order_id), order)
-        return accepted
-
-    def deliver(self, accepted: Accepted) -> None:
-        """Send an accepted write: the second half of `save` and `delete`.
-
-        Raises:
-            UpstashError: Redis may not hold the order, or may still hold a deleted one.
-        """
-        deadline = deadline_within(self.client.timeout)
-        for error in accepted.delivery.deliver(accepted.writes, deadline).values():
-            # A copy: the outbox keeps the error, but not its frames, which hold the order.
-            raise copy(error)
+        own, deadline = self._delivery, deadline_within(self.client.timeout)
+        writes = self._put(own, self.prefix + order_id_text(order_id), order)
+        return partial(_deliver, own, writes, deadline)
 
     def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Save many orders in few requests. Each request may take the client's timeout.
@@ -235,11 +228,13 @@ class OrderStore:
                 `saved` names the others. After a request that fails, no further request is sent.
         """
         with turn():
-            return self.deliver_many(self.put_many(orders))
+            return self.accept_many(orders)()
 
-    def put_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Accepted:
-        """Accept orders without sending them: the first half of `save_many`."""
-        accepted = Accepted(self._delivery, [], {})
+    def accept_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Callable[[], list[str]]:
+        """Accept orders without sending them. Return the function that sends them."""
+        own, writes = self._delivery, []
+        accepted: list[str] = []
+        refused: dict[str, UpstashError] = {}
         seen: set[str] = set()
         for order_id, order in _items(orders):
             try:
@@ -247,21 +242,20 @@ class OrderStore:
                 if text_id in seen:
                     raise DataError(f"two orders have the id {shown_order_id(text_id)}")
                 seen.add(text_id)
-                self._put(accepted, text_id, order)
+                writes += self._put(own, self.prefix + text_id, order)
+                accepted.append(text_id)
             except UpstashError as error:
-                accepted.ids[shown_order_id(order_id)] = error
-        return accepted
+                refused[shown_order_id(order_id)] = error
 
-    def deliver_many(self, accepted: Accepted) -> list[str]:
-        """Send accepted orders: the second half of `save_many`."""
-        results = accepted.ids
-        for key, error in accepted.delivery.deliver(accepted.writes).items():
-            results[self._order_id(key)] = error
-        failed = {order_id: error for order_id, error in results.items() if error is not None}
-        saved = [order_id for order_id in results if order_id not in failed]
-        if failed:
-            raise SaveManyError(saved, failed)
-        return saved
+        def send() -> list[str]:
+            errors = own.deliver(writes)
+            failed = refused | {self._order_id(key): error for key, error in errors.items()}
+            saved = [order_id for order_id in accepted if order_id not in failed]
+            if failed:
+                raise SaveManyError(saved, failed)
+            return saved
+
+        return send
 
     def get(self, order_id: str | int) -> dict[str, Any] | None:
         """Return the order with this id, or None. A pending write counts as done.
@@ -414,18 +408,18 @@ class OrderStore:
             RestoreError: Not all orders could be read, so no order was deleted.
             UpstashError: Redis may still hold some of them. Their deletes are pending.
         """
-        accepted, began = Accepted(self._delivery, [], {}), self._clock()
+        own, began = self._delivery, self._clock()
         # The deletes get the number of this moment, so that later saves of the same orders win.
-        number = self._outbox.next_number()
+        number = own.outbox.next_number()
         old = []
         for order_id, order in self.iter_all():
             created = created_at(order)
             if created is not None and created < cutoff:
                 old.append(order_id)
+        writes: list[Write] = []
         for order_id in old:
-            self._put(accepted, order_id, None, number, began)
-        for error in accepted.delivery.deliver(accepted.writes).values():
-            raise copy(error)
+            writes += self._put(own, self.prefix + order_id, None, number, began)
+        _deliver(own, writes, None)
         return old
 
     def key(self, order_id: str | int) -> str:
@@ -454,11 +448,11 @@ class OrderStore:
 
     @property
     def _delivery(self) -> Delivery:
-        if self._registry is not delivery.registry:
-            registry, own = delivery.registry, self._new_delivery(Outbox(self._clock))
-            shared = delivery.register(self._database, own)
+        if self._registry is not registry.deliveries:
+            current, own = registry.deliveries, self._new_delivery(Outbox(self._clock))
+            shared = registry.register(self._database, own)
             self._own = own if shared is own else self._new_delivery(shared.outbox)
-            self._registry = registry
+            self._registry = current
         return self._own
 
     def _new_delivery(self, outbox: Outbox) -> Delivery:
@@ -470,19 +464,17 @@ class OrderStore:
 
     def _put(
         self,
-        accepted: Accepted,
-        order_id: str,
+        own: Delivery,
+        key: str,
         order: Mapping[str, Any] | None,
         number: int | None = None,
         since: float | None = None,
-    ) -> None:
-        outbox = accepted.delivery.outbox
-        number = outbox.next_number() if number is None else number
+    ) -> list[Write]:
+        """Put a write into the outbox. Return it, or an empty list if there is nothing to send."""
+        number = own.outbox.next_number() if number is None else number
         text = None if order is None else serialize_order(order)
-        write = outbox.put(self.prefix + order_id, text, number, self.ttl, self._skip, since)
-        if write is not None:
-            accepted.writes.append(write)
-        accepted.ids[order_id] = None
+        write = own.outbox.put(key, text, number, self.ttl, self._skip, since)
+        return [] if write is None else [write]
 
     def _deadline(self) -> float:
         return deadline_within(self.client.timeout)
@@ -530,12 +522,10 @@ class OrderStore:
         )
 
 
-class Accepted(NamedTuple):
-    """Accepted writes, and for each order id its error, or None if the order was accepted."""
-
-    delivery: Delivery
-    writes: list[Write]
-    ids: dict[str, UpstashError | None]
+def _deliver(own: Delivery, writes: Sequence[Write], deadline: float | None) -> None:
+    for error in own.deliver(writes, deadline).values():
+        # A copy: the outbox keeps the error, but not its frames, which hold the order.
+        raise copy(error)
 
 
 def created_at(order: Mapping[str, Any]) -> datetime | None:
@@ -563,7 +553,7 @@ def midnight(days_ago: int) -> datetime:
 
 def _items(orders: Mapping[Any, Mapping[str, Any]]) -> list[tuple[Any, Mapping[str, Any]]]:
     if not hasattr(orders, "items"):
-        raise DataError(f"orders must be a dict of orders by id, not {type(orders).__name__}")
+        raise DataError(f"orders must be a dict of orders by id, not {type_name(orders)}")
     # Other threads cannot change a dict during list(). They may change other mappings, and list()
     # then raises RuntimeError.
     for _ in range(COPIES):

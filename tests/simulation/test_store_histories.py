@@ -85,7 +85,7 @@ class Histories(RuleBasedStateMachine):
     @rule(order_id=IDS, order=ORDERS, fate=FATES)
     def save_or_delete(self, order_id: str, order: Any, fate: str) -> None:
         self.put(order_id, order, ours=True)
-        if self.attempt([fate], lambda: self.store.deliver(self.store.put(order_id, order))):
+        if self.attempt([fate], self.store.accept(order_id, order)):
             assert self.redis.get(f"order:{order_id}") == self.newest[order_id][0]
 
     @rule(orders=st.dictionaries(IDS, ORDERS.filter(bool), min_size=1), fate=FATES)

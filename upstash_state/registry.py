@@ -1,0 +1,104 @@
+"""The deliveries of this process: one outbox for each database. Exit, fork and reset."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from .transport import time_budget
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .delivery import Delivery
+
+#: The deliveries of this process by database (URL, token and prefix), one for each outbox. A fork
+#: and a reset replace it by a new dict.
+deliveries: dict[Hashable, Delivery] = {}
+_ending = threading.Event()
+#: Event loops whose app has shut down. Some servers then end the process with a signal, before a
+#: worker or an exit handler can send anything. So until the loop is closed, each call sends its own
+#: saves.
+shut_down: list[AbstractEventLoop] = []
+
+
+def is_ending() -> bool:
+    """Return whether each call must send its own saves, because no worker may be able to."""
+    return _ending.is_set() or not all(loop.is_closed() for loop in tuple(shut_down))
+
+
+def register(database: Hashable, delivery: Delivery) -> Delivery:
+    """Register a delivery for a database, and return the one that was registered first."""
+    if not deliveries:
+        # A child of `multiprocessing` does not run `atexit` functions, and a forked child does not
+        # inherit its parent's finalizers.
+        process = sys.modules.get("multiprocessing.process")
+        util = sys.modules.get("multiprocessing.util")
+        if process and util and process.parent_process() is not None:
+            util.Finalize(None, end_of_process, exitpriority=0)
+        # A child of Celery's prefork pool does not run them either.
+        signal = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
+        if signal is not None:
+            signal.connect(end_of_process, weak=False)
+    found, current = delivery, None
+    while current is not deliveries:
+        # Repeat if another thread has reset the client meanwhile.
+        current = deliveries
+        found = current.setdefault(database, delivery)
+    return found
+
+
+def end_of_process(**_: object) -> None:
+    """Send all pending writes. From now on, each call sends its own saves.
+
+    Celery passes arguments, which are not used.
+    """
+    _ending.set()
+    _each(deliveries, lambda delivery: delivery.close("at exit"))
+
+
+def end_of_app() -> None:
+    """Send all pending writes when an app shuts down, and log the orders that are left."""
+    _each(deliveries, lambda delivery: delivery.send_all("at shutdown"))
+
+
+def forget_all(*, flush: bool) -> None:
+    """Give every database an empty outbox.
+
+    Args:
+        flush: Whether to send pending writes first, and to log the orders that are left.
+    """
+    global deliveries
+    # From here on, saves use a new outbox, so no save is lost.
+    old, deliveries = deliveries, {}
+    shut_down.clear()
+    for delivery in old.values():
+        # A save that is using the old outbox must send itself, because the worker stops.
+        delivery.outbox.closed = True
+        if not flush:
+            delivery.outbox.forget(delivery.outbox.all_pending())
+    if flush:
+        _each(old, lambda delivery: delivery.close("before the reset"))
+
+
+def _each(some: Mapping[Hashable, Delivery], send: Callable[[Delivery], object]) -> None:
+    """Let each delivery send, all together within the time of one call."""
+    with time_budget(max((one.client.timeout for one in some.values()), default=0.0)):
+        for delivery in list(some.values()):
+            # A log handler that raises does not cost the other databases.
+            with suppress(Exception):
+                send(delivery)
+
+
+def _forget_parent() -> None:
+    global deliveries
+    # The parent sends its own pending writes, so the child must not.
+    deliveries = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
