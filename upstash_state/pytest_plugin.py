@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from fnmatch import fnmatch
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -81,16 +81,13 @@ class Run:
         self._config = config
         self._thread = threading.current_thread()
         self._collected: list[pytest.Item] = []
+        #: The test, class or module that each recording belongs to.
+        self.tests_by_file: dict[str, str] = {}
         #: Whether a test is recorded; None until the tests are collected.
         self._has_recordings: bool | None = None
         self._guard = ExitStack()
         self._guard.enter_context(guarding(self.refuse))
         Run.first = Run.first or self
-
-    @cached_property
-    def recorded_tests(self) -> RecordedTests:
-        self._config.pluginmanager.register(recorded_tests := RecordedTests())
-        return recorded_tests
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -101,6 +98,8 @@ class Run:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         recorded = [item for item in session.items if is_recorded(item)]
         self._has_recordings = bool(recorded)
+        if recorded:
+            self._config.pluginmanager.register(RecordedTests())
         for item in recorded:
             _add_fixtures(item)
 
@@ -147,7 +146,8 @@ class Run:
             return
         # Not imported, since a run without recordings does not need it.
         recorder: Any = sys.modules.get(f"{__package__}.recording.recorder")
-        if (recorder and any(one.connects for one in recorder.in_use)) or not (
+        recording = recorder and any(not (one.replays or one.endpoint) for one in recorder.in_use)
+        if recording or not (
             recorder
             or self._config.getini("upstash_block_network")
             or self.option("upstash_record") != "none"
@@ -175,15 +175,14 @@ class Run:
 
     def _where(self) -> str:
         """Say who connects: functions of the app, innermost and outermost, test, and thread."""
-        places, frame = [], sys._getframe()
-        while frame := frame.f_back:  # type: ignore[assignment]
-            file = Path(frame.f_code.co_filename)
-            theirs = Path(__file__).parent not in file.parents and "site-packages" not in file.parts
-            if theirs and self._config.rootpath in file.parents:
-                name = frame.f_code.co_name.replace("<module>", "import")
-                file = file.relative_to(self._config.rootpath)
-                places.append(f"{name} in {file}, line {frame.f_lineno}")
-        ends = ", called from ".join(dict.fromkeys([*places[:1], *places[1:][-1:]]))
+        places, package, root = [], Path(__file__).parent, self._config.rootpath
+        for frame in reversed(traceback.extract_stack()):
+            file = Path(frame.filename)
+            theirs = package not in file.parents and "site-packages" not in file.parts
+            if theirs and root in file.parents:
+                name = frame.name.replace("<module>", "import")
+                places.append(f"{name} in {file.relative_to(root)}, line {frame.lineno}")
+        ends = ", called from ".join(dict.fromkeys([*places[:1], *places[-1:]]))
         thread = threading.current_thread()
         other = "" if thread is self._thread else f"thread {thread.name!r}, which outlives its test"
         test = os.environ.get("PYTEST_CURRENT_TEST", "")
@@ -191,37 +190,25 @@ class Run:
 
 
 class RecordedTests:
-    """Hooks for recorded tests, registered only if there is one.
-
-    Attributes:
-        recordings: The recordings of the tests that are running, by node id.
-    """
-
-    def __init__(self) -> None:
-        self.recordings: dict[str, Recording] = {}
+    """Hooks for recorded tests, registered only if there is one."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> None:
         # Not called after a test that raised.
-        recording = self.recordings.get(item.nodeid)
+        recording: Recording | None = getattr(item, MARKER, None)
         if recording and (problem := recording.problem()):
             raise Failed(problem, pytrace=False)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        if recording := self.recordings.get(item.nodeid):
-            recording.in_teardown = True
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, Any, None]:
         report = (yield).get_result()
-        recording = self.recordings.get(item.nodeid)
+        recording: Recording | None = getattr(item, MARKER, None)
         if recording is None or call.when != "call":
             return
         # Only the report knows of unittest's failures and of xfail. Subtests come before the test.
-        recording.passed = report.passed
+        recording.passed, recording.in_teardown = report.passed, True
         if report.failed and not (call.excinfo and call.excinfo.errisinstance(Failed)):
             text = recording.problem(failed=True)
             if text and (crash := getattr(report.longrepr, "reprcrash", None)):
@@ -249,17 +236,16 @@ def _add_fixtures(item: Any) -> None:
     Fixtures with autouse would do this as well, but they would cost every test of every run.
     """
     known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
-    ranks = {name: SCOPES.index(str(known[name][-1].scope)) for name in known if known[name]}
-    names = [name for name in getattr(item, "fixturenames", ()) if name != MARKER]
-    for scope, kind in {"module": pytest.Module, "class": pytest.Class, "function": None}.items():
-        node = kind and item.getparent(kind)
-        markers = node.iter_markers(MARKER) if node else ()
-        if kind is None or any(marker.kwargs.get("scope") == scope for marker in markers):
-            fixture = f"_{MARKER}_of_{scope}" if kind else MARKER
-            ranks[fixture] = rank = SCOPES.index(scope)
-            wider = [name for name in names if ranks.get(name, rank) < rank]
-            names = [*wider, fixture, *(name for name in names if name not in wider)]
-    item.fixturenames = names
+    scopes = {name: found[-1].scope for name, found in known.items() if found}
+    names = [MARKER, *getattr(item, "fixturenames", ())]
+    for scope, kind in (("class", pytest.Class), ("module", pytest.Module)):
+        node = item.getparent(kind)
+        if node and any(mark.kwargs.get("scope") == scope for mark in node.iter_markers(MARKER)):
+            fixture = f"_{MARKER}_of_{scope}"
+            scopes[fixture] = scope
+            names.insert(0, fixture)
+    ranks = {name: SCOPES.index(scopes.get(name, "function")) for name in names}
+    item.fixturenames = sorted(ranks, key=ranks.__getitem__)
 
 
 @pytest.fixture(scope="session")
@@ -268,32 +254,30 @@ def upstash_recording_config() -> dict[str, object]:
     return {}
 
 
-def _recording_of(scope: Any, name: str) -> Any:
+def _fixture(scope: Any, name: str) -> Any:
     @pytest.fixture(scope=scope, name=name)
     def recorded(request: pytest.FixtureRequest) -> Iterator[Recording]:
         """The test's recording, replayed or, with --upstash-record, made. See its `fail_next`."""
-        run, nodeid, session = _run_of(request.config), request.node.nodeid, request.session
+        run, node, session = _run_of(request.config), request.node, request.session
         failed = session.testsfailed
         try:
-            from .recording.items import started
+            from .recording.items import recording_of
 
-            with ExitStack() as stack:
-                recording = started(request, scope, stack)
-                with recording.running():
-                    if scope == "function":
-                        run.recorded_tests.recordings[nodeid] = recording
-                    yield recording
-                    run.recorded_tests.recordings.pop(nodeid, None)
-                # The recording of a failing test would make the failure look right.
-                passed = recording.passed or scope != "function"
-                if passed and session.testsfailed == failed:
-                    run.notes.update(dict.fromkeys(recording.finish()))
+            recording = recording_of(request, scope, run.tests_by_file)
+            with recording.running():
+                if scope == "function":
+                    node.upstash_recording = recording
+                yield recording
+            # The recording of a failing test would make the failure look right.
+            passed = recording.passed or scope != "function"
+            if passed and session.testsfailed == failed:
+                run.notes.update(dict.fromkeys(recording.finish()))
         except (UpstashError, ImportError) as error:
             raise Failed(str(error), pytrace=False) from None
 
     return recorded
 
 
-upstash_recording = _recording_of("function", MARKER)
-_of_class = _recording_of("class", f"_{MARKER}_of_class")
-_of_module = _recording_of("module", f"_{MARKER}_of_module")
+upstash_recording = _fixture("function", MARKER)
+_of_class = _fixture("class", f"_{MARKER}_of_class")
+_of_module = _fixture("module", f"_{MARKER}_of_module")

@@ -43,7 +43,6 @@ from upstash_state.recording import (
     recording,
 )
 from upstash_state.recording.exchange import Exchange, Request
-from upstash_state.recording.explain import nearest
 from upstash_state.recording.file import dump, load
 from upstash_state.recording.match import Replay, Varying, same_kind
 from upstash_state.recording.recorder import in_use
@@ -237,6 +236,20 @@ class TestMaking:
             with recording(path, mode=mode):  # type: ignore[arg-type]
                 assert UpstashRedis.from_env().get("k") == "ü"
         assert "result: ü" in path.read_text(encoding="utf-8")
+
+    @responses.activate
+    def test_an_answer_of_another_kind_is_recorded_as_it_is(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A mock, or a gateway, may answer SCAN with anything."""
+        credentials(monkeypatch, f"https://{HOST}", SECRET)
+        results: list[object] = ["OK", 1, ["0"], ["0", None], ["0", [1, ["a"]]]]
+        for result in results:
+            responses.post(f"https://{HOST}", json={"result": result})
+        for mode in ("all", "none"):
+            with recording(path, mode=mode):  # type: ignore[arg-type]
+                client = UpstashRedis.from_env()
+                assert [client.execute_command("SCAN", "0") for _ in results] == results
 
     @responses.activate
     def test_neither_token_nor_host_is_written(
@@ -661,12 +674,12 @@ class TestMatching:
             said("GET", "order:2"),
         ]
         replay = Replay(exchanges, Varying())
-        assert nearest(single("SET", "order:2", '{"a": 1, "b": 2, "c": 4}'), replay)[0] == 2
-        assert nearest(single("GET", "order:1", "order:2"), replay)[0] == 3
+        assert replay.nearest(single("SET", "order:2", '{"a": 1, "b": 2, "c": 4}'))[0] == 2
+        assert replay.nearest(single("GET", "order:1", "order:2"))[0] == 3
         # A request is compared with the same command, or with none.
-        assert nearest(single("DEL", "order:1"), replay) == (None, [])
-        assert nearest(many("/pipeline", ("GET", "order:2")), replay) == (None, [])
-        assert nearest(single("PING"), Replay([], Varying())) == (None, [])
+        assert replay.nearest(single("DEL", "order:1")) == (None, [])
+        assert replay.nearest(many("/pipeline", ("GET", "order:2"))) == (None, [])
+        assert Replay([], Varying()).nearest(single("PING")) == (None, [])
 
     def test_varying_given_as_one_text_is_one_field(self, path: Path) -> None:
         file(path, said("SET", "order:1", '{"at": 1, "a": 1}'))

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from upstash_state import serialize_order
 from upstash_state.recording import file
 from upstash_state.recording.exchange import HEADERS, Exchange, RecordingError, Request
-from upstash_state.recording.file import dump, load
+from upstash_state.recording.file import dump, load, read, write
 from upstash_state.recording.match import Varying
-from upstash_state.recording.storage import read, write
 from upstash_state.settings import Secret
 from upstash_state.transport import Answer
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import UpstashError
-from ..serialization import escape_surrogates
 from ..texts import shown
 from ..transport import COMMAND, Answer
 
 #: Headers that a recording may hold. Retry-After is recorded, since the client obeys it.
 HEADERS = ("Retry-After", "Content-Type")
-
-#: Characters that JSON text may hold and YAML may not: unprintable ones and YAML's line breaks.
-UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
-
 
 # The keys among a command's arguments, for commands whose only key is not the first argument.
 _KEYS = {
@@ -50,9 +43,9 @@ class Request:
     commands: tuple[tuple[str, ...], ...]
 
     @property
-    def names(self) -> tuple[str, set[str]]:
-        """Its path and the names of its commands."""
-        return self.path, {command[0] for command in self.commands}
+    def keys(self) -> list[str]:
+        """The keys that its commands name."""
+        return [key for command in self.commands for key in keys_of(command)]
 
     def __str__(self) -> str:
         """Return its commands' names and keys, or all arguments where there is no key."""
@@ -104,20 +97,6 @@ class Exchange:
 def encode(answer: Any) -> bytes:
     """Return an answer as the body of a response."""
     return json.dumps(answer, separators=(",", ":")).encode()
-
-
-def text_of(value: Any) -> str:
-    """Return JSON text as this package stores it, with the surrogates escaped that UTF-8 lacks."""
-    return escape_surrogates(json.dumps(value, ensure_ascii=False))
-
-
-def indented(text: str) -> str | None:
-    """Return stored JSON text indented, or None if it could not be read back unchanged."""
-    with suppress(ValueError, RecursionError):
-        if text.startswith(("{", "[")) and text_of(value := json.loads(text)) == text:
-            block = json.dumps(value, ensure_ascii=False, indent=2)
-            return UNFIT_FOR_YAML.sub(lambda unfit: json.dumps(unfit[0])[1:-1], block)
-    return None
 
 
 def _protocol_answer(body: bytes) -> Any:

@@ -48,7 +48,7 @@ def mismatches(
     values: list[tuple[Path, Any]] = []
     explained = set()
     for request, threads in [*replay.unmatched.items()][:MOST_REQUESTS]:
-        index, differences = nearest(request, replay)
+        index, differences = replay.nearest(request)
         explained.add(index)
         values += [(path, sent) for path, old, sent in differences if same_kind(old, sent)]
         what = "not recorded" if index is None else "sent more often than recorded"
@@ -66,20 +66,15 @@ def mismatches(
         shows = unused if "SKIP" in name else any(f" is {value}" in line for line in sent)
         if value and shows:
             lines.append(f"    {name}={value} is set")
-    if not lines:
-        pairs = replay.reordered()[:1]
-        lines = [f"sent in another order: {names[b]} before {names[a]}" for a, b in pairs]
+    if not lines and (pair := replay.reordered()):
+        lines = [f"sent in another order: {names[pair[1]]} before {names[pair[0]]}"]
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"and {len(lines) - MOST_LINES} lines more"]
     return lines, values
 
 
 def _shown(path: Path, before: Any, after: Any, varying: Varying, request: Request) -> str:
-    place = meaning_of(path)
-    if JSON in path:
-        steps = path[path.index(JSON) + 1 :]
-        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in steps)
-        place = place.removeprefix(".") or "value"
+    place = meaning_of(path) or field_of(path, "[{}]") or "value"
     if len(request.commands) > 1:
         place = f"command {path[0]}: {place}"
     texts = [_text(value, JSON in path) for value in (before, after)]
@@ -87,38 +82,16 @@ def _shown(path: Path, before: Any, after: Any, varying: Varying, request: Reque
     same = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), 0)
     start = max(0, same - LONGEST_VALUE // 2)
     old, new = ("…" * bool(start) + shown(text[start:], LONGEST_VALUE) for text in texts)
+    line = f"{place} is {new}, recorded {old}"
     if field_of(path) not in varying.fields:
-        return f"{place} is {new}, recorded {old}"
-    kind = kind_of(before)
-    return (
-        f"{place} is {new}, recorded {old}: declared as varying, but only {kind} replaces another"
-    )
+        return line
+    return f"{line}: declared as varying, but only {kind_of(before)} replaces another"
 
 
 def _text(value: Any, is_json: bool) -> str:
     if is_json and value is not MISSING:
         return json.dumps(value, ensure_ascii=False)
     return str(value)
-
-
-def nearest(request: Request, replay: Replay) -> tuple[int | None, list[tuple[Path, Any, Any]]]:
-    """Return the index of the exchange that is most like a request, and where the two differ.
-
-    None if no exchange has the same commands.
-    """
-
-    def distance(found: tuple[int, list[tuple[Path, Any, Any]]]) -> tuple[bool, int, bool]:
-        index, differences = found
-        other_key = any(meaning_of(path) == "key" for path, *_ in differences)
-        return other_key, len(differences), index not in replay.unused
-
-    sent = replay.values(request)
-    alike = [
-        (index, list(replay.differences(index, sent)))
-        for index, exchange in enumerate(replay.exchanges)
-        if exchange.request.names == request.names
-    ]
-    return min(alike, key=distance, default=(None, []))
 
 
 def to_declare(

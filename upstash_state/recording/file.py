@@ -9,7 +9,11 @@ was written from. Text for which that is impossible is written as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 try:
@@ -17,18 +21,13 @@ try:
 except ImportError as error:
     raise ImportError("recordings need PyYAML: pip install PyYAML") from error
 
+from ..serialization import escape_surrogates
+from ..settings import Secret
 from ..texts import shown
 from ..transport import COMMAND, PIPELINE, TRANSACTION
-from .exchange import (
-    HEADERS,
-    UNFIT_FOR_YAML,
-    Exchange,
-    RecordingError,
-    Request,
-    encode,
-    indented,
-    text_of,
-)
+from .exchange import HEADERS, Exchange, RecordingError, Request, encode
+from .match import Varying, unchanged
+from .secrets import holds_secret
 
 FORMAT = 1
 
@@ -36,8 +35,77 @@ _HEAD = """\
 # What an Upstash REST endpoint answered, recorded by upstash_state. Made to be read and reviewed.
 # Under "json: |" stands text as Redis holds it, indented for reading.
 """
+# Characters that JSON text may hold and YAML may not: unprintable ones and YAML's line breaks.
+_UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
 # libyaml's loader is ten times as fast, where PyYAML was built with it.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read(path: Path, secrets: Collection[Secret] = ()) -> list[Exchange]:
+    """Read the exchanges in a recording's file.
+
+    Args:
+        path: The file.
+        secrets: Tokens and host names that must not be in it.
+
+    Raises:
+        RecordingError: It cannot be used. The text goes on after the file's name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordingError("does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"cannot be read: {error}") from None
+    # First as it stands, since a token may be in a comment, or in the error that loading raises.
+    exchanges = None if holds_secret([text], secrets) else load(text)
+    if exchanges is None or any(holds_secret(_texts(one), secrets) for one in exchanges):
+        raise RecordingError(
+            "holds the token or the host of the endpoint. Remove it from the file and from the "
+            "repository's history, and reset the token on console.upstash.com"
+        )
+    return exchanges
+
+
+def write(
+    path: Path, exchanges: Sequence[Exchange], secrets: Collection[Secret], varying: Varying
+) -> bool:
+    """Create or replace a recording's file, unless it records the same already.
+
+    Args:
+        path: The file. Missing folders are created.
+        exchanges: The exchanges to write.
+        secrets: Tokens and host names that must not be in it.
+        varying: The values that may differ from those in the file.
+
+    Returns:
+        Whether the file is new or changed.
+
+    Raises:
+        RecordingError: A secret is in it, and nothing is written.
+    """
+    for number, exchange in enumerate(exchanges, 1):
+        if holds_secret([path.name, *_texts(exchange)], secrets):
+            raise RecordingError(
+                f"is not written: exchange {number} or the file's name holds the token or the host "
+                f"of the endpoint ({exchange.request.commands[0][0]}). Use other data in the test"
+            )
+    with suppress(RecordingError):
+        if unchanged(read(path, secrets), exchanges, varying):
+            return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A rename, so that a reader or an interruption never finds half a file.
+    unfinished = path.with_name(f".{os.getpid()}.tmp")
+    unfinished.write_text(dump(exchanges), encoding="utf-8", newline="\n")
+    unfinished.replace(path)
+    return True
+
+
+def _texts(exchange: Exchange) -> Iterator[str]:
+    for command in exchange.request.commands:
+        yield from command
+    yield from exchange.headers.values()
+    yield exchange.body.decode(errors="replace")
 
 
 class _Yaml(yaml.SafeDumper):
@@ -46,12 +114,12 @@ class _Yaml(yaml.SafeDumper):
 
 
 def _text_node(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
-    if (block := indented(data)) is not None:
+    if (block := _indented(data)) is not None:
         return dumper.represent_dict({"json": block + "\n"})
     # A block with more than one newline at its end could not be told from one before empty lines.
     fits_block = "\n" in data and not data[0].isspace() and not data.endswith("\n\n")
     # PyYAML escapes YAML's own line breaks, such as U+0085, only in double quotes.
-    style = '"' if UNFIT_FOR_YAML.search(data) else "|" if fits_block else None
+    style = '"' if _UNFIT_FOR_YAML.search(data) else "|" if fits_block else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
@@ -151,10 +219,24 @@ def _restored(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() == {"json"} and isinstance(value["json"], str):
-        return text_of(json.loads(value["json"]))
+        return _json(json.loads(value["json"]))
     return {key: _restored(member) for key, member in value.items()}
 
 
 def _text(value: Any) -> str:
     _need(isinstance(value, str), f"{value!r} is not text: put it in quotes")
     return str(value)
+
+
+def _json(value: Any) -> str:
+    """Return JSON text as this package stores it, with the surrogates escaped that UTF-8 lacks."""
+    return escape_surrogates(json.dumps(value, ensure_ascii=False))
+
+
+def _indented(text: str) -> str | None:
+    """Return stored JSON text indented, or None if it could not be read back unchanged."""
+    with suppress(ValueError, RecursionError):
+        if text.startswith(("{", "[")) and _json(value := json.loads(text)) == text:
+            block = json.dumps(value, ensure_ascii=False, indent=2)
+            return _UNFIT_FOR_YAML.sub(lambda unfit: json.dumps(unfit[0])[1:-1], block)
+    return None

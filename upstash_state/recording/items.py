@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import ExitStack
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..environment import environment
 from ..pytest_plugin import MARKER, is_recorded
 from .exchange import RecordingError
-from .recorder import Recording, in_use, records, short
+from .recorder import Recording, short
 
 CONFIG = "upstash_recording_config"
 
@@ -25,21 +22,24 @@ _UNFIT_FOR_A_NAME = re.compile(r"""[<>?%*:|"'/\\\x00-\x1f\x7f]""")
 _LONGEST_NAME = 255
 
 
-def started(request: pytest.FixtureRequest, scope: str, stack: ExitStack) -> Recording:
+def recording_of(
+    request: pytest.FixtureRequest, scope: str, tests_by_file: dict[str, str]
+) -> Recording:
     """Create the recording of a test, or of a scope.
 
     Args:
         request: The fixture's.
         scope: "module", "class" or "function".
-        stack: Where the embedded endpoint is closed, if it is used.
+        tests_by_file: The tests, classes and modules so far, by the names of their recordings'
+            files in lower case. This one is added.
 
     Raises:
-        RecordingError: The recording cannot be used or made, or an option is wrong.
+        RecordingError: Another one has the same file, or an option is wrong.
     """
     node, option = request.node, request.config.getoption
     mode, path = option("--upstash-record"), path_of(node)
     # Windows and macOS do not tell A.yaml from a.yaml.
-    other = _tests_by_file(request.session).setdefault(str(path).casefold(), node.nodeid)
+    other = tests_by_file.setdefault(str(path).casefold(), node.nodeid)
     if other != node.nodeid:
         raise RecordingError(
             f"{other} and {node.nodeid} would both be recorded in {path}: give one another name, "
@@ -60,14 +60,7 @@ def started(request: pytest.FixtureRequest, scope: str, stack: ExitStack) -> Rec
     except TypeError as error:
         take = "take allow_unused, scope, varying and varying_keys, by name"
         raise RecordingError(f"{MARKER} and {CONFIG} {take}: {error} ({node.nodeid})") from None
-    # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
-    recording.endpoint = next((one.endpoint for one in in_use if one.endpoint), None)
-    if option("--upstash-local") and records(path, mode) and not recording.endpoint:
-        from ..local import LocalEndpoint
-
-        recording.endpoint = endpoint = stack.enter_context(LocalEndpoint())
-        names = {"UPSTASH_REDIS_REST_URL": endpoint.url, "UPSTASH_REDIS_REST_TOKEN": endpoint.token}
-        stack.enter_context(environment(**names))
+    recording.local = option("--upstash-local")
     nodeid = f'"{node.nodeid}"' if re.search(r"[^\w/.:-]", node.nodeid) else node.nodeid
     hint = "    (without a database: --upstash-local)"
     recording.again = f"    pytest --upstash-record=all {nodeid}\n{hint}"
@@ -75,11 +68,6 @@ def started(request: pytest.FixtureRequest, scope: str, stack: ExitStack) -> Rec
     arguments = "{}" if scope == "function" else f'scope="{scope}", {{}}'
     recording.declare = f"    {marker}({arguments})"
     return recording
-
-
-@lru_cache(maxsize=1)
-def _tests_by_file(session: pytest.Session) -> dict[str, str]:
-    return {}
 
 
 def path_of(node: Any) -> Path:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from .exchange import Exchange, Request, keys_of
@@ -40,12 +40,20 @@ JSON: Any = type("Json", (), {})()
 Path = tuple[Any, ...]
 #: The values in a request or an answer, by path.
 Values = dict[Path, Any]
+#: A path, and the recorded and the sent value.
+Difference = tuple[Path, Any, Any]
 
 
-def field_of(path: Path) -> str:
-    """Return the place inside stored JSON as it is declared, or "" outside of JSON."""
+def field_of(path: Path, index: str = "[]") -> str:
+    """Return the place inside stored JSON as it is declared, or "" outside of JSON.
+
+    Args:
+        path: The path.
+        index: How to write an index; "[{}]" shows its number.
+    """
     inside = path[path.index(JSON) + 1 :] if JSON in path else ()
-    return "".join("[]" if isinstance(key, int) else f".{key}" for key in inside).removeprefix(".")
+    steps = (index.format(key) if isinstance(key, int) else f".{key}" for key in inside)
+    return "".join(steps).removeprefix(".")
 
 
 def meaning_of(path: Path) -> str:
@@ -123,8 +131,8 @@ class Varying:
 
     def differences(
         self, recorded: Values, sent: Values, now: Mapping[str, str] | None = None
-    ) -> Iterator[tuple[Path, Any, Any]]:
-        """Find where values differ in more than what may vary: paths, and both values."""
+    ) -> Iterator[Difference]:
+        """Find where values differ in more than what may vary."""
         for path in (*recorded, *(path for path in sent if path not in recorded)):
             both = recorded.get(path, MISSING), sent.get(path, MISSING)
             if not self.same(path, *both, now or {}):
@@ -183,25 +191,25 @@ class Replay:
         self.varying = varying
         self.unmatched: defaultdict[Request, list[str]] = defaultdict(list)
         self.unused = dict.fromkeys(range(len(exchanges)))
-        self._values = [self.values(exchange.request) for exchange in exchanges]
+        self._values = [dict(varying.values(exchange.request)) for exchange in exchanges]
         self._in_order: list[int] = []
         #: The texts of this run (keys, stored JSON) by the recorded ones that they replace.
         self._now: dict[str, str] = {}
 
-    def answer(self, request: Request, thread: str | None = "") -> Exchange | None:
+    def answer(self, request: Request, thread: str = "") -> Exchange | None:
         """Return the next unused exchange for a request, or None.
 
         Args:
             request: The request.
-            thread: "" for the test's own. The requests of other threads have no order: None, or
-                the name of a thread that was running before.
+            thread: The name of the thread that sent it, "" for the test's own. The requests of
+                other threads have no order.
         """
         index = next(self._matching(request), None)
         if index is None:
-            self.unmatched[request].append(thread or "")
+            self.unmatched[request].append(thread)
             return None
         del self.unused[index]
-        if thread == "":
+        if not thread:
             self._in_order.append(index)
         exchange = self.exchanges[index]
         for recorded, sent in zip(exchange.request.commands, request.commands):
@@ -210,25 +218,35 @@ class Replay:
             return exchange.with_answer(self._up_to_date(exchange.answer))
         return exchange
 
-    def reordered(self) -> list[tuple[int, int]]:
-        """Return pairs of exchanges that were used in another order than recorded, if it matters.
+    def reordered(self) -> tuple[int, int] | None:
+        """Return two exchanges that were used in another order than recorded, if it matters.
 
         It matters if one of them writes, and they share a key or one concerns all keys.
         """
-        return [
-            (later, index)
-            for position, index in enumerate(self._in_order)
-            for later in self._in_order[position + 1 :]
-            if later < index and _depend(*(self.exchanges[i].request for i in (later, index)))
+        for first, second in combinations(self._in_order, 2):
+            if second < first and _depend(*(self.exchanges[i].request for i in (second, first))):
+                return second, first
+        return None
+
+    def nearest(self, request: Request) -> tuple[int | None, list[Difference]]:
+        """Return the index of the exchange that is most like a request, and where the two differ.
+
+        None if no exchange has the same commands.
+        """
+
+        def distance(found: tuple[int, list[Difference]]) -> tuple[bool, int, bool]:
+            index, differences = found
+            other_key = any(meaning_of(path) == "key" for path, *_ in differences)
+            return other_key, len(differences), index not in self.unused
+
+        path, names = request.path, {command[0] for command in request.commands}
+        sent = dict(self.varying.values(request))
+        alike = [
+            (index, list(self._differences(index, sent)))
+            for index, one in enumerate(exchange.request for exchange in self.exchanges)
+            if one.path == path and {command[0] for command in one.commands} == names
         ]
-
-    def values(self, request: Request) -> Values:
-        """Return the values in a request, by path."""
-        return dict(self.varying.values(request))
-
-    def differences(self, index: int, sent: Values) -> Iterator[tuple[Path, Any, Any]]:
-        """Find where the values of a request differ from those of an exchange."""
-        return self.varying.differences(self._values[index], sent, self._now)
+        return min(alike, key=distance, default=(None, []))
 
     def _matching(self, request: Request) -> Iterator[int]:
         # Exact matches first. Otherwise orders with varying ids would get each other's answers
@@ -239,10 +257,13 @@ class Replay:
                 self._now and self._up_to_date(recorded.commands) == request.commands
             ):
                 yield index
-        sent = self.values(request)
+        sent = dict(self.varying.values(request))
         for index in self.unused:
-            if not any(self.differences(index, sent)):
+            if not any(self._differences(index, sent)):
                 yield index
+
+    def _differences(self, index: int, sent: Values) -> Iterator[Difference]:
+        return self.varying.differences(self._values[index], sent, self._now)
 
     def _up_to_date(self, recorded: Any) -> Any:
         """Return recorded data with the texts of this run."""
@@ -255,9 +276,7 @@ class Replay:
 
 def _depend(*requests: Request) -> bool:
     names = {command[0].upper() for request in requests for command in request.commands}
-    first, second = (
-        {key for command in request.commands for key in keys_of(command)} for request in requests
-    )
+    first, second = ({*request.keys} for request in requests)
     return not names <= _READS and bool(names & _ALL_KEYS or first & second)
 
 

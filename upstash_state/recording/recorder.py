@@ -25,11 +25,11 @@ from ..errors import NotRecordedError, SettingsError, UnavailableError
 from ..process import reset_client
 from ..settings import URL_AND_TOKEN, Secret, Settings, is_loopback, unquoted
 from ..transport import COMMAND, Answer, Endpoint, Send, guarding, intercepting
-from .exchange import Exchange, RecordingError, Request, keys_of
+from .exchange import Exchange, RecordingError, Request
 from .explain import mismatches, to_declare
 from .faults import Fault, simulated
+from .file import read, write
 from .match import Replay, Varying
-from .storage import read, write
 
 if TYPE_CHECKING:
     from ..local import LocalEndpoint
@@ -102,7 +102,9 @@ class Recording:
         #: How to record again, and how to declare what varies.
         self.again = f'    recording({str(path)!r}, mode="all")'
         self.declare = f"    recording({str(path)!r}, {{}})"
-        #: The embedded endpoint, if it is recorded instead of the database.
+        #: Whether to record with the embedded endpoint instead of the database.
+        self.local = False
+        #: The embedded endpoint, while it is recorded.
         self.endpoint: LocalEndpoint | None = None
 
     def fail_next(self, n: int, fault: Fault) -> None:
@@ -177,7 +179,7 @@ class Recording:
         Raises:
             RecordingError: The file cannot be used, or nothing can be recorded.
         """
-        self.replays = not records(self.path, self._mode)
+        self.replays = self._mode == "none" or (self._mode == "once" and self.path.exists())
         #: Whether the test itself is over, so that requests belong to a fixture's clean-up.
         self.in_teardown = False
         #: Whether the test passed, as far as the pytest plugin knows.
@@ -188,20 +190,20 @@ class Recording:
         self._unanswered: dict[Request, str] = {}
         self._simulated_seconds = 0.0
         self._thread = threading.current_thread()
-        self._threads_before = {*threading.enumerate()}
-        tokens = [unquoted(os.environ.get(name, "")) for _, name in URL_AND_TOKEN]
-        self._secrets = set(map(Secret, tokens))
-        try:
-            self._replay = Replay(self._exchanges(), self._varying)
-        except (RecordingError, SettingsError) as error:
-            raise RecordingError(f"{self.name} {error}. To record it:\n{self.again}") from None
         with ExitStack() as stack:
+            if self.local and not self.replays:
+                self._start_endpoint(stack)
+            tokens = [unquoted(os.environ.get(name, "")) for _, name in URL_AND_TOKEN]
+            self._secrets = set(map(Secret, tokens))
+            try:
+                self._replay = Replay(self._exchanges(), self._varying)
+            except RecordingError as error:
+                raise RecordingError(f"{self.name} {error}. To record it:\n{self.again}") from None
             if self.replays:
                 stack.enter_context(environment(**PLACEHOLDERS))
                 # An app that saves in an exit handler must not save a test's data to a database.
-                # Exit handlers run in reverse order: this one first, if it is registered last.
-                stack.callback(atexit.register, _refusing.__enter__)
-                stack.callback(atexit.unregister, _refusing.__enter__)
+                # Exit handlers run in reverse order, so this one is registered after the app's.
+                stack.callback(atexit.register, guarding(_refuse).__enter__)
             reset_client(flush=False)
             stack.callback(reset_client, flush=False)
             # Simulated also while recording, so that a replay has the same circuit and retries.
@@ -211,6 +213,15 @@ class Recording:
             in_use.append(self)
             stack.callback(in_use.remove, self)
             yield
+
+    def _start_endpoint(self, stack: ExitStack) -> None:
+        from ..local import LocalEndpoint
+
+        # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
+        wider = next((one.endpoint for one in in_use if one.endpoint), None)
+        self.endpoint = wider or stack.enter_context(LocalEndpoint())
+        url_and_token = zip(URL_AND_TOKEN[0], (self.endpoint.url, self.endpoint.token))
+        stack.enter_context(environment(**dict(url_and_token)))
 
     def _exchanges(self) -> list[Exchange]:
         if self.replays:
@@ -287,8 +298,7 @@ class Recording:
                     return simulated(self._faults.popleft())
                 if self.replays:
                     thread = threading.current_thread()
-                    stranger = thread.name if thread in self._threads_before else None
-                    name = "" if thread is self._thread else stranger
+                    name = "" if thread is self._thread else thread.name
                     if (found := self._replay.answer(asked, name)) is not None:
                         return _answer_of(found)
                     raise NotRecordedError(f"nothing recorded answers {asked}")
@@ -309,24 +319,19 @@ class Recording:
 
         return attempt
 
-    @property
-    def connects(self) -> bool:
-        """Whether requests are sent to the database."""
-        return not (self.replays or self.endpoint)
-
     def _ordered(self, exchange: Exchange) -> Exchange:
         """Return the keys that SCAN found in the order in which they were last used.
 
         Redis promises no order, and with new ids it would be another one each time.
         """
-        requests = [one.request for one in self._recorded if one]
-        used = [key for one in requests for command in one.commands for key in keys_of(command)]
+        used = [key for one in self._recorded if one for key in one.request.keys]
         places = {key: place for place, key in enumerate(used)}
         answer = exchange.answer
         items = answer if isinstance(answer, list) else [answer]
         for command, item in zip(exchange.request.commands, items):
-            if command[0] == "SCAN" and item and item.get("result"):
-                item["result"][1].sort(key=lambda key: places.get(key, len(places)))
+            match command[0], item:
+                case "SCAN", {"result": [_, list(keys)]}:
+                    keys.sort(key=lambda key: places.get(str(key), len(places)))
         return exchange if answer is None else exchange.with_answer(answer)
 
 
@@ -340,13 +345,9 @@ def _ask(endpoint: LocalEndpoint, path: str, body: bytes) -> Answer:
 
 
 def _answer_of(exchange: Exchange) -> Answer:
-    headers = {"Content-Length": str(len(exchange.body)), "Content-Type": "application/json"}
-    return Answer(exchange.status, {**headers, **exchange.headers}, exchange.body)
-
-
-def records(path: Path, mode: Mode) -> bool:
-    """Return whether requests are sent and recorded rather than replayed."""
-    return mode == "all" or (mode == "once" and not path.exists())
+    # Without a length, an empty body would be one that was cut.
+    headers = {"Content-Length": str(len(exchange.body)), **exchange.headers}
+    return Answer(exchange.status, headers, exchange.body)
 
 
 def short(path: Path) -> str:
@@ -357,9 +358,6 @@ def short(path: Path) -> str:
 def _refuse(host: str) -> None:
     if not is_loopback(host):
         raise NotRecordedError("connection refused at exit, since this process replayed recordings")
-
-
-_refusing = guarding(_refuse)
 
 
 def _refuse_if_running_later(function: Callable[..., Any], value: object) -> None:
