@@ -199,6 +199,20 @@ def test_a_request_over_the_plans_limit_is_halved(missing: str) -> None:
     assert len(caught.value.saved) == 40
 
 
+def test_the_time_of_a_save_starts_when_it_is_accepted(
+    redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token", timeout=5))
+    sends = [store.accept("1", {}), store.accept("2", None)]
+    late = time.monotonic() + 5
+    monkeypatch.setattr(time, "monotonic", lambda: late)
+    # As when all threads of `upstash_state.aio` wait for an endpoint that hangs.
+    for send in sends:
+        with pytest.raises(UnavailableError):
+            send()
+    assert (redis.requests, store.unsaved) == (0, ("1", "2"))
+
+
 def test_an_order_that_cannot_be_stored_does_not_cost_the_others(store: OrderStore) -> None:
     with pytest.raises(SaveManyError) as caught:
         store.save_many({"a": {"n": 1}, "b": {"n": {1, 2}}, "c": {"n": 3}})

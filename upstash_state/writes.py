@@ -96,7 +96,7 @@ def body_length(write: Write) -> int:
     return 6 * len(write.key) + length + 120 + 41 * MAX_DIGESTS
 
 
-def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = ()) -> list[Part]:
+def parts_of(writes: Sequence[Write], outbox: Outbox, missing: Iterable[str] = ()) -> list[Part]:
     """Return the commands that send these writes: as few as possible, because each is billed.
 
     Args:
@@ -104,32 +104,25 @@ def parts_of(writes: Iterable[Write], outbox: Outbox, missing: Iterable[str] = (
         outbox: The outbox of the writes.
         missing: The commands among "MSETEX" and "EVAL" that the endpoint does not have.
     """
+    delayed = {write for write in writes if outbox.is_delayed(write)}
+    scripted = [] if "EVAL" in missing else [write for write in writes if write in delayed]
+    plain = [write for write in writes if not scripted or write not in delayed]
+    saves = [write for write in plain if write.text is not None]
+    deletes = [write for write in plain if write.text is None]
     parts: list[Part] = []
-    saves: list[Write] = []
-    deletes: list[Write] = []
-    delayed: list[Write] = []
-    for write in writes:
-        if not outbox.is_delayed(write):
-            (deletes if write.text is None else saves).append(write)
-        elif "EVAL" not in missing:
-            delayed.append(write)
-        elif write.text is None:
-            deletes.append(write)
-        else:
-            late = commands.set(write.key, write.text, px=_left(write, outbox))
-            parts.append(Part(late, [write]))
-    together = len(saves) > 1 and "MSETEX" not in missing
-    if together and len({write.ttl for write in saves}) == 1:
+    alike = delayed.isdisjoint(saves) and len({write.ttl for write in saves}) == 1
+    if len(saves) > 1 and alike and "MSETEX" not in missing:
         values = {write.key: write.text or "" for write in saves}
         parts.append(Part(commands.msetex(values, ex=int(saves[0].ttl)), saves))
     else:
         # SET with EX sets value and expiry at once, so no order is ever without an expiry (Redis's
         # documentation of SET). It can be repeated without harm.
         for write in saves:
-            fresh = commands.set(write.key, write.text or "", ex=int(write.ttl))
-            parts.append(Part(fresh, [write]))
-    if delayed:
-        parts.append(Part(_script(delayed, outbox), delayed))
+            late = write in delayed
+            ex, px = (None, _left(write, outbox)) if late else (int(write.ttl), None)
+            parts.append(Part(commands.set(write.key, write.text or "", ex=ex, px=px), [write]))
+    if scripted:
+        parts.append(Part(_script(scripted, outbox), scripted))
     if deletes:
         parts.append(Part(commands.delete(*(write.key for write in deletes)), deletes))
     return parts
