@@ -19,8 +19,6 @@ from .terminal import console, orders, print_json, printable, progress
 HEADINGS = dict(zip(Row._fields, ("ID", "CREATED", "AGE", "EXPIRES IN", "BYTES", "STATUS", "NAME")))
 USUAL = [name for name in HEADINGS if name != "created_at"]
 _RIGHT = ("age", "ttl", "size")
-# To how many cells a column may be cut down before the end of the line is cut off.
-_CUT = {"status": 16, "name": 8, "id": 8}
 _GAP = "  "
 _EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -130,22 +128,21 @@ def ordered(rows: list[Row], column: str = "age") -> list[Row]:
 def table(
     rows: Sequence[Row], names: Sequence[str], shown: Iterable[Row] | None = None
 ) -> Iterator[str]:
-    """Return the lines of a table that is no wider than the terminal.
+    """Yield the lines of a table that is no wider than the terminal.
+
+    Each column is as wide as its longest text, but no wider than a quarter of the terminal, except
+    for the last one.
 
     Args:
-        rows: The orders; the columns are made as wide as they need.
+        rows: The orders.
         names: The columns.
         shown: The same orders, read while the lines are taken.
     """
     headings = [HEADINGS[name] for name in names]
-    widths = [
-        max(map(cell_len, column)) for column in zip(headings, *map(partial(_cells, names), rows))
-    ]
+    columns = zip(headings, *map(partial(_cells, names), rows))
     width = console(sys.stdout).width
-    for name in filter(names.__contains__, _CUT):
-        wide = widths[names.index(name)]
-        over = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-        widths[names.index(name)] = min(wide, max(wide - over, _CUT[name]))
+    limits = [width // 4] * (len(names) - 1) + [width]
+    widths = [min(max(map(cell_len, column)), limit) for column, limit in zip(columns, limits)]
     for line in chain([headings], map(partial(_cells, names), shown or rows)):
         parts = [Text(text, overflow="ellipsis") for text in line]
         for part, name, cells in zip(parts, names, widths):
