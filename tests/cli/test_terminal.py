@@ -37,8 +37,9 @@ class _Terminal(io.StringIO):
 def test_a_terminal_gets_lines_that_end_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     path = "/a/path/that-is/longer/than/one/line/of/the/terminal"
-    text = f"the certificates of {path} are trusted"
+    text = f"TLS       the certificates of {path} are trusted"
     assert wrapped(text, io.StringIO(), 10) == text
     lines = wrapped(text, _Terminal(), 10).split("\n")
-    assert [line.strip() for line in lines] == ["the certificates of", path, "are trusted"]
+    shown = ["TLS       the certificates of", path, "are trusted"]
+    assert [line.strip() for line in lines] == shown
     assert all(line.startswith(" " * 10) for line in lines[1:])

@@ -63,7 +63,7 @@ def demo(file: str, endpoint: str) -> int:
     """
     saved = read_orders(file)
     with _database(endpoint, [*saved, DELETED]) as database:
-        print(f"Database    {wrapped(database, sys.stdout, 12)}")
+        print(wrapped(f"Database    {database}", sys.stdout, 12))
         with metered() as cost:
             changes = [redis_save_order(*change) for change in _changes(saved)]
             changes.append(redis_delete_order(DELETED))

@@ -101,7 +101,8 @@ def _target(path: Path) -> Iterator[BinaryIO]:
         with path.open("ab") if opened else _replacing(path) as file:
             yield file
     except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None
+        error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -128,10 +129,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         # Only now: Windows does not replace an open file.
         os.replace(name, final)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _lock(file: BinaryIO) -> None:

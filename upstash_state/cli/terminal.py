@@ -37,13 +37,13 @@ def wrapped(text: str, stream: TextIO, indent: int = 0) -> str:
     Args:
         text: One line.
         stream: Where it will be printed.
-        indent: The column in which it begins, and in which its further lines begin.
+        indent: The column in which further lines begin.
     """
     if not stream.isatty():
         return text
-    width = max(console(stream).width - indent, 20)
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    return ("\n" + " " * indent).join(lines)
+    layout = textwrap.TextWrapper(break_long_words=False, break_on_hyphens=False)
+    layout.width, layout.subsequent_indent = console(stream).width, " " * indent
+    return layout.fill(text)
 
 
 def orders(count: int) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ... import settings as package
 from ...errors import MissingCredentialsError, SettingsError
 from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
-from .finding import Finding
+from .finding import Finding, wrong
 
 # The values that .env.example has in place of a URL and a token.
 PLACEHOLDERS = {"https://example-12345.upstash.io", "replace-me"}
@@ -40,7 +40,6 @@ _URL_SLIPS = {
     " let it begin with https://",
     r"^[\w-]+(\.[\w-]+)+(:\d+)?(/|$)": "has no https:// before the host: add it",
 }
-_TOKEN_SLIPS = {**_SLIPS, r"^\w+://": "is a URL, not a token"}
 
 
 def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iterator[Finding]:
@@ -48,15 +47,15 @@ def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iter
     try:
         pair = package.credentials(environ)
     except MissingCredentialsError as error:
-        found, _, advice = str(error).partition(": ")
-        yield Finding("wrong", found, _other_names(environ, from_file) or advice)
+        missing = wrong(str(error))
+        yield missing._replace(advice=_other_names(environ, from_file) or missing.advice)
         return
     url, token = (unquoted(environ[name]) for name in pair)
     for name in pair:
         if unquoted(environ[name]) in PLACEHOLDERS:
-            yield Finding("wrong", f"{name} is the placeholder of .env.example", WHERE)
+            yield wrong(f"{name} is the placeholder of .env.example")
     if _ADDRESS.search(token) and not _ADDRESS.search(url):
-        yield Finding("wrong", f"{' and '.join(pair)} are swapped", "exchange their values")
+        yield wrong(f"{' and '.join(pair)} are swapped: exchange their values")
     sources = ["the file .env here" if from_file.get(n) else "the environment" for n in pair]
     first = "" if sources[0] == sources[1] else f" from {sources[0]}"
     yield Finding("ok", f"{pair[0]}{first} and {pair[1]} from {sources[1]}")
@@ -74,16 +73,14 @@ def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iter
 def url_and_token(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Check the form of URL and token."""
     pair = package.credentials(environ)
-    for check, name, slips in zip(("URL", "token"), pair, (_URL_SLIPS, _TOKEN_SLIPS)):
+    for check, name, slips in zip(("URL", "token"), pair, (_URL_SLIPS, _SLIPS)):
         for pattern, text in slips.items():
             if re.search(pattern, unquoted(environ[name]), re.I):
-                found, _, advice = text.partition(": ")
-                yield Finding("wrong", f"{name} {found}", advice or WHERE, check)
+                yield wrong(f"{name} {text}", check)
     try:
         address = urlsplit(Settings(environ).url)
     except SettingsError as error:
-        found, _, advice = str(error).partition(": ")
-        yield Finding("wrong", found, advice, "token" if found.startswith(pair[1]) else "URL")
+        yield wrong(str(error), "token" if str(error).startswith(pair[1]) else "URL")
         return
     # Without a path, into which people paste tokens.
     yield Finding("ok", f"{address.scheme}://{address.netloc}")

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from ...settings import WHERE
+
 
 class Finding(NamedTuple):
     """One finding. The first that is wrong explains everything after it.
@@ -17,3 +19,9 @@ class Finding(NamedTuple):
     found: str
     advice: str = ""
     check: str = ""
+
+
+def wrong(text: str, check: str = "") -> Finding:
+    """Return the finding that a text such as `URL is blank: copy it from …` describes."""
+    found, _, advice = text.partition(": ")
+    return Finding("wrong", found, advice or WHERE, check)

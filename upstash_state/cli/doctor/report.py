@@ -5,8 +5,7 @@ No finding shows a token, a password or the path of a URL.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
 
 import click
 from rich.text import Text
@@ -22,7 +21,7 @@ from .environment import settings, tls, url_and_token, variables
 from .finding import Finding
 
 _COLOURS = {"ok": "green", "warning": "yellow", "wrong": "red"}
-# The columns in which findings and advice begin.
+# The columns in which further lines of findings and of advice begin.
 _FOUND, _ADVICE = 21, 24
 
 
@@ -44,6 +43,8 @@ def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             _show(finding)
+        if finding.state == "wrong":
+            break
     states = [finding.state for finding in findings]
     bad, warnings = "wrong" in states, states.count("warning")
     if as_json:
@@ -58,42 +59,35 @@ def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
 
 
 def examine(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iterator[Finding]:
-    """Check everything, up to the first finding that is wrong.
+    """Yield what is found. After a finding that is wrong, nothing more may be asked for.
 
     Args:
         environ: The variables, as in `os.environ`.
         from_file: The names of variables in the file .env, and whether its value is used.
     """
-    with ExitStack() as stack:
-        for check, find in _checks(environ, from_file, stack):
-            try:
-                for finding in find():
-                    yield finding._replace(check=finding.check or check)
-                    if finding.state == "wrong":
-                        return
-            except UpstashError as error:
-                finding = explain(error, Settings(environ))
-                yield finding._replace(check=finding.check or check)
-                return
-
-
-def _checks(
-    environ: Mapping[str, str], from_file: Mapping[str, bool], stack: ExitStack
-) -> Iterator[tuple[str, Callable[[], Iterator[Finding]]]]:
-    yield "variables", lambda: variables(environ, from_file)
-    yield "URL", lambda: url_and_token(environ)
+    yield from _rows("variables", variables(environ, from_file))
+    yield from _rows("URL", url_and_token(environ))
     values = Settings(environ)
-    yield "settings", lambda: settings(environ, values, from_file)
-    yield "TLS", lambda: tls(values.url)
-    client = stack.enter_context(UpstashRedis.from_settings(values))
-    yield from questions(client, values).items()
+    yield from _rows("settings", settings(environ, values, from_file))
+    yield from _rows("TLS", tls(values.url))
+    with UpstashRedis.from_settings(values) as client:
+        for check, findings in questions(client, values).items():
+            try:
+                yield from _rows(check, findings)
+            except UpstashError as error:
+                yield from _rows(check, [explain(error, values)])
+
+
+def _rows(check: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    return (finding._replace(check=finding.check or check) for finding in findings)
 
 
 def _show(finding: Finding) -> None:
-    state = Text(f"{finding.state:8}", _COLOURS[finding.state])
-    found = wrapped(printable(finding.found), sys.stdout, _FOUND)
+    line = f"{finding.state:8} {finding.check:11} {printable(finding.found)}"
+    shown = Text(wrapped(line, sys.stdout, _FOUND))
+    shown.stylize(_COLOURS[finding.state], 0, 8)
     out = console(sys.stdout)
-    out.print(Text.assemble(state, f" {finding.check:11} {found}"))
+    out.print(shown)
     if finding.advice:
-        out.print(f"{'':{_FOUND}}-> {wrapped(printable(finding.advice), sys.stdout, _ADVICE)}")
+        out.print(wrapped(f"{'':{_FOUND}}-> {printable(finding.advice)}", sys.stdout, _ADVICE))
     sys.stdout.flush()
