@@ -21,13 +21,14 @@ from typing import BinaryIO
 import click
 
 from ..serialization import escape_surrogates
-from .params import STANDARD, json_option
+from .params import json_option
 from .stored import GONE, NEVER, ask, opened
 from .terminal import orders, print_json, printable, progress
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
 
+STANDARD = Path("-")
 # Where the system shows the files that a process has open.
 _OPENED = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 # 9999-12-31T23:59:59Z, the last moment that a datetime can hold.
@@ -62,9 +63,11 @@ def export(file: Path, as_json: bool) -> int:
                         out.write(_line(order_id, texts[order_id], ttl))
                         count += 1
                 show(count)
-    if as_json and not _is_standard(file):
+    if _is_standard(file):
+        return 0
+    if as_json:
         print_json({"exported": count, "file": str(file)})
-    elif not _is_standard(file):
+    else:
         print(f"{orders(count)} exported to {printable(str(file))}")
     return 0
 

@@ -2,16 +2,12 @@
 
 import os
 import re
-from pathlib import Path
 
 import click
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 # A thread cannot wait longer (threading.TIMEOUT_MAX), and a date cannot be moved further.
 _TOO_LONG = 9e9
-
-#: A FILE that stands for standard input or output.
-STANDARD = Path("-")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 

@@ -5,7 +5,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -96,17 +96,6 @@ def progress(doing: str, visible: bool = True) -> Iterator[Callable[[int], None]
     Yields:
         A function that takes the number so far.
     """
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    if not (visible and sys.stderr.isatty()):
-        yield lambda count: None
-        return
-    with Progress(
-        SpinnerColumn("line"),
-        TextColumn("{task.description} {task.completed:,.0f} orders"),
-        console=console(sys.stderr),
-        transient=True,
-        redirect_stdout=False,
-    ) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda count: bar.update(task, completed=count)
+    status = console(sys.stderr).status(f"{doing} 0 orders", spinner="line")
+    with status if visible else nullcontext():
+        yield lambda count: status.update(f"{doing} {count:,} orders")

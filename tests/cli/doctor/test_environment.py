@@ -138,21 +138,26 @@ def test_it_says_which_settings_come_from_the_file(
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "advice"),
+    ("text", "check", "found", "advice"),
     [
-        (EXAMPLE, f"{URL} is the placeholder of .env.example", "copy it from"),
-        (f"{URL}={ELSEWHERE}\n", f"{URL_TOKEN} is not set", "copy it from"),
-        (f"{URL}: {ELSEWHERE}\n", f"{URL} is not set", "copy it from"),
-        ("UPSTAH_REDIS_REST_URL=x\n", f"{URL} is not set", "UPSTAH_REDIS_REST_URL is set; did"),
+        (EXAMPLE, "URL", f"{URL} is the placeholder of .env.example", "copy it from"),
+        (f"{URL}={ELSEWHERE}\n", "variables", f"{URL_TOKEN} is not set", "copy it from"),
+        (f"{URL}: {ELSEWHERE}\n", "variables", f"{URL} is not set", "copy it from"),
+        (
+            "UPSTAH_REDIS_REST_URL=x\n",
+            "variables",
+            f"{URL} is not set",
+            "UPSTAH_REDIS_REST_URL is set; did",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(
-    tool: Tool, tmp_path: Path, text: str, found: str, advice: str
+    tool: Tool, tmp_path: Path, text: str, check: str, found: str, advice: str
 ) -> None:
     (tmp_path / ".env").write_text(text)
     status, out, _ = tool("doctor")
     assert status == 1
-    assert re.search(rf"^wrong    variables   .*{found}.*\n +-> .*{advice}", out, re.M), out
+    assert re.search(rf"^wrong    {check:11} .*{found}.*\n +-> .*{advice}", out, re.M), out
 
 
 def test_a_blank_variable_that_hides_the_file_is_named(

@@ -110,14 +110,14 @@ VARIABLES = [
     Setup(
         "the placeholder for the URL",
         {URL: "https://example-12345.upstash.io"},
-        "variables",
+        "URL",
         f"{URL} is the placeholder of .env.example",
         COPY,
     ),
     Setup(
         "the placeholder for the token",
         {URL_TOKEN: "replace-me"},
-        "variables",
+        "token",
         f"{URL_TOKEN} is the placeholder",
         COPY,
     ),

@@ -12,8 +12,6 @@ from ...errors import MissingCredentialsError, SettingsError
 from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
 from .finding import Finding, wrong
 
-# The values that .env.example has in place of a URL and a token.
-PLACEHOLDERS = {"https://example-12345.upstash.io", "replace-me"}
 # Redis over TCP, and over TLS, as its own documentation and those of hosters have it.
 REDIS_PORTS = (6379, 6380)
 # UPSTASH_REDIS_URL, a usual name for the address over TCP, is less alike UPSTASH_REDIS_REST_URL.
@@ -23,6 +21,7 @@ _ADDRESS = re.compile(r"\w+://|\.upstash\.io\b")
 _SITE = r"^(https?://)?(www\.)?"
 # Patterns of wrong values: what is wrong, and what to do if it is not to copy the right value.
 _SLIPS = {
+    r"^(https://example-12345\.upstash\.io|replace-me)$": "is the placeholder of .env.example",
     "[“”„‟‘’‚‛«»`´]": "has typographic quotes: write plain ones, or none",
     r"\$\{|^\$|\{\{|^%.*%$": "contains a reference, such as ${NAME}, that nothing has replaced: "
     "write the value itself",
@@ -30,6 +29,7 @@ _SLIPS = {
     "[*•●·]{3}": "is the hidden text that the console shows in place of the value",
 }
 _URL_SLIPS = {
+    r"^(https://example-12345\.upstash\.io|replace-me)$": "is the placeholder of .env.example",
     **_SLIPS,
     r"^(redis-cli|curl)\b": "is a command line",
     rf"{_SITE}console\.upstash\.com": "is the address of the console, a website",
@@ -51,9 +51,6 @@ def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iter
         yield missing._replace(advice=_other_names(environ, from_file) or missing.advice)
         return
     url, token = (unquoted(environ[name]) for name in pair)
-    for name in pair:
-        if unquoted(environ[name]) in PLACEHOLDERS:
-            yield wrong(f"{name} is the placeholder of .env.example")
     if _ADDRESS.search(token) and not _ADDRESS.search(url):
         yield wrong(f"{' and '.join(pair)} are swapped: exchange their values")
     sources = ["the file .env here" if from_file.get(n) else "the environment" for n in pair]
