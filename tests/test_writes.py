@@ -226,10 +226,11 @@ def test_a_request_is_never_larger_than_it_may_be(
 
 def cut(writes: Sequence[Write]) -> list[list[Write]]:
     """All pages of some writes."""
-    cut: list[list[Write]] = []
-    while sum(map(len, cut)) < len(writes):
-        cut.append(page_of(writes, sum(map(len, cut))))
-    return cut
+    pages, rest = [], list(writes)
+    while rest:
+        pages.append(page_of(rest))
+        del rest[: len(pages[-1])]
+    return pages
 
 
 def test_a_write_of_any_size_has_a_page(box: Box) -> None:

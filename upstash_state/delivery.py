@@ -70,9 +70,11 @@ class Delivery:
         self._worker = Worker(self._work, background) if background else None
         # The largest number of writes in the next page of delayed writes.
         self._page = MAX_WRITES
-        # The commands of COMBINED that the endpoint has executed, and when it seemed to lack one.
+        # The commands of COMBINED that the endpoint has executed, those that it seems to lack, and
+        # when to try these again.
         self._known: set[str] = set()
-        self._missing: dict[str, float] = {}
+        self._missing: set[str] = set()
+        self._try_again = 0.0
 
     def deliver(
         self, writes: Sequence[Write], deadline: float | None = None
@@ -93,21 +95,27 @@ class Delivery:
         later = self._worker is not None and self._wake()
         waiting = [] if later else list(writes)
         while waiting:
-            self._send_pages(waiting, deadline)
+            rest = waiting[:]
+            while rest:
+                page = page_of(rest)
+                del rest[: len(page)]
+                batch = self._send(page, deadline)
+                if batch.failed and (error := self._stop(batch)) is not None:
+                    # The rest is not sent now. It is delayed until the endpoint works again.
+                    for write in rest:
+                        outbox.fail(write, error, keep=self._catch_up)
+                    break
             waiting = [write for write in waiting if not write.confirmed]
-            in_time = not waiting or self._wait(waiting, deadline)
-            for write in waiting[:]:
-                outcome = outbox.outcome(write)
-                if outcome is False and in_time:
-                    continue
-                waiting.remove(write)
-                if outcome is False:
-                    text = "not sent yet: an earlier save of the order is under way"
-                    outcome = EndpointTimeoutError(text)
-                    if outbox.pending(write.key) is write:
-                        outbox.fail(write, outcome, keep=self._catch_up)
-                if outcome is not True:
-                    failed[write.key] = outcome
+            if not waiting:
+                break
+            # Others are sending these orders, or have sent them.
+            in_time = self._wait(waiting, deadline)
+            outcomes = {write: outbox.outcome(write) for write in waiting}
+            waiting = [write for write, outcome in outcomes.items() if outcome is False]
+            if not in_time:
+                outcomes.update(dict.fromkeys(waiting, self._late(waiting)))
+                waiting = []
+            failed |= {w.key: o for w, o in outcomes.items() if isinstance(o, UpstashError)}
         if not outbox.is_idle():
             if not later and len(failed) < len(writes):
                 self.catch_up(deadline)
@@ -128,6 +136,14 @@ class Delivery:
                     return False
                 self._rest(left)
         return True
+
+    def _late(self, writes: Sequence[Write]) -> UpstashError:
+        """Leave writes to the sender of the earlier ones, and return the error of their call."""
+        error = EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
+        for write in writes:
+            if self.outbox.pending(write.key) is write:
+                self.outbox.fail(write, error, keep=self._catch_up)
+        return error
 
     def _rest(self, seconds: float) -> None:
         """Wait until orders are released. Hold the outbox's lock."""
@@ -230,7 +246,7 @@ class Delivery:
         error: UpstashError | None = None
         # A page without enough time would be executed and billed, but not confirmed.
         while error is None and (begin := time.monotonic()) + took < deadline:
-            page = page_of(outbox.due(fresh=fresh), 0, self._page)
+            page = page_of(outbox.due(fresh=fresh), self._page)
             failing = [write for write in page if write.failures and not write.confirmed]
             batch = self._send(page, deadline)
             if not batch.writes:
@@ -250,19 +266,6 @@ class Delivery:
         if caught_up:
             log.info("Redis now holds %s whose save or delete had failed before", plural(caught_up))
         return error
-
-    def _send_pages(self, writes: Sequence[Write], deadline: float | None) -> None:
-        """Send writes page by page, until a page fails."""
-        start = 0
-        while start < len(writes):
-            page = page_of(writes, start)
-            start += len(page)
-            batch = self._send(page, deadline)
-            if batch.failed and (error := self._stop(batch)) is not None:
-                # The rest is not sent now. It is delayed until the endpoint works again.
-                for write in writes[start:]:
-                    self.outbox.fail(write, error, keep=self._catch_up)
-                return
 
     def _stop(self, batch: Batch) -> UpstashError | None:
         """Return why to stop after this batch: the error if all its writes failed, or None."""
@@ -300,8 +303,9 @@ class Delivery:
                 writes.remove(write)
         if not writes:
             return failed
-        lacks = {name for name, since in self._missing.items() if sent_at - since < TRY_AGAIN}
-        parts = parts_of(writes, outbox, missing or lacks)
+        if sent_at >= self._try_again:
+            self._missing.clear()
+        parts = parts_of(writes, outbox, missing or self._missing)
         # `save_many` always sends a pipeline, even if only one of its orders has changed.
         path = COMMAND if len(writes) == 1 and deadline is not None else PIPELINE
         results: Sequence[object]
@@ -336,7 +340,8 @@ class Delivery:
             elif name in COMBINED and self._may_be_unknown(name, result):
                 failures = self._exchange(part.writes, deadline, COMBINED)
                 if not failures and name not in self._known:
-                    self._missing[name] = sent_at
+                    self._missing.add(name)
+                    self._try_again = sent_at + TRY_AGAIN
                 failed += failures
             else:
                 if name in COMBINED and not isinstance(result, UpstashError):

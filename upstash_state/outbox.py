@@ -313,8 +313,8 @@ class Outbox:
             elif {digest_of(write.text)}.issuperset(self.abandoned(key)):
                 # The same text does no harm, even late.
                 self._remove(write)
-            newest = self.pending(key)
-            if newest is not None:
+            newest = self._writes.get(key)
+            if newest is not None and not newest.confirmed:
                 # An order that expires later was written later, so a newer write must not expire
                 # before this one.
                 newest.since = max(newest.since, now)

@@ -68,22 +68,20 @@ class Part(NamedTuple):
     writes: list[Write]
 
 
-def page_of(writes: Sequence[Write], start: int = 0, size: int = MAX_WRITES) -> list[Write]:
-    """Return the writes that fit into one request.
+def page_of(writes: Sequence[Write], size: int = MAX_WRITES) -> list[Write]:
+    """Return the first of these writes: as many as fit into one request, but at least one.
 
     Args:
         writes: The writes to send.
-        start: The index of the first one.
         size: The largest number of writes.
     """
-    page = list(writes[start : start + 1])
-    if len(writes) > start + 1:
-        length = body_length(page[0])
-        for write in writes[start + 1 : start + size]:
+    page = list(writes[:size])
+    if len(page) > 1:
+        length = 0
+        for index, write in enumerate(page):
             length += body_length(write)
             if length > MAX_BYTES:
-                break
-            page.append(write)
+                return page[: max(index, 1)]
     return page
 
 
@@ -104,21 +102,28 @@ def parts_of(writes: Sequence[Write], outbox: Outbox, missing: Iterable[str] = (
         outbox: The outbox of the writes.
         missing: The commands among "MSETEX" and "EVAL" that the endpoint does not have.
     """
-    delayed = {write for write in writes if outbox.is_delayed(write)}
-    scripted = [] if "EVAL" in missing else [write for write in writes if write in delayed]
-    plain = [write for write in writes if not scripted or write not in delayed]
-    saves = [write for write in plain if write.text is not None]
-    deletes = [write for write in plain if write.text is None]
     parts: list[Part] = []
-    alike = delayed.isdisjoint(saves) and len({write.ttl for write in saves}) == 1
-    if len(saves) > 1 and alike and "MSETEX" not in missing:
+    saves: list[Write] = []
+    deletes: list[Write] = []
+    scripted: list[Write] = []
+    ttls = set()
+    for write in writes:
+        late = outbox.is_delayed(write)
+        if late and "EVAL" not in missing:
+            scripted.append(write)
+        elif write.text is None:
+            deletes.append(write)
+        else:
+            saves.append(write)
+            ttls.add(-1 if late else write.ttl)
+    if len(saves) > 1 and ttls == {saves[0].ttl} and "MSETEX" not in missing:
         values = {write.key: write.text or "" for write in saves}
         parts.append(Part(commands.msetex(values, ex=int(saves[0].ttl)), saves))
     else:
         # SET with EX sets value and expiry at once, so no order is ever without an expiry (Redis's
         # documentation of SET). It can be repeated without harm.
         for write in saves:
-            late = write in delayed
+            late = outbox.is_delayed(write)
             ex, px = (None, _left(write, outbox)) if late else (int(write.ttl), None)
             parts.append(Part(commands.set(write.key, write.text or "", ex=ex, px=px), [write]))
     if scripted:
