@@ -116,14 +116,12 @@ class BudgetError(EndpointTimeoutError):
 
     Args:
         message: What happened, for people.
-        reported: Whether the same error was raised before for the same budget.
     """
 
     reason: Reason = "budget"
 
-    def __init__(self, message: str, *, reported: bool = False) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message, transient=True, may_have_executed=False)
-        self.reported = reported
 
 
 class SlowDownError(UnavailableError):

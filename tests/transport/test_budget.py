@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 
 import pytest
 
+from upstash_state import SettingsError
 from upstash_state.transport.budget import deadline_within, time_budget
 
 
@@ -36,3 +39,29 @@ def test_it_ends_with_the_block_also_when_that_raises() -> None:
     with pytest.raises(KeyError), time_budget(1):
         raise KeyError
     assert left(5) == pytest.approx(5, abs=0.1)
+
+
+def test_an_async_function_has_its_budget_while_it_runs() -> None:
+    @time_budget(2)
+    async def inside(seconds: float) -> float:
+        await asyncio.sleep(0)
+        return left(seconds)
+
+    async def both() -> list[float]:
+        return await asyncio.gather(inside(5), inside(1))
+
+    assert asyncio.run(both()) == pytest.approx([2, 1], abs=0.1)
+    assert asyncio.iscoroutinefunction(inside)
+    assert left(5) == pytest.approx(5, abs=0.1)
+
+
+def test_a_generator_function_cannot_have_a_budget_as_its_code_runs_after_the_call() -> None:
+    def orders() -> Iterator[int]:
+        yield 1
+
+    async def orders_later() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (orders, orders_later):
+        with pytest.raises(SettingsError, match="use `with` inside of it"):
+            time_budget(2)(function)

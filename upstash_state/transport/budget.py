@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ..errors import BudgetError, SettingsError
 from ..texts import type_name
@@ -58,14 +58,28 @@ class time_budget:
             _budgets.set(tuple(budgets))
 
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Decorate a function, so that each call of it has its own budget."""
+        """Decorate a function or an `async def`, so that each call of it has its own budget.
+
+        Raises:
+            SettingsError: It is a generator function, whose code runs after the call.
+        """
+        import inspect
+
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            text = "time_budget cannot decorate a generator function: use `with` inside of it"
+            raise SettingsError(text)
 
         @wraps(function)
         def limited(*args: P.args, **kwargs: P.kwargs) -> T:
             with time_budget(self._seconds):
                 return function(*args, **kwargs)
 
-        return limited
+        @wraps(function)
+        async def limited_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with time_budget(self._seconds):
+                return await function(*args, **kwargs)  # type: ignore[misc]
+
+        return limited_coroutine if inspect.iscoroutinefunction(function) else limited  # type: ignore[return-value]
 
 
 #: The budgets of the blocks that this context is in, with the moment at which each ends.
@@ -88,13 +102,10 @@ def deadline_within(seconds: float) -> float:
 
 def used_up() -> BudgetError:
     """Return the error for a call that has no time left."""
+    error = BudgetError("not asked: the time budget was used up before")
     live = [(end, budget) for ref, end in _budgets.get() if (budget := ref())]
-    first = min(live, key=lambda one: one[0], default=(0.0, None))[1]
-    error = BudgetError(
-        "not asked: the time budget was used up before",
+    if live:
         # So that it is logged once, not for each call.
-        reported=first is not None and first.reported,
-    )
-    if first is not None:
-        first.reported = True
+        _, first = min(live, key=lambda one: one[0])
+        error.reported, first.reported = first.reported, True
     return error
