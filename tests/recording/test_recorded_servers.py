@@ -278,7 +278,8 @@ def changes(value: Any) -> Iterator[tuple[str, Any]]:
         for what, changed in changes(json.loads(value)):
             yield what, json.dumps(changed, ensure_ascii=False)
     elif isinstance(value, str):
-        yield "", str(int(value) + 1) if value.isdigit() else f"{value}x"
+        # At its start, since an error's text ends where it repeats the request.
+        yield "", str(int(value) + 1) if value.isdigit() else f"x{value}"
     elif isinstance(value, (int, float)):
         yield "", value + 1
     else:

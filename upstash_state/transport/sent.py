@@ -9,29 +9,25 @@ from urllib.parse import unquote
 from ..settings import Secret
 from ..texts import LONGEST, shown
 
-# Usual words of error texts. An order may have them too, but they say nothing about it.
-_USUAL = frozenset(
-    b"""
-    a an and are as at authorization be been before body but by can cannot capacity command connect
-    connection daily database db does doesn end err error exceeded exist expected expired failed
-    for found from gateway has have header headers in internal invalid is it key kind large limit
-    max message missing must no noauth noperm not of on only operation or out please quota rate
-    read record request requests reset response s server service single size status syntax t
-    temporarily than that the this time to token too try type unable unauthorized unavailable
-    unexpected unknown upstream use user value was with wrong wrongpass wrongtype you your
-    """.split()
-)
-# A longer word is encoded data: hexadecimal, base64.
-_LONGEST_WORD = 40
-# Replaces each ASCII character that cannot be part of a word by a space.
-_SPACED = bytes(
-    byte if byte > 127 or chr(byte).isalnum() or byte == ord("_") else ord(" ")
-    for byte in range(256)
+# What no endpoint says in its own words: a quoted array or object, or encoded data (hexadecimal,
+# base64).
+_DATA = re.compile(r"""[\[{]\s*["'\\\[{]|\w{40}""")
+# The pieces of a text that are looked for in the request: a character outside of ASCII, four
+# digits, a quoted word, a name, and eight characters from the start of a word. Other short words
+# may be the endpoint's own, whatever an order says.
+_PIECES = re.compile(
+    r"""(?x)
+    \w*?(?P<letter>[^\x00-\x7f])
+  | [0-9]{4}
+  | (?<=["'`])\w{4,}
+  | (?P<name>\b[A-Z][a-z]{2,}\b)
+  | \b(?=(?P<start>\w.{7}))
+    """
 )
 
 
 class SentRequest:
-    """Separate the endpoint's own words from words that it repeats from the request.
+    """Separate the endpoint's own words from what it repeats of the request.
 
     Args:
         body: The request's body.
@@ -39,17 +35,12 @@ class SentRequest:
     """
 
     def __init__(self, body: bytes, token: Secret) -> None:
-        self._body = body
-        self._token = token
+        self._body, self._token = body, token
         # A cache, because the items of a pipeline often fail with the same words.
         self._known: dict[str, bool] = {}
 
     def own_words(self, text: str) -> str:
         """Return the start of a text, up to the first repetition of the request, as one line.
-
-        The line ends before the first word that is also in the body or in the token. The names of
-        the body's commands and the usual words of error texts do not count. The line also ends
-        before a quoted array or object.
 
         Args:
             text: A text of the endpoint, or of an exception that the request raised.
@@ -57,45 +48,37 @@ class SentRequest:
         Returns:
             The line, with "…" at its end if it was cut; empty if the text only repeats the request.
         """
-        # Undo the escapes of JSON and URLs that the text quotes.
-        plain = unquote(text[: 2 * LONGEST])
-        plain = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), plain)
-        plain = plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        plain = plain.replace(self._token.reveal(), "***")
-        plain = re.sub(r"//\S*@", "//***@", re.sub(r"\s+", " ", plain))
-        own, *rest = re.split(r"""[\[{]\s*["'\\\[{]""", plain, maxsplit=1)
-        for word in re.finditer(r"[\w\x80-\U0010ffff]+", own):
-            if self._repeats(word[0].casefold()):
-                own, rest = own[: word.start()], ["…"]
-                break
-        own = shown(own.rstrip(" '\"`([{<:=,;-/\\")) if rest else shown(own)
-        return own.rstrip("…") + "…" if own and rest else own
+        line = re.sub(r"(\\+[nrt]|\s)+", " ", unquote(text[: 2 * LONGEST]))
+        plain = _unescaped(line).replace(self._token.reveal(), "***")
+        # The password of a proxy.
+        plain = re.sub(r"//\S*@", "//***@", plain)
+        own, *rest = _DATA.split(plain, maxsplit=1)
+        repeated = (piece.start() for piece in _PIECES.finditer(own) if self._repeats(piece))
+        end = next(repeated, len(own) if rest else None)
+        if end is None:
+            return shown(own)
+        own = shown(own[:end].rstrip(" '\"`([{<:=,;-/")).rstrip("…")
+        return own and own + "…"
 
-    def _repeats(self, word: str) -> bool:
-        if word not in self._known:
-            self._known[word] = self._look_up(word)
-        return self._known[word]
-
-    def _look_up(self, word: str) -> bool:
-        data = word.encode()
-        if data in _USUAL or data in self._names:
-            return False
-        if not word.isascii():
-            # Some scripts have no spaces between words, so each character is compared.
-            return any(char.encode() in self._words for char in word if not char.isascii())
-        # Part of a word is enough, because a gateway may cut the text that it repeats.
-        part = data if len(data) > 3 else b" %b " % data
-        return len(data) > _LONGEST_WORD or part in self._words
+    def _repeats(self, piece: re.Match[str]) -> bool:
+        # Names are compared with their case: "Failed" in an error text is not the "failed" of an
+        # order.
+        part = piece["name"] or (piece["letter"] or piece["start"] or piece[0]).casefold()
+        if part not in self._known:
+            self._known[part] = part in self._sent
+        return self._known[part]
 
     @cached_property
-    def _names(self) -> set[bytes]:
-        # Only matches the start of an array, because quotes inside strings are escaped.
-        return {name.lower() for name in re.findall(rb'\["(\w+)"', self._body)}
+    def _sent(self) -> str:
+        # Without the names of the commands, which error texts may tell. Quotes inside an argument
+        # are escaped, so this matches only at the start of an array.
+        body = re.sub(rb'\["[^"\\]*"', b"[", self._body).decode(errors="replace")
+        sent = _unescaped(f"{body} {self._token.reveal()}")
+        return sent + sent.casefold()
 
-    @cached_property
-    def _words(self) -> bytes:
-        body = self._body
-        for escape in (rb"\n", rb"\r", rb"\t"):
-            body = body.replace(escape, b" ")
-        text = f" {body.decode(errors='replace')} {self._token.reveal()} "
-        return text.casefold().encode().translate(_SPACED)
+
+def _unescaped(text: str) -> str:
+    """Undo the escapes of JSON, also nested ones, but for those of white space."""
+    text = re.sub(r"\\+u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\\", "")
