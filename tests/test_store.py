@@ -471,13 +471,6 @@ def test_an_argument_of_a_wrong_type_or_value_is_refused_at_once(
             OrderStore(client, **{name: value})
 
 
-def test_a_store_leaves_what_the_client_calls_when_the_circuit_closes() -> None:
-    client = UpstashRedis(URL, "token")
-    client.on_circuit_close = mine = lambda seconds: None
-    OrderStore(client)
-    assert client.on_circuit_close is mine
-
-
 def test_where_a_clock_has_only_a_name_another_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     # Pyodide: the constant is there, and the system call fails.
     def fail(clock: int) -> float:

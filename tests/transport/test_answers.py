@@ -24,7 +24,7 @@ from upstash_state import (
 )
 from upstash_state.settings import Secret
 from upstash_state.transport import Answer, Endpoint, Send, intercepting
-from upstash_state.transport.answers import interpret, parse
+from upstash_state.transport.answers import _REFUSALS, interpret, parse
 
 ORDER = {
     "name": "Zoë Müller",
@@ -125,7 +125,7 @@ def test_the_largest_answers_are_read_in_linear_time(body: bytes) -> None:
 def test_an_order_of_brackets_is_read() -> None:
     stored = json.dumps({"note": "[" * 1_500_000})
     body = json.dumps({"result": stored}).encode()
-    assert interpret(Answer(200, {}, body), None, b"", Secret(TOKEN)) == stored
+    assert interpret(Answer(200, {}, body), None, b"", Secret(TOKEN)) == [stored]
 
 
 OWN = "upstream connect error or disconnect/reset before headers. reset reason: overflow"
@@ -152,6 +152,15 @@ def test_an_endpoints_own_words_are_told_in_any_status_also_nested(status: int, 
     with pytest.raises(UpstashError) as caught:
         interpret(Answer(status, {}, data), None, b'["GET","k"]', Secret(TOKEN))
     assert OWN in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [text for text, _ in _REFUSALS])
+def test_a_known_refusal_is_told_whatever_the_order_says(text: str) -> None:
+    body = json.dumps(["SET", "k", json.dumps({"note": text.lower()})]).encode()
+    answer = Answer(400, {}, json.dumps({"error": text}).encode())
+    with pytest.raises(UpstashError) as caught:
+        interpret(answer, None, body, Secret(TOKEN))
+    assert str(caught.value) == text
 
 
 ECHOES: dict[str, Callable[[str, bytes], str]] = {

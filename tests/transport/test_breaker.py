@@ -74,7 +74,8 @@ def test_the_pause_doubles_to_a_minute_and_restarts_after_success(
 def test_after_a_probe_without_news_comes_another(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, 3)
     clock.now += FIRST_PAUSE
-    breaker.abandoned(probe=breaker.enter(LEASE))
+    assert breaker.enter(LEASE) is True
+    breaker.retry_now()
     assert breaker.enter(LEASE) is True
 
 
@@ -110,14 +111,20 @@ def test_it_opens_also_when_an_interruption_kept_it_from_opening(
         breaker.enter(LEASE)
 
 
-def test_it_returns_for_how_long_it_was_open(breaker: Breaker, clock: Clock) -> None:
+def test_it_logs_once_for_how_long_it_was_open(
+    breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     fail(breaker, 3)
     clock.now += FIRST_PAUSE
     fail(breaker)
     clock.now += 2 * FIRST_PAUSE
     breaker.enter(LEASE)
-    assert breaker.succeeded() == 3 * FIRST_PAUSE
-    assert breaker.succeeded() is None
+    caplog.clear()
+    for _ in range(2):
+        breaker.succeeded()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Redis endpoint works again after 15 s - calls are sent as before"
+    ]
 
 
 def test_it_logs_once_that_it_opened(

@@ -16,7 +16,6 @@ from ..errors import (
     RequestTooLargeError,
     ResponseError,
     UnavailableError,
-    UpstashError,
 )
 from ..settings import Secret
 from .failures import TRANSIENT, forget_locals, retry_after
@@ -76,7 +75,7 @@ def parse(data: bytes) -> Any:
     return _decode(data.decode())
 
 
-def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) -> Any:
+def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) -> list[Any]:
     """Return the results that an answer holds.
 
     Args:
@@ -86,7 +85,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
         token: The token of the request, which no error text repeats.
 
     Returns:
-        The result of a single command, or a list with the result or `ResponseError` of each item.
+        The result or the `ResponseError` of each command.
 
     Raises:
         ResponseError: The request was refused.
@@ -94,50 +93,31 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
     """
     # Endpoints and gateways may repeat headers and data, so no traceback's frame may keep them.
     try:
-        outcome = _outcome(answer, expected, body, token)
+        return _results(answer, expected, SentRequest(body, token))
     except BaseException as error:
         forget_locals(error)
         raise
     finally:
         del answer
-    if isinstance(outcome, UpstashError):
-        raise outcome
-    return outcome
 
 
-def _refusal(text: str, sent: SentRequest, status: int = 200) -> ResponseError:
-    """Return the error of an error text.
-
-    Args:
-        text: The text, as the endpoint gave it.
-        sent: The request, which the error's message does not repeat.
-        status: The HTTP status of the answer.
-    """
-    kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
-    if text.endswith(_BODY_TOO_LARGE):
-        kind = RequestTooLargeError
-    kind = next((kind for beginning, kind in _REFUSALS if text.startswith(beginning)), kind)
-    return kind(sent.own_words(text) or f"refused without a reason (HTTP status {status})")
-
-
-def _outcome(answer: Answer, expected: int | None, body: bytes, token: Secret) -> Any:
+def _results(answer: Answer, expected: int | None, sent: SentRequest) -> list[Any]:
     status, headers, data = answer
     try:
         said = parse(data)
     except (ValueError, RecursionError):
         said = None
-    sent = SentRequest(body, token)
     items = [said] if expected is None else said
     if 200 <= status < 300 and isinstance(items, list):
         results = [_result(item, sent) for item in items]
         if expected not in (None, len(results)):
-            return AnswerError(f"{expected} commands were answered with {len(results)} results")
+            raise AnswerError(f"{expected} commands were answered with {len(results)} results")
         if _NO_RESULT not in results:
-            return results[0] if expected is None else results
+            return results
     refused = _result(said, sent, status)
     known = isinstance(refused, ResponseError) and type(refused) is not ResponseError
     if known or (isinstance(refused, ResponseError) and status not in TRANSIENT):
-        return refused
+        raise refused
     if said is None and b"<" not in data and data.isascii():
         # Neither JSON nor HTML: some gateways send their error text as plain text.
         said = data[:1000].decode()
@@ -145,7 +125,7 @@ def _outcome(answer: Answer, expected: int | None, body: bytes, token: Secret) -
     words = words and f": {words}"
     if status in TRANSIENT:
         kind = errors.SlowDownError if status == 429 else UnavailableError
-        return kind(
+        raise kind(
             f"the endpoint answered with HTTP status {status}{words}",
             reason="status",
             transient=True,
@@ -154,24 +134,32 @@ def _outcome(answer: Answer, expected: int | None, body: bytes, token: Secret) -
         )
     if status in _REFUSING_STATUS:
         refusing, text = _REFUSING_STATUS[status]
-        return refusing(f"{text} (HTTP status {status}){words}")
+        raise refusing(f"{text} (HTTP status {status}){words}")
     if not 200 <= status < 300:
         hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
         text = f"HTTP status {status}{hint}, not an answer of the REST API{words}"
-        return AnswerError(text, reason="status")
+        raise AnswerError(text, reason="status")
     # If a connection closes inside the headers, http.client takes them as complete. Such an answer
     # has an empty body, and no header that gives its length.
     cut = not data and not {"Content-Length", "Transfer-Encoding"}.intersection(headers)
     text = f"what came back is not an answer of Upstash's REST API{words}"
-    return AnswerError(text, transient=cut)
+    raise AnswerError(text, transient=cut)
 
 
 def _result(item: Any, sent: SentRequest, status: int = 200) -> Any:
     if not isinstance(item, dict):
         return _NO_RESULT
-    if isinstance(item.get("error"), str):
-        return _refusal(item["error"], sent, status)
-    return item.get("result", _NO_RESULT)
+    text = item.get("error")
+    if not isinstance(text, str):
+        return item.get("result", _NO_RESULT)
+    kind, _ = _REFUSING_STATUS.get(status, (ResponseError, ""))
+    if text.endswith(_BODY_TOO_LARGE):
+        kind = RequestTooLargeError
+    known = ((start, kind) for start, kind in _REFUSALS if text.startswith(start))
+    start, kind = next(known, ("", kind))
+    # An order may have the words of a known text.
+    own = max(sent.own_words(text), start, key=len)
+    return kind(own or f"refused without a reason (HTTP status {status})")
 
 
 def _words_in(said: Any, depth: int = 4) -> str:

@@ -59,23 +59,21 @@ class Breaker:
             return True
 
     def retry_now(self) -> None:
-        """Let the next call probe, without waiting for the pause to end."""
+        """Let the next call probe, without waiting for the end of the pause or of a probe."""
         with self._lock:
             if self._open_until is not None:
                 self._open_until = self._clock()
 
-    def succeeded(self) -> float | None:
-        """Close the circuit: the endpoint answered, if only with a refusal.
-
-        Returns:
-            The seconds for which the circuit was open, None if it was closed.
-        """
+    def succeeded(self) -> None:
+        """Close the circuit: the endpoint answered, if only with a refusal."""
         if not self._failures and self._open_until is None:
-            return None
+            return
         with self._lock:
             was_open = self._open_until is not None
             self._failures, self._pause, self._open_until = 0, 0.0, None
-        return self._clock() - self._opened_at if was_open else None
+        if was_open:
+            text = "Redis endpoint works again after %.0f s - calls are sent as before"
+            log.warning(text, self._clock() - self._opened_at)
 
     def failed(self, cause: BaseException, *, probe: bool) -> None:
         """Count a failure: the endpoint could not be reached or did not work.
@@ -96,9 +94,3 @@ class Breaker:
         if opens:
             text = "Redis endpoint failed %d calls in a row - not asked again for %.0f s: %s"
             log.error(text, FAILURES_TO_OPEN, pause, cause)
-
-    def abandoned(self, *, probe: bool) -> None:
-        """Let another call probe: this one says nothing about the endpoint."""
-        with self._lock:
-            if probe and self._open_until is not None:
-                self._open_until = self._clock()

@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import AnswerTooLargeError
 
@@ -46,10 +46,14 @@ PIECE = 16384
 
 
 class Attempt:
-    """The attempt that is being made: its deadline, and what happened.
+    """The attempt of an exchange that is being made: its deadline, and what happened.
+
+    Args:
+        repeatable: Whether the request may be sent again when it may have been executed.
 
     Attributes:
-        repeatable: Whether the request may be sent again when it may have been executed.
+        exhausted: Whether all the time has passed, even if the clock stands still (freezegun).
+        timed_out: Whether an attempt of this exchange has timed out.
         deadline: When it must have ended, on `time.monotonic()`'s clock.
         limit: When it is abandoned: its deadline, or earlier, to leave time for another attempt.
         kept: Whether it is made on a kept connection; None before it needs one.
@@ -57,12 +61,16 @@ class Attempt:
         may_have_executed: Whether the request may have reached the endpoint.
     """
 
-    repeatable: bool
-    deadline: float
-    limit: float
-    kept: bool | None
-    received: int
-    may_have_executed: bool
+    def __init__(self, *, repeatable: bool) -> None:
+        self.repeatable = repeatable
+        self.exhausted = self.timed_out = False
+
+    def start(self, deadline: float) -> None:
+        """Start the next attempt."""
+        self.deadline = self.limit = deadline
+        self.kept: bool | None = None
+        self.received = 0
+        self.may_have_executed = True
 
     def time_left(self) -> float:
         """Return the seconds until it must have ended.
@@ -74,16 +82,6 @@ class Attempt:
         if left <= 0:
             raise TimeoutError("timed out")
         return left
-
-
-class Channel(Protocol):
-    """The owner of a connection.
-
-    Attributes:
-        attempt: The attempt that is being made on it.
-    """
-
-    attempt: Attempt
 
 
 def in_time(deadline: float, work: Callable[[], T]) -> T:
@@ -122,16 +120,20 @@ def in_time(deadline: float, work: Callable[[], T]) -> T:
     return results.pop()
 
 
-class Limited:
+class Limited(io.RawIOBase):
     """A connected socket whose every read and write ends with the attempt that it is made for.
+
+    It is also the file that http.client reads answers from.
 
     Args:
         sock: Any socket: plain, TLS of any make, of gevent or eventlet, through a proxy.
-        channel: Its owner.
+        attempt: The first attempt on it.
     """
 
-    def __init__(self, sock: Any, channel: Channel) -> None:
-        self._sock, self._channel = sock, channel
+    def __init__(self, sock: Any, attempt: Attempt) -> None:
+        self._sock = sock
+        #: The attempt that is being made on it.
+        self.attempt = attempt
         self._unsent: list[bytes] = []
         self._sent_at = self._latency = 0.0
         #: When it was last used. Wall-clock time, which goes on, or is corrected, while a
@@ -146,6 +148,12 @@ class Limited:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
+
+    def fileno(self) -> int:
+        return int(self._sock.fileno())
+
+    def readable(self) -> bool:
+        return True
 
     def reusable(self, limit: float) -> bool:
         """Return whether another attempt can be made on it.
@@ -169,12 +177,12 @@ class Limited:
 
     def makefile(self, *_: object) -> io.BufferedReader:
         self.reading = True
-        raw = _Raw()
-        raw.sock = self
-        return _Reader(raw)
+        return _Reader(self)
 
-    def recv_into(self, buffer: Any) -> int:
-        attempt = self._channel.attempt
+    def readinto(self, buffer: Any) -> int:
+        if not self.reading:
+            return 0
+        attempt = self.attempt
         if self._unsent:
             self._send(attempt)
         self._sock.settimeout(attempt.time_left())
@@ -214,28 +222,19 @@ class Limited:
             attempt.limit = now + half
 
 
-class _Raw(io.RawIOBase):
-    sock: Limited
-    ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return 0 if self.ended else self.sock.recv_into(buffer)
-
-
 class _Reader(io.BufferedReader):
-    raw: _Raw
+    raw: Limited
 
     def close(self) -> None:
-        if not self.closed:
-            self.raw.ended, sock = True, self.raw.sock
-            sock.reading, sock.clean = False, not self.peek(1)
-            sock.last_used = time.time()
-            super().close()
-            if sock.gone:
-                sock.close()
+        sock = self.raw
+        # `peek` then returns what was received, and receives no more.
+        sock.reading = False
+        sock.clean = not self.peek(1)
+        sock.last_used = time.time()
+        # Not closed, since that would close the socket.
+        self.detach()
+        if sock.gone:
+            sock.close()
 
 
 def too_large() -> AnswerTooLargeError:

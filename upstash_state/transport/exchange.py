@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from json import JSONEncoder
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +22,7 @@ from . import seam
 from .answers import interpret
 from .breaker import Breaker
 from .budget import deadline_within, used_up
+from .deadline import Attempt
 
 if TYPE_CHECKING:
     from .http import Http
@@ -87,8 +89,6 @@ class Transport:
     Attributes:
         url: The endpoint's address.
         timeout: Seconds that one request may take in all.
-        on_circuit_close: Called with the seconds for which the endpoint was left alone, when it
-            works again. May be set; by default it writes the log line that says so.
     """
 
     def __init__(
@@ -103,7 +103,6 @@ class Transport:
         self.url, self._token = url, token
         self.timeout: float = check_option("timeout", timeout)
         self._clock, self._pause = clock, pause
-        self.on_circuit_close: Callable[[float], None] = _log_closed
         self._start()
 
     def _start(self) -> None:
@@ -167,38 +166,27 @@ class Transport:
             raise errors.UnavailableError(text, may_have_executed=False)
         breaker = seam.simulated_breaker() or self._breaker
         probe = breaker.enter(left)
-        answered = news = False
         try:
             _under_way.set((*outer, end))
             answers, abandoned = self._attempts(commands, path, end, left)
-            answered = True
-        except errors.ResponseError:
-            answered = True
-            raise
-        except (errors.AnswerTooLargeError, errors.SlowDownError):
-            # The endpoint works, but refuses requests that are too large or too frequent.
-            raise
-        except errors.UnavailableError as error:
-            news = left >= self.timeout * WHOLE and error.reason != "local"
-            if news:
+        except BaseException as error:
+            if isinstance(error, errors.ResponseError):
+                breaker.succeeded()
+            elif left >= self.timeout * WHOLE and _is_outage(error):
                 breaker.failed(error, probe=probe)
+            elif probe:
+                breaker.retry_now()
             raise
         finally:
             _under_way.set(outer)
-            if answered:
-                latency = time.monotonic() - began
-                seconds_open = breaker.succeeded()
-                if seconds_open is not None:
-                    self.on_circuit_close(seconds_open)
-            elif not news:
-                breaker.abandoned(probe=probe)
+        latency = time.monotonic() - began
+        breaker.succeeded()
         if not self._announced:
             self._announced = True
             log.info("Redis connection established")
-        pairs = zip(commands, [answers] if path == seam.COMMAND else answers)
-        results = [command.read(answer) for command, answer in pairs]
+        results = [command.read(answer) for command, answer in zip(commands, answers)]
         # A frame of a traceback must not hold what the endpoint may have repeated.
-        del pairs, answers
+        del answers
         if abandoned:
             for result in results:
                 if isinstance(result, errors.UpstashError):
@@ -209,11 +197,11 @@ class Transport:
 
     def _attempts(
         self, commands: Sequence[Command[Any]], path: str, deadline: float, patience: float
-    ) -> tuple[Any, bool]:
+    ) -> tuple[list[Any], bool]:
         """Make attempts until one is answered.
 
         Returns:
-            The answer, and whether an earlier attempt was abandoned.
+            What each command was answered, and whether an earlier attempt was abandoned.
         """
         if path == seam.COMMAND:
             [command] = commands
@@ -224,8 +212,8 @@ class Transport:
         body = text.encode()
         if self._http is None:
             self._http = _new_http(self.url, self._token)
-        sender = self._http.sender(repeatable=repeatable)
-        send = seam.intercepted(self._http, sender)
+        attempt = Attempt(repeatable=repeatable)
+        send = seam.intercepted(self._http, partial(self._http.send, attempt))
         retries, abandoned = 0, False
         while True:
             try:
@@ -237,7 +225,7 @@ class Transport:
                 raise
             except errors.UnavailableError as error:
                 abandoned = error.may_have_executed = abandoned or error.may_have_executed
-                if not error.transient or sender.exhausted or (abandoned and not repeatable):
+                if not error.transient or attempt.exhausted or (abandoned and not repeatable):
                     raise
                 patient = isinstance(error, errors.SlowDownError)
                 wait = error.retry_after
@@ -271,13 +259,14 @@ def _new_http(url: str, token: Secret) -> Http:
     return Http(url, token)
 
 
+def _is_outage(error: BaseException) -> bool:
+    # An endpoint that refuses requests as too large or too frequent works.
+    works = isinstance(error, (errors.AnswerTooLargeError, errors.SlowDownError))
+    return isinstance(error, errors.UnavailableError) and not works and error.reason != "local"
+
+
 def _jitter(longest: float) -> float:
     # Its import takes several ms, which every cold start would pay.
     from random import uniform
 
     return uniform(0, longest)
-
-
-def _log_closed(seconds: float) -> None:
-    text = "Redis endpoint works again after %.0f s - calls are sent as before"
-    log.warning(text, seconds)

@@ -91,26 +91,55 @@ class Http:
         """Close the kept connections. The next attempt opens a new one."""
         _close(self._idle)
 
-    def sender(self, *, repeatable: bool) -> Sender:
-        """Return the function that makes the attempts of one exchange.
+    def send(self, attempt: Attempt, path: str, body: bytes, deadline: float) -> Answer:
+        """Make an attempt of an exchange. The other arguments are those of `seam.Send`.
 
         Args:
-            repeatable: Whether the request may be sent again when it may have been executed.
+            attempt: Its repetitions share it; afterwards, it says what happened.
         """
-        return Sender(self, repeatable)
+        attempt.start(deadline)
+        channel = None
+        request = self.request.copy()
+        request.url = self.url + path
+        request.prepare_body(body, None)
+        if self.sync_token:
+            request.headers["Upstash-Sync-Token"] = self.sync_token
+        try:
+            channel = self._take(deadline)
+            post = partial(channel.post, request, attempt)
+            response, data = in_time(deadline, post) if OPAQUE else post()
+        except BaseException as error:
+            if channel is not None:
+                channel.close()
+            failure = None
+            if isinstance(error, Exception) and not isinstance(error, UpstashError):
+                failure = failure_of(error, attempt.may_have_executed, body, self.token)
+            # Frames of requests, urllib3 and http.client hold the token.
+            forget_locals(error)
+            if failure is None:
+                raise
+        else:
+            self._keep(channel, response.headers.get("Upstash-Sync-Token", ""))
+            return Answer(response.status_code, response.headers, data)
+        if isinstance(failure, EndpointTimeoutError) and attempt.kept is not None:
+            waited = attempt.may_have_executed and attempt.limit == deadline
+            attempt.exhausted = waited or attempt.timed_out
+            attempt.timed_out = True
+        stale = attempt.kept and not attempt.received and not attempt.exhausted
+        if stale and (failure.transient or not attempt.may_have_executed):
+            # The other kept connections are as old.
+            self.close()
+            failure.transient = True
+            failure.retry_after = 0.0
+        raise failure
 
-    def take(self, deadline: float, *, fresh: bool) -> Channel:
-        """Return a channel that no other attempt uses.
-
-        Args:
-            deadline: When to give up, on `time.monotonic()`'s clock.
-            fresh: Whether it must not have a connection yet.
-        """
+    def _take(self, deadline: float) -> Channel:
+        """Return a channel that no other attempt uses."""
         # IndexError: the list is empty. Another thread may empty it at any moment.
         with suppress(IndexError):
             while True:
                 channel = self._idle.pop()
-                if channel.usable() and not fresh:
+                if channel.usable():
                     return channel
                 channel.close()
         if self.proxies is None:
@@ -119,7 +148,7 @@ class Http:
             self.proxies = {"all": proxy} if proxy else {}
         return Channel(self.url, self.proxies)
 
-    def give_back(self, channel: Channel, sync_token: str) -> None:
+    def _keep(self, channel: Channel, sync_token: str) -> None:
         """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token."""
         self._idle.append(channel)
         if len(self._idle) > KEPT:
@@ -129,53 +158,6 @@ class Http:
         odd = not sync_token.isascii() or not sync_token.isprintable()
         if sync_token and not odd and len(sync_token) <= LONGEST_SYNC_TOKEN:
             self.sync_token = sync_token
-
-
-class Sender(Attempt):
-    """Makes the attempts of one exchange. Each is a call, as `seam.Send` describes it."""
-
-    def __init__(self, http: Http, repeatable: bool) -> None:
-        self._http, self.repeatable = http, repeatable
-        self._fresh = self._timed_out = False
-        #: Whether all the time has passed, even if the clock stands still (freezegun).
-        self.exhausted = False
-
-    def __call__(self, path: str, body: bytes, deadline: float) -> Answer:
-        http, channel = self._http, None
-        self.deadline = self.limit = deadline
-        self.kept, self.received, self.may_have_executed = None, 0, True
-        request = http.request.copy()
-        request.url = http.url + path
-        request.prepare_body(body, None)
-        if http.sync_token:
-            request.headers["Upstash-Sync-Token"] = http.sync_token
-        try:
-            channel = http.take(deadline, fresh=self._fresh)
-            post = partial(channel.post, request, self)
-            response, data = in_time(deadline, post) if OPAQUE else post()
-        except BaseException as error:
-            if channel is not None:
-                channel.close()
-            failure = None
-            if isinstance(error, Exception) and not isinstance(error, UpstashError):
-                failure = failure_of(error, self.may_have_executed, body, http.token)
-            # Frames of requests, urllib3 and http.client hold the token.
-            forget_locals(error)
-            if failure is None:
-                raise
-        else:
-            http.give_back(channel, response.headers.get("Upstash-Sync-Token", ""))
-            return Answer(response.status_code, response.headers, data)
-        if isinstance(failure, EndpointTimeoutError) and self.kept is not None:
-            waited = self.may_have_executed and self.limit == self.deadline
-            self.exhausted = waited or self._timed_out
-            self._timed_out = True
-        stale = self.kept and not self.received and not self.exhausted
-        if stale and (failure.transient or not self.may_have_executed):
-            # The other kept connections are as old, so the next attempt must open a new one.
-            self._fresh = failure.transient = True
-            failure.retry_after = 0.0
-        raise failure
 
 
 class Channel(HTTPAdapter):
@@ -229,6 +211,8 @@ class Channel(HTTPAdapter):
             attempt: Its time limit; afterwards, what happened.
         """
         self.attempt = attempt
+        if self._sock is not None:
+            self._sock.attempt = attempt
         left = attempt.time_left()
         # With `stream`, requests leaves the body to be read here, with a limit.
         with self._session.send(
@@ -306,7 +290,7 @@ class Channel(HTTPAdapter):
             # vcrpy has no socket when it replays.
             attempt.may_have_executed = True
         else:
-            self._sock = connection.sock = Limited(connection.sock, self)
+            self._sock = connection.sock = Limited(connection.sock, attempt)
 
 
 @lru_cache(maxsize=4)
