@@ -18,7 +18,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..settings import Secret
-from .failures import TRANSIENT, forget_locals, retry_after
+from .failures import TRANSIENT, retry_after
 from .seam import Answer
 from .sent import SentRequest
 
@@ -91,22 +91,12 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
         ResponseError: The request was refused.
         UnavailableError: The endpoint did not work, or the answer does not follow the REST API.
     """
-    # Endpoints and gateways may repeat headers and data, so no traceback's frame may keep them.
-    try:
-        return _results(answer, expected, SentRequest(body, token))
-    except BaseException as error:
-        forget_locals(error)
-        raise
-    finally:
-        del answer
-
-
-def _results(answer: Answer, expected: int | None, sent: SentRequest) -> list[Any]:
     status, headers, data = answer
     try:
         said = parse(data)
     except (ValueError, RecursionError):
         said = None
+    sent = SentRequest(body, token)
     items = [said] if expected is None else said
     if 200 <= status < 300 and isinstance(items, list):
         results = [_result(item, sent) for item in items]

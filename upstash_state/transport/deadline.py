@@ -61,16 +61,15 @@ class Attempt:
         may_have_executed: Whether the request may have reached the endpoint.
     """
 
+    deadline: float
+    limit: float
+    kept: bool | None
+    received: int
+    may_have_executed: bool
+
     def __init__(self, *, repeatable: bool) -> None:
         self.repeatable = repeatable
         self.exhausted = self.timed_out = False
-
-    def start(self, deadline: float) -> None:
-        """Start the next attempt."""
-        self.deadline = self.limit = deadline
-        self.kept: bool | None = None
-        self.received = 0
-        self.may_have_executed = True
 
     def time_left(self) -> float:
         """Return the seconds until it must have ended.
@@ -130,6 +129,9 @@ class Limited(io.RawIOBase):
         attempt: The first attempt on it.
     """
 
+    # Of the file. It stays open for the next answer.
+    closed = False
+
     def __init__(self, sock: Any, attempt: Attempt) -> None:
         self._sock = sock
         #: The attempt that is being made on it.
@@ -155,54 +157,21 @@ class Limited(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def reusable(self, limit: float) -> bool:
-        """Return whether another attempt can be made on it.
-
-        Args:
-            limit: The number of seconds for which it may have been idle.
-        """
-        idle = time.time() - self.last_used
-        # Negative after the clock was set back, when nobody knows how long it was idle. A second
-        # answer that came with the last one would be read as that of the next request.
-        return 0 <= idle < limit and self.clean and not getattr(self._sock, "pending", int)()
+    def flush(self) -> None:
+        """Do nothing. The file's own method asks a mocked socket whether it is closed."""
 
     def settimeout(self, seconds: float | None) -> None:
         """Do nothing: the attempt has the time limit."""
 
     def sendall(self, data: bytes) -> None:
-        # Sent when the answer is read: http.client sends head and body in two calls, which would
-        # be two packets.
+        # Sent by `makefile`, which comes next: http.client sends head and body in two calls, which
+        # would be two packets.
         self.clean = False
         self._unsent.append(data)
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        self.reading = True
-        return _Reader(self)
-
-    def readinto(self, buffer: Any) -> int:
-        if not self.reading:
-            return 0
+        """Send the request, and return the file to read its answer from."""
         attempt = self.attempt
-        if self._unsent:
-            self._send(attempt)
-        self._sock.settimeout(attempt.time_left())
-        count: int = self._sock.recv_into(buffer)
-        if count and not attempt.received:
-            attempt.limit = attempt.deadline
-            self._latency = time.monotonic() - self._sent_at
-        attempt.received += count
-        if attempt.received > MAX_ANSWER_BYTES + OVERHEAD:
-            # A body has its own limit. This one is for lines: urllib3 1.x reads them to the end.
-            raise too_large()
-        return count
-
-    def close(self) -> None:
-        self.gone = True
-        # As with any socket, a file that `makefile` has returned can still be read.
-        if not self.reading:
-            self._sock.close()
-
-    def _send(self, attempt: Attempt) -> None:
         data: Any = b"".join(self._unsent)
         self._unsent = []
         # urllib3's wrapper of a pyOpenSSL socket has no `send`.
@@ -220,6 +189,29 @@ class Limited(io.RawIOBase):
         idle = attempt.kept and time.time() - self.last_used >= SUSPECT_AFTER
         if idle and attempt.repeatable and half > self._latency * SLOWER:
             attempt.limit = now + half
+        self.reading = True
+        return _Reader(self)
+
+    def readinto(self, buffer: Any) -> int:
+        if not self.reading:
+            return 0
+        attempt = self.attempt
+        self._sock.settimeout(attempt.time_left())
+        count: int = self._sock.recv_into(buffer)
+        if count and not attempt.received:
+            attempt.limit = attempt.deadline
+            self._latency = time.monotonic() - self._sent_at
+        attempt.received += count
+        if attempt.received > MAX_ANSWER_BYTES + OVERHEAD:
+            # A body has its own limit. This one is for lines: urllib3 1.x reads them to the end.
+            raise too_large()
+        return count
+
+    def close(self) -> None:
+        self.gone = True
+        # As with any socket, a file that `makefile` has returned can still be read.
+        if not self.reading:
+            self._sock.close()
 
 
 class _Reader(io.BufferedReader):

@@ -23,6 +23,7 @@ from .answers import interpret
 from .breaker import Breaker
 from .budget import deadline_within, used_up
 from .deadline import Attempt
+from .failures import forget_locals
 
 if TYPE_CHECKING:
     from .http import Http
@@ -217,13 +218,16 @@ class Transport:
         retries, abandoned = 0, False
         while True:
             try:
-                # In one expression: no frame of a traceback must hold the answer.
-                answers = interpret(send(path, body, deadline), expected, body, self._token)
-                return answers, abandoned
-            except errors.ResponseError as error:
-                error.may_have_executed = abandoned
-                raise
-            except errors.UnavailableError as error:
+                answer = send(path, body, deadline)
+                return interpret(answer, expected, body, self._token), abandoned
+            except BaseException as error:
+                # Answers may repeat headers and data, so no traceback's frame may keep them.
+                answer = None
+                forget_locals(error)
+                if isinstance(error, errors.ResponseError):
+                    error.may_have_executed = abandoned
+                if not isinstance(error, errors.UnavailableError):
+                    raise
                 abandoned = error.may_have_executed = abandoned or error.may_have_executed
                 if not error.transient or attempt.exhausted or (abandoned and not repeatable):
                     raise
@@ -231,7 +235,10 @@ class Transport:
                 wait = error.retry_after
                 # After 429 there is always a pause, whatever the endpoint says.
                 if wait is None or (patient and not wait):
-                    wait = _jitter(min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
+                    # Not imported above, since that takes several ms, which each app would pay.
+                    from random import uniform
+
+                    wait = uniform(0, min(FIRST_PAUSE * 2 ** min(retries, 10), LONGEST_PAUSE))
                 retries += 1
                 # Pauses count as well, since the clock may stand still (freezegun).
                 patience -= wait
@@ -263,10 +270,3 @@ def _is_outage(error: BaseException) -> bool:
     # An endpoint that refuses requests as too large or too frequent works.
     works = isinstance(error, (errors.AnswerTooLargeError, errors.SlowDownError))
     return isinstance(error, errors.UnavailableError) and not works and error.reason != "local"
-
-
-def _jitter(longest: float) -> float:
-    # Its import takes several ms, which every cold start would pay.
-    from random import uniform
-
-    return uniform(0, longest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -113,16 +112,13 @@ def forget_locals(error: BaseException) -> None:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3)."""
-    if not header:
-        return None
-    if header.isascii() and header.isdigit() and len(header) < 10:
-        return float(header)
-    from email.utils import parsedate_to_datetime
+    """Return the seconds that a Retry-After header asks for, None if there is no valid one."""
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
 
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, OverflowError):
+        return float(Retry().parse_retry_after(header)) if header else None
+    except (InvalidHeader, ValueError, OverflowError):
         return None
 
 

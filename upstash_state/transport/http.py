@@ -11,6 +11,7 @@ import os
 import queue
 import socket
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from ..errors import AnswerError, EndpointTimeoutError, UnavailableError, Upstas
 from ..settings import Secret, ca_bundle, proxy_of
 from .deadline import MAX_ANSWER_BYTES, Attempt, Limited, in_time, too_large
 from .failures import failure_of, forget_locals
-from .seam import Answer, check_connection
+from .seam import Answer, checks
 
 try:
     import ssl
@@ -97,7 +98,8 @@ class Http:
         Args:
             attempt: Its repetitions share it; afterwards, it says what happened.
         """
-        attempt.start(deadline)
+        attempt.deadline = attempt.limit = deadline
+        attempt.kept, attempt.received, attempt.may_have_executed = None, 0, True
         channel = None
         request = self.request.copy()
         request.url = self.url + path
@@ -199,7 +201,13 @@ class Channel(HTTPAdapter):
         if self._socket_class is not socket.socket:
             # gevent, eventlet or a mock has replaced it since, or was removed.
             return False
-        return self._sock is None or self._sock.gone or self._sock.reusable(IDLE_LIMIT)
+        sock = self._sock
+        if sock is None or sock.gone:
+            return True
+        idle = time.time() - sock.last_used
+        # Negative after the clock was set back, when nobody knows how long it was idle. A second
+        # answer that came with the last one would be read as that of the next request.
+        return 0 <= idle < IDLE_LIMIT and sock.clean and not getattr(sock, "pending", int)()
 
     def post(
         self, request: requests.PreparedRequest, attempt: Attempt
@@ -244,7 +252,8 @@ class Channel(HTTPAdapter):
             super().cert_verify(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        check_connection(self._host)
+        for check in checks:
+            check(self._host)
         # One endpoint has one pool, which requests would look up for each request.
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*args, **kwargs)

@@ -51,7 +51,7 @@ Send = Callable[[str, bytes, float], Answer]
 #: Wraps the attempts at an endpoint.
 Interceptor = Callable[[Endpoint, Send], Send]
 
-#: Raises to refuse a real connection to a host.
+#: Takes the endpoint's host (not the proxy's), and raises an `UpstashError` to refuse a connection.
 Check = Callable[[str], None]
 
 
@@ -63,7 +63,9 @@ class _Interception(NamedTuple):
 
 # Appending to and removing from a list are atomic, so these need no lock.
 _interceptions: list[_Interception] = []
-_checks: list[Check] = []
+#: Called in the caller's thread, before the transport opens a connection (also one through a proxy)
+#: and before it sends on a kept one.
+checks: list[Check] = []
 
 
 @contextmanager
@@ -98,27 +100,11 @@ def guarding(check: Check) -> Iterator[None]:
     Requests that an interceptor or a mock answers make no connection, so they pass.
 
     Args:
-        check: Takes the endpoint's host, and raises an `UpstashError` to refuse it.
+        check: See `Check`.
     """
     # A new function, so that blocks with the same check can be told apart.
-    with _listed(_checks, lambda host: check(host)):
+    with _listed(checks, lambda host: check(host)):
         yield
-
-
-def check_connection(host: str) -> None:
-    """Refuse a host that a `guarding` block does not allow.
-
-    The transport calls it in the caller's thread, before it opens a connection (also one through a
-    proxy) and before it sends on a kept one.
-
-    Args:
-        host: The endpoint's host, not the proxy's.
-
-    Raises:
-        UpstashError: A check refuses the host.
-    """
-    for check in _checks:
-        check(host)
 
 
 def one_by_one() -> bool:
