@@ -6,6 +6,8 @@ import gzip
 import http.client
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +22,9 @@ from tests.support.clock import Stopwatch
 from tests.support.faults import Certificates, Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
+from tests.support.faults.fault import Stage
 from tests.support.faults.wire import CHUNKED
+from tests.support.paths import ROOT
 from tests.support.sending import run
 from upstash_state import EndpointTimeoutError, UnavailableError, UpstashRedis, commands
 from upstash_state.local import LocalEndpoint
@@ -429,3 +433,28 @@ def test_a_missing_ca_bundle_is_named(
         UnavailableError, match=r"CA bundle /no/such/bundle\.pem cannot be used: No such file"
     ):
         UpstashRedis("https://127.0.0.1:9", "token").ping()
+
+
+def test_what_is_sent_at_exit_goes_over_the_kept_connection(server: FaultServer) -> None:
+    code = """
+import upstash_state
+upstash_state.redis_get_order("1")
+upstash_state.redis_save_order("1", {"name": "at exit"})
+"""
+    stages: list[Stage] = []
+    server.choose = lambda stage: stages.append(stage)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        env={
+            "PYTHONPATH": str(ROOT),
+            "UPSTASH_REDIS_REST_URL": server.url,
+            "UPSTASH_REDIS_REST_TOKEN": server.token,
+            "UPSTASH_STATE_BACKGROUND": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert b"at exit" in server.requests[-1].body
+    assert stages.count(Stage.ACCEPTING) == 1

@@ -100,7 +100,8 @@ class TestCircuit:
     ) -> None:
         monkeypatch.setattr("random.uniform", lambda least, most: most)
         waits: list[float] = []
-        transport = Transport(URL, check_token(TOKEN), timeout=10, pause=waits.append)
+        monkeypatch.setattr(time, "sleep", waits.append)
+        transport = Transport(URL, check_token(TOKEN), timeout=10)
         with responses.RequestsMock() as mock:
             for _ in range(8):
                 mock.post(URL, status=429)
@@ -149,7 +150,8 @@ class TestFrozenTime:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits: list[float] = []
-        transport = Transport(URL, check_token(TOKEN), timeout=5, pause=waits.append)
+        monkeypatch.setattr(time, "sleep", waits.append)
+        transport = Transport(URL, check_token(TOKEN), timeout=5)
         monkeypatch.setattr(time, "monotonic", lambda: 0.0)
         with responses.RequestsMock() as mock:
             mock.post(URL, status=429, headers={"Retry-After": "1"})

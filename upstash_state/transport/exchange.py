@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -52,6 +53,10 @@ _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 #: exchange that was interrupted at its end counts until its deadline.
 _under_way: ContextVar[tuple[float, ...]] = ContextVar("upstash_state_exchanges", default=())
 
+# At exit, Python runs all finalizers where the first of the process was made: here, so that they
+# run after `process` has sent what is pending, over the connections that they close.
+weakref.finalize(Breaker, int)
+
 # A fork waits until no thread imports, since a child would inherit a lock that nobody releases.
 _importing = threading.RLock()
 if hasattr(os, "register_at_fork"):
@@ -84,8 +89,7 @@ class Transport:
         url: The endpoint's address, checked.
         token: The REST token, checked.
         timeout: Seconds that one exchange may take in all, its retries and pauses included.
-        clock: The circuit's clock; `time.monotonic` when left out.
-        pause: Waits for a number of seconds; `time.sleep` by default.
+        clock: The circuit's clock, `time.monotonic` by default.
 
     Attributes:
         url: The endpoint's address.
@@ -99,11 +103,9 @@ class Transport:
         *,
         timeout: float,
         clock: Callable[[], float] | None = None,
-        pause: Callable[[float], None] | None = None,
     ) -> None:
-        self.url, self._token = url, token
+        self.url, self._token, self._clock = url, token, clock
         self.timeout: float = check_option("timeout", timeout)
-        self._clock, self._pause = clock, pause
         self._start()
 
     def _start(self) -> None:
@@ -206,14 +208,14 @@ class Transport:
         """
         if path == seam.COMMAND:
             [command] = commands
-            text, expected, repeatable = _encode(command.args), None, command.repeatable
+            text, expected = _encode(command.args), None
+            attempt = Attempt(repeatable=command.repeatable)
         else:
             text, expected = _encode([command.args for command in commands]), len(commands)
-            repeatable = all(command.repeatable for command in commands)
+            attempt = Attempt(repeatable=all(command.repeatable for command in commands))
         body = text.encode()
         if self._http is None:
             self._http = _new_http(self.url, self._token)
-        attempt = Attempt(repeatable=repeatable)
         send = seam.intercepted(self._http, partial(self._http.send, attempt))
         retries, abandoned = 0, False
         while True:
@@ -229,7 +231,9 @@ class Transport:
                 if not isinstance(error, errors.UnavailableError):
                     raise
                 abandoned = error.may_have_executed = abandoned or error.may_have_executed
-                if not error.transient or attempt.exhausted or (abandoned and not repeatable):
+                if not error.transient or attempt.exhausted:
+                    raise
+                if abandoned and not attempt.repeatable:
                     raise
                 patient = isinstance(error, errors.SlowDownError)
                 wait = error.retry_after
@@ -246,7 +250,7 @@ class Transport:
                 if late or (retries > RETRIES and not patient):
                     raise
             if wait and seam.simulated_breaker() is None:
-                (self._pause or time.sleep)(wait)
+                time.sleep(wait)
 
 
 def _new_http(url: str, token: Secret) -> Http:
