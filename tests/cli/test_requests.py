@@ -13,7 +13,8 @@ from upstash_state import (
     NoPermissionError,
     RequestTooLargeError,
 )
-from upstash_state.cli.requests import FIRST, MOST, in_requests
+from upstash_state.cli.requests import FIRST, in_requests
+from upstash_state.writes import MAX_WRITES
 
 
 class Sent:
@@ -33,7 +34,7 @@ class Sent:
 def test_requests_grow_up_to_500() -> None:
     send = Sent()
     assert list(in_requests(range(2000), send)) == [(n, n * n) for n in range(2000)]
-    assert send.counts == [FIRST, 2 * FIRST, 4 * FIRST, MOST, MOST, 300]
+    assert send.counts == [FIRST, 2 * FIRST, 4 * FIRST, MAX_WRITES, MAX_WRITES, 300]
 
 
 def test_nothing_is_sent_for_nothing() -> None:

@@ -9,8 +9,7 @@ from time import monotonic
 
 import click
 
-from ..errors import UpstashError
-from ..store import OrderStore
+from .. import OrderStore, UpstashError
 from .list import ordered
 from .stored import content, opened, pretty, row
 from .terminal import printable

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import click
 
-from ..errors import UpstashError
+from .. import UpstashError
 from .list import ordered, read_rows, table
 from .params import json_option, seconds, utf8
 from .stored import Row, ask, opened, row

@@ -14,12 +14,9 @@ from typing import Any
 
 import click
 
-from ..client import UpstashRedis
+from .. import UpstashRedis, deserialize_order, redis_delete_order, redis_save_order, reset_client
 from ..environment import environment
-from ..process import reset_client
-from ..serialization import deserialize_order
 from ..settings import URL_AND_TOKEN
-from ..state import redis_delete_order, redis_save_order
 from .import_ import read, unpacked
 from .meter import metered
 from .terminal import orders, printable, wrapped

@@ -63,11 +63,9 @@ def export(file: Path, as_json: bool) -> int:
                         out.write(_line(order_id, texts[order_id], ttl))
                         count += 1
                 show(count)
-    if _is_standard(file):
-        return 0
-    if as_json:
+    if as_json and not _is_standard(file):
         print_json({"exported": count, "file": str(file)})
-    else:
+    elif not _is_standard(file):
         print(f"{orders(count)} exported to {printable(str(file))}")
     return 0
 

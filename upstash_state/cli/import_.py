@@ -14,9 +14,7 @@ from typing import NamedTuple, cast
 
 import click
 
-from ..errors import UpstashError
-from ..serialization import deserialize_order
-from ..store import OrderStore
+from .. import OrderStore, UpstashError, deserialize_order
 from .params import json_option
 from .requests import TOO_LARGE, in_requests
 from .stored import NEVER, opened

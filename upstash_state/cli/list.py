@@ -10,7 +10,7 @@ import click
 from rich.cells import cell_len
 from rich.text import Text
 
-from ..store import OrderStore
+from .. import OrderStore
 from .params import json_option, utf8
 from .stored import GONE, Row, ask, opened, row
 from .terminal import console, orders, print_json, printable, progress
@@ -23,9 +23,9 @@ _GAP = "  "
 _EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
 
-def _columns(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
-    names = None if text is None else text.split(",")
-    for name in names or ():
+def _columns(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
         if name not in HEADINGS:
             raise click.BadParameter(f"{name!r} is not a column: {', '.join(HEADINGS)}.")
     return names
@@ -39,7 +39,7 @@ def _columns(context: click.Context, option: click.Parameter, text: str | None) 
 @click.option("--sort", type=click.Choice(list(HEADINGS)), default="age", help="Default: age.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(1, 999_999), metavar="N", help="At most N orders.")
-@click.option("--columns", callback=_columns, metavar="A,B", help="These columns, in this order.")
+@click.option("--columns", type=_columns, metavar="A,B", help="These columns, in this order.")
 @click.option("--header", is_flag=True, help="In a pipe, start with the names of the columns.")
 @json_option
 def list_orders(

@@ -13,9 +13,8 @@ import click
 from click.shell_completion import shell_complete
 from dotenv import dotenv_values
 
-from .. import __version__
+from .. import MissingCredentialsError, UpstashError, __version__
 from ..environment import environment
-from ..errors import MissingCredentialsError, UpstashError
 from ..settings import CREDENTIALS, DOCTOR, credentials
 from .browse import browse
 from .delete import delete

@@ -4,23 +4,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import TypeVar
 
-from .. import errors
-from ..errors import EndpointTimeoutError, UpstashError
+from .. import AnswerTooLargeError, EndpointTimeoutError, UpstashError, writes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# An endpoint that takes 40 ms for each command executes the first ones in the default time.
-FIRST, MOST = 100, 500
-# Below the limit for a request of every plan, which is 10 MB or more.
-MOST_BYTES = 4_000_000
+# An endpoint that takes 40 ms for each command executes so many in the default time.
+FIRST = 100
 #: Errors that a smaller request can avoid, or that a single item is to blame for.
-TOO_LARGE = (
-    errors.RequestTooLargeError,
-    errors.AnswerTooLargeError,
-    errors.RecordTooLargeError,
-    errors.KeyTooLargeError,
-)
+TOO_LARGE = (AnswerTooLargeError, *writes.TOO_LARGE)
 
 
 def in_requests(
@@ -42,11 +34,11 @@ def in_requests(
     Raises:
         UpstashError: A request failed, and a smaller one cannot help.
     """
-    count, most = FIRST, MOST
+    count, most = FIRST, writes.MAX_WRITES
     source = iter(items)
     waiting: list[Item] = []
     while waiting := waiting + list(islice(source, max(count - len(waiting), 0))):
-        fitting = sum(total <= MOST_BYTES for total in accumulate(map(size, waiting[:count])))
+        fitting = sum(total <= writes.MAX_BYTES for total in accumulate(map(size, waiting[:count])))
         part = waiting[: max(fitting, 1)]
         results: Sequence[Result | UpstashError]
         try:

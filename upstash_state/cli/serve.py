@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..errors import SettingsError, UpstashError
+from .. import SettingsError, UpstashError
 from ..settings import check_token, is_loopback
 from .params import seconds, share
 from .terminal import wrapped

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..errors import UpstashError
+from .. import UpstashError
 from .params import json_option, utf8
 from .stored import Row, ask, content, opened, pretty, row
 from .terminal import complain, ids_from, print_json, printable

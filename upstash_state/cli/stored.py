@@ -7,9 +7,8 @@ from datetime import datetime, timezone
 from math import isfinite
 from typing import Any, NamedTuple
 
-from ..errors import OrderUnreadableError, UpstashError
-from ..serialization import deserialize_order
-from ..store import OrderStore, created_at
+from .. import OrderStore, OrderUnreadableError, UpstashError, deserialize_order
+from ..store import created_at
 from .requests import in_requests
 from .terminal import duration
 

@@ -3,8 +3,7 @@
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-from ... import errors
-from ...client import UpstashRedis
+from ... import UpstashRedis, errors
 from ...settings import TOKEN_ADVICE, WHERE, Settings, proxy_of
 from .finding import Finding
 

@@ -9,10 +9,8 @@ from statistics import median
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from ...client import UpstashRedis
-from ...errors import ResponseError, UpstashError
+from ... import OrderStore, ResponseError, UpstashError, UpstashRedis
 from ...settings import Settings, proxy_of
-from ...store import OrderStore
 from ..meter import metered
 from ..terminal import orders
 from .advice import LATER, LIMITED

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
+from ... import MissingCredentialsError, SettingsError
 from ... import settings as package
-from ...errors import MissingCredentialsError, SettingsError
 from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
 from .finding import Finding, wrong
 

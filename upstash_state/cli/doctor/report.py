@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import click
 from rich.text import Text
 
-from ...client import UpstashRedis
-from ...errors import UpstashError
+from ... import UpstashError, UpstashRedis
 from ...settings import Settings
 from ..params import json_option
 from ..terminal import console, print_json, printable, wrapped
