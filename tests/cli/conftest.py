@@ -59,7 +59,9 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def many(redis_url: str, tcp: redis.Redis, now: datetime) -> Iterator[LocalEndpoint]:
+def many(
+    redis_url: str, tcp: redis.Redis, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalEndpoint]:
     """5,000 orders, every 50th without created_at, and a key of another app."""
     with tcp.pipeline(transaction=False) as pipeline:
         for number in range(MANY):
@@ -69,6 +71,7 @@ def many(redis_url: str, tcp: redis.Redis, now: datetime) -> Iterator[LocalEndpo
         pipeline.set("other:1", "not an order")
         pipeline.execute()
     with LocalEndpoint(redis_url=redis_url, token=TOKEN) as endpoint:
+        use(monkeypatch, endpoint.url)
         yield endpoint
 
 

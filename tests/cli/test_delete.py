@@ -14,7 +14,6 @@ from tests.support.cli import (
     Terminal,
     Tool,
     environment,
-    piped,
     put,
 )
 from upstash_state import UpstashRedis, serialize_order
@@ -46,13 +45,15 @@ def test_delete_older_keeps_what_is_younger_or_has_no_date(
     assert tcp.exists("order:2881", "order:4999") == 0
 
 
-def test_delete_older_without_a_terminal_needs_yes(many: LocalEndpoint, tcp: redis.Redis) -> None:
-    refused = piped(environment(many.url), "delete", "--older-than", "2d")
+def test_delete_older_without_a_terminal_needs_yes(
+    many: LocalEndpoint, tool: Tool, tcp: redis.Redis
+) -> None:
+    refused = tool("delete", "--older-than", "2d")
     assert (refused.status, refused.out) == (2, "")
     assert refused.err.count("\n") == 1
     assert "pass --yes. Try 'upstash-state delete --help'" in refused.err
     assert many.usage().requests == 0
-    done = piped(environment(many.url), "delete", "--older-than", "2d", "--yes", "--json")
+    done = tool("delete", "--older-than", "2d", "--yes", "--json")
     assert json.loads(done.out) == {"deleted": 2078, "missing": []}
     assert tcp.dbsize() == MANY + 1 - 2078
 
@@ -95,11 +96,11 @@ def test_delete_by_id_says_what_was_not_there(few: LocalEndpoint, tool: Tool) ->
     assert tool("delete", "--yes", "--json", "--", "c").out == '{"deleted": 1, "missing": []}\n'
 
 
-def test_delete_by_id_without_a_terminal_needs_yes(few: LocalEndpoint) -> None:
+def test_delete_by_id_without_a_terminal_needs_yes(few: LocalEndpoint, tool: Tool) -> None:
     put(few, "order:1", "{}")
-    refused = piped(environment(few.url), "delete", "1", stdin="y\n")
+    refused = tool("delete", "1", stdin="y\n")
     assert (refused.status, refused.out) == (2, "")
-    assert piped(environment(few.url), "count").out == "1\n"
+    assert tool("count").out == "1\n"
 
 
 def test_delete_by_id_asks(few: LocalEndpoint) -> None:
@@ -160,11 +161,11 @@ def test_a_dry_run_names_and_deletes_nothing(
     assert tool("count").out == "2\n"
 
 
-def test_delete_older_deletes_what_it_has_named(few: LocalEndpoint) -> None:
+def test_delete_older_deletes_what_it_has_named(few: LocalEndpoint, tool: Tool) -> None:
     put(few, "order:old", serialize_order({"created_at": NOW - timedelta(hours=13)}))
     with Terminal(environment(few.url), "delete", "--older-than", "12h") as terminal:
         terminal.expect(r"\[y/N\] ")
         put(few, "order:late", serialize_order({"created_at": NOW - timedelta(hours=13)}))
         terminal.type("y\n")
         assert terminal.end() == 0
-    assert piped(environment(few.url), "list", "--columns", "id").out == "late\n"
+    assert tool("list", "--columns", "id").out == "late\n"

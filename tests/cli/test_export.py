@@ -166,7 +166,7 @@ def test_a_device_that_is_full_is_named(few: LocalEndpoint, tool: Tool) -> None:
 
 
 def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
-    few: LocalEndpoint, tmp_path: Path
+    few: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
     put(few, "order:1", "{}")
     file = tmp_path / "orders.jsonl"
@@ -179,11 +179,11 @@ def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
         with subprocess.Popen(command, env=env) as killed:
             assert gate.holding.wait(SECONDS)
             # One that goes on is left alone.
-            assert piped(environment(few.url), "export", str(file)).status == 0
+            assert tool("export", str(file)).status == 0
             assert len(list(tmp_path.iterdir())) == 3
             killed.kill()
         assert len(list(tmp_path.iterdir())) == 3
-        assert piped(environment(few.url), "export", str(file)).status == 0
+        assert tool("export", str(file)).status == 0
     assert sorted(tmp_path.iterdir()) == [foreign, file]
 
 

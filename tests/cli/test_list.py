@@ -27,9 +27,9 @@ from upstash_state.local import LocalEndpoint
 
 
 def test_list_in_a_pipe_has_a_line_for_each_order_the_youngest_first(
-    many: LocalEndpoint, now: datetime
+    many: LocalEndpoint, tool: Tool, now: datetime
 ) -> None:
-    status, out, err = piped(environment(many.url), "list")
+    status, out, err = tool("list")
     rows = [line.split("\t") for line in out.splitlines()]
     assert (status, err, len(rows)) == (0, "", MANY)
     assert all(len(row) == 6 for row in rows)
@@ -60,9 +60,9 @@ def test_list_in_a_pipe_has_a_line_for_each_order_the_youngest_first(
     ],
 )
 def test_a_list_costs_a_command_for_each_ttl_shown_and_two_for_each_thousand(
-    many: LocalEndpoint, args: tuple[str, ...], asked: int
+    many: LocalEndpoint, tool: Tool, args: tuple[str, ...], asked: int
 ) -> None:
-    piped(environment(many.url), "list", *args)
+    tool("list", *args)
     usage = many.usage()
     assert asked < usage.commands <= asked + 2 * MANY // 1000 + 4
     assert usage.requests <= usage.commands - asked + asked // 500 + 3
@@ -101,8 +101,8 @@ def test_a_pager_that_is_left_early_does_not_cost_the_ttl_of_the_rest(many: Loca
     assert many.usage().commands < MANY / 2
 
 
-def test_list_as_json(many: LocalEndpoint, now: datetime) -> None:
-    rows = json.loads(piped(environment(many.url), "list", "--json").out)
+def test_list_as_json(many: LocalEndpoint, tool: Tool, now: datetime) -> None:
+    rows = json.loads(tool("list", "--json").out)
     assert len(rows) == MANY
     assert set(rows[0]) == {"id", "created_at", "age", "ttl", "size", "status", "name"}
     assert datetime.fromisoformat(rows[0]["created_at"]) == now - timedelta(seconds=59)

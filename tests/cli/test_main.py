@@ -185,12 +185,12 @@ def test_a_closed_standard_error_stops_nothing(few: LocalEndpoint, tmp_path: Pat
     "args", [("doctor",), ("list",), ("export", "-"), ("delete", "1", "--yes")]
 )
 def test_with_a_closed_standard_output_nothing_is_done(
-    few: LocalEndpoint, args: tuple[str, ...]
+    few: LocalEndpoint, tool: Tool, args: tuple[str, ...]
 ) -> None:
     put(few, "order:1", "{}")
     said = "upstash-state: standard output is closed\n"
     assert closed(environment(few.url), ">", *args) == (1, "", said)
-    assert piped(environment(few.url), "count").out == "1\n"
+    assert tool("count").out == "1\n"
 
 
 def test_arguments_are_utf_8_whatever_the_locale(few: LocalEndpoint) -> None:

@@ -7,19 +7,14 @@ import re
 from datetime import datetime, timedelta
 
 from tests.cli.conftest import MANY, order
-from tests.support.cli import (
-    Tool,
-    environment,
-    piped,
-    put,
-)
+from tests.support.cli import Tool, put
 from upstash_state import UpstashRedis, serialize_order
 from upstash_state.local import LocalEndpoint
 
 
-def test_count(many: LocalEndpoint) -> None:
-    assert piped(environment(many.url), "count") == (0, "5000\n", "")
-    assert json.loads(piped(environment(many.url), "count", "--json").out) == {"orders": MANY}
+def test_count(many: LocalEndpoint, tool: Tool) -> None:
+    assert tool("count") == (0, "5000\n", "")
+    assert json.loads(tool("count", "--json").out) == {"orders": MANY}
 
 
 def test_show(few: LocalEndpoint, tool: Tool, now: datetime) -> None:
@@ -51,17 +46,16 @@ def test_what_is_no_order_is_listed_and_shown_as_it_is(few: LocalEndpoint, tool:
     assert json.loads(tool("show", "7", "--json").out)["stored"] == '{"name": "cut off'
 
 
-def test_ids_come_from_standard_input(three: LocalEndpoint) -> None:
-    env = environment(three.url)
-    ids = piped(env, "list", "--columns", "id", "--status", "new").out
-    shown = piped(env, "show", "-", "--json", stdin=ids)
+def test_ids_come_from_standard_input(three: LocalEndpoint, tool: Tool) -> None:
+    ids = tool("list", "--columns", "id", "--status", "new").out
+    shown = tool("show", "-", "--json", stdin=ids)
     assert [order["id"] for order in json.loads(shown.out)] == ["a", "c"]
     windows = b"\xef\xbb\xbf" + ids.replace("\n", "\r\n").encode()
-    deleted = piped(env, "delete", "-", "x", "a", "--yes", "--json", stdin=windows)
+    deleted = tool("delete", "-", "x", "a", "--yes", "--json", stdin=windows)
     assert json.loads(deleted.out) == {"deleted": 2, "missing": ["x"]}
-    assert piped(env, "list", "--columns", "id").out == "b\n"
-    assert piped(env, "show", "-", "--json", stdin="").out == "[]\n"
-    assert piped(env, "show", "-", stdin=b"\xff\n").status == 1
+    assert tool("list", "--columns", "id").out == "b\n"
+    assert tool("show", "-", "--json", stdin="").out == "[]\n"
+    assert tool("show", "-", stdin=b"\xff\n").status == 1
 
 
 def test_several_orders_are_shown_one_after_the_other(three: LocalEndpoint, tool: Tool) -> None:

@@ -14,6 +14,7 @@ from tests.support.cli import (
     TOKEN,
     Gate,
     Terminal,
+    Tool,
     environment,
     names,
     piped,
@@ -21,7 +22,7 @@ from tests.support.cli import (
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 
-from .conftest import CHECKS, PASSWORD, Doctor
+from .conftest import CHECKS, PASSWORD, URL_TOKEN, Doctor
 from .test_wrong_setups import refusing
 
 
@@ -49,11 +50,12 @@ def test_in_a_terminal_it_says_the_same(few: LocalEndpoint) -> None:
     assert checks(re.sub(r"\x1b\[\d*m", "", terminal.text)) == CHECKS
 
 
-def test_as_json(few: LocalEndpoint) -> None:
-    report = json.loads(piped(environment(few.url), "doctor", "--json").out)
+def test_as_json(few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = json.loads(tool("doctor", "--json").out)
     assert report["ok"] is True
     assert [check["check"] for check in report["checks"]] == CHECKS
-    wrong = piped(environment(few.url, PASSWORD), "doctor", "--json")
+    monkeypatch.setenv(URL_TOKEN, PASSWORD)
+    wrong = tool("doctor", "--json")
     last = json.loads(wrong.out)["checks"][-1]
     assert wrong.status == 1
     assert json.loads(wrong.out)["ok"] is False
