@@ -659,6 +659,27 @@ def test_a_flush_without_time_says_what_is_true(store: OrderStore, redis: Memory
     assert redis.requests == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_flush_waits_longer_after_each_failure(
+    store: OrderStore, redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    fails(store, redis, a={})
+    redis.down = True
+    now, waits = time.monotonic(), []
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        waits.append(round(seconds, 2))
+
+    monkeypatch.setattr(threading, "active_count", lambda: threads)
+    monkeypatch.setattr(store._outbox.changed, "wait", wait)
+    monkeypatch.setattr(time, "sleep", wait)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert not store.flush(1)
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.25]
+
+
 def test_a_flush_does_not_wait_for_the_circuit_or_the_pause(
     store: OrderStore, redis: MemoryEndpoint
 ) -> None:

@@ -134,7 +134,7 @@ class Delivery:
                 # A signal handler must not wait for the save that it interrupted.
                 if left <= 0 or _is_within(sender):
                     return False
-                self._rest(left)
+                self._rest(left, SHORT)
         return True
 
     def _late(self, writes: Sequence[Write]) -> UpstashError:
@@ -145,11 +145,16 @@ class Delivery:
                 self.outbox.fail(write, error, keep=self._catch_up)
         return error
 
-    def _rest(self, seconds: float) -> None:
-        """Wait until orders are released. Hold the outbox's lock."""
+    def _rest(self, seconds: float, step: float) -> None:
+        """Wait until orders are released, or for some seconds. Hold the outbox's lock.
+
+        Args:
+            seconds: The longest time.
+            step: The longest time where nothing can say that orders are released.
+        """
         if threading.active_count() == 1:
             # In Pyodide, other tasks go on during a sleep, but not while it waits for a lock.
-            time.sleep(min(seconds, SHORT))
+            time.sleep(min(seconds, step))
         else:
             self.outbox.changed.wait(seconds)
 
@@ -190,7 +195,7 @@ class Delivery:
             # Another thread may be sending. If not, the endpoint gets a moment to recover.
             with outbox.lock:
                 if outbox.all_pending():
-                    self._rest(min(pause, left))
+                    self._rest(min(pause, left), pause)
             pause *= 2
         return not outbox.all_pending()
 
