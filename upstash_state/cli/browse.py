@@ -21,7 +21,7 @@ _POLICY = "default-src 'none'; connect-src 'self'; script-src 'nonce-{0}'; style
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
 def browse(port: int) -> int:
     """Show the orders on a page in a browser, until Ctrl-C.
 
@@ -78,7 +78,7 @@ class Server(ThreadingHTTPServer):
             return {"orders": self._orders, "age": age, "problem": problem}
 
     def handle_error(self, *args: object) -> None:
-        """Say nothing of a browser that has gone away."""
+        """Ignore a browser that has closed its connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         own, nonce = self.server.origin, secrets.token_urlsafe(16)
-        # A foreign page can reach loopback, also under a name of its own (DNS rebinding).
+        # A page of another site can reach loopback, also under its own name (DNS rebinding).
         foreign = {f"http://{self.headers['Host']}", self.headers.get("Origin", own)} != {own}
         kind = None if foreign else self.server.kinds.get(self.path)
         self.send_response(403 if foreign else 200 if kind else 404)

@@ -13,7 +13,7 @@ from .params import json_option, seconds, utf8
 from .stored import Row, ask, opened, row
 from .terminal import ids_from, orders, printable
 
-# How many orders, and how many ids that do not exist, are named.
+# The number of orders, and of ids that do not exist, that are named.
 _NAMED = 10
 _COLUMNS = ["id", "age", "size", "status", "name"]
 
@@ -29,9 +29,9 @@ def delete(
 ) -> int:
     """Delete orders.
 
-    By id (- stands for ids from standard input, a line each), or those created longer ago than an
-    age. An order without created_at is then kept; a created_at without an offset is in this
-    machine's time zone. Shows what it is going to delete and asks, unless there is --yes.
+    Give their ids (- reads ids from standard input, a line each), or the least age. By age, an
+    order without created_at is kept; a created_at without an offset is in this machine's time zone.
+    Without --yes, it shows the orders and asks.
 
     Costs a command for each order deleted, 2 for each id that is looked up before the question,
     and 2 for each 1,000 orders with --older-than.

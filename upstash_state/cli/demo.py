@@ -22,7 +22,7 @@ from .meter import metered
 from .terminal import orders, printable, wrapped
 
 SETTINGS = {
-    # Orders are removed at the end; if that is prevented, they expire after an hour.
+    # If the orders cannot be removed at the end, they expire after an hour.
     "UPSTASH_STATE_TTL": "3600",
     # Each save is a request.
     "UPSTASH_STATE_SKIP_UNCHANGED": "0",
@@ -48,10 +48,10 @@ Order = dict[str, Any]
 @click.argument("file", default=SHIPPED)
 @click.option("--endpoint", type=click.Choice(["local", "env"]), default="local")
 def demo(file: str, endpoint: str) -> int:
-    """Save orders, restore them in a second process, compare.
+    """Save orders, restore them in a second process, and compare them.
 
-    Needs no account and no server. With --endpoint env the orders get a prefix of their own in your
-    database, and are removed at the end. FILE is an export of your own orders.
+    It needs no account and no server. With --endpoint env it uses your database: the orders have a
+    prefix of their own, and are removed at the end. FILE is an export of your own orders.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def demo(file: str, endpoint: str) -> int:
             changes.append(redis_delete_order(DELETED))
         print(f"Saving      process {os.getpid()} saved {orders(len(saved))}", end=" ")
         print(f"in {len(changes)} changes\n            {cost}", flush=True)
-        # In a session of its own, Ctrl-C ends this process, which then cleans up.
+        # A session of its own, so that Ctrl-C ends this process only, which then cleans up.
         second = subprocess.run(
             [sys.executable, "-c", RESTORE], stdout=subprocess.PIPE, start_new_session=True
         )
@@ -112,7 +112,7 @@ def differences(saved: dict[str, Order], restored: dict[str, Order]) -> Iterator
 
 @contextmanager
 def _database(endpoint: str, order_ids: list[str]) -> Iterator[str]:
-    """Let this process's functions, and the second process, use a database, and describe it."""
+    """Name a database in the environment, and yield its description."""
     prefix = f"upstash-state-demo-{secrets.token_hex(4)}:"
     with ExitStack() as stack:
         variables = {**SETTINGS, "UPSTASH_STATE_PREFIX": prefix}
@@ -123,13 +123,13 @@ def _database(endpoint: str, order_ids: list[str]) -> Iterator[str]:
             stack.callback(client.delete, *(prefix + order_id for order_id in order_ids))
             database = f"{client.url}, keys {prefix}*"
         else:
-            # Only here: a demo in a database of your own does not need fakeredis.
+            # Not at the top: a demo in your own database does not need fakeredis.
             from ..local import LocalEndpoint
 
             local = stack.enter_context(LocalEndpoint())
             variables |= zip(URL_AND_TOKEN[0], (local.url, local.token))
             database = f"{local.url}, the embedded endpoint over {local.backend}"
-        # Before and after, so that nothing is sent to another database, or once more at exit.
+        # The process may have a client of another database. At exit, nothing may be sent again.
         stack.callback(reset_client, flush=False)
         stack.enter_context(environment(**variables))
         reset_client(flush=False)

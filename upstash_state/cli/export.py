@@ -29,7 +29,7 @@ if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
 
 STANDARD = Path("-")
-# Where the system shows the files that a process has open.
+# Folders in which the system shows the files that a process has opened.
 _OPENED = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 # 9999-12-31T23:59:59Z, the last moment that a datetime can hold.
 LAST_MOMENT = 253_402_300_799
@@ -96,7 +96,7 @@ def _target(path: Path) -> Iterator[BinaryIO]:
     if _is_standard(path):
         yield sys.stdout.buffer
         return
-    # A file that is open already, such as /dev/fd/3, must not be truncated.
+    # A file that was opened before, such as /dev/fd/3, must not be truncated.
     opened = path.parent in _OPENED or (path.exists() and not path.is_file())
     try:
         with path.open("ab") if opened else _replacing(path) as file:
@@ -114,7 +114,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     for left in final.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
         # A killed export left it. One that is still running holds the lock.
         with suppress(OSError):
-            # Opening a FIFO would wait for a writer.
+            # Opening a FIFO would block until somebody writes to it.
             if left.is_file():
                 with left.open("rb") as file:
                     _lock(file)

@@ -24,7 +24,7 @@ from .terminal import complain, orders, progress
 ROUNDING = 2
 # Three times the limit for a request on most plans: JSON in JSON has its quotes escaped.
 LONGEST_LINE = 32 * 1024 * 1024
-# Broken lines that are named. If a file starts with so many, export has not written it.
+# The number of broken lines that are named. A file that starts with so many is not an export.
 NAMED = 20
 KINDS = ("written", "already_there", "expired", "newer", "duplicate", "broken")
 
@@ -36,13 +36,12 @@ KINDS = ("written", "already_there", "expired", "newer", "duplicate", "broken")
 def import_orders(file: str, force: bool, as_json: bool) -> int:
     """Write orders from a file of export to Redis.
 
-    Each expires when it would have; one without expires_at as a newly saved order does. One that
-    Redis holds in another form is overwritten if it expires before the file's, so was saved before
-    it; otherwise it is newer and is kept. After an interruption, run it again. - stands for
-    standard input.
+    An order expires at the moment that the file names, and without expires_at like a new save.
+    If Redis holds another version of an order, the version that expires later counts, since every
+    save renews the expiry. After an interruption, run it again. - stands for standard input.
 
-    Costs a command for each order written and for each 500, and one for each order that Redis holds
-    in another form.
+    Costs a command for each order written and for each 500, and one for each order of which Redis
+    holds another version.
 
     \b
     Examples:
@@ -93,19 +92,19 @@ class Line(NamedTuple):
 class Import:
     """One import. It may be run again after an interruption: equal orders are left alone.
 
-    An order in Redis that differs from the file's is overwritten if it expires before the file's
-    does: each save renews the expiry, so it was saved before, as long as UPSTASH_STATE_TTL was the
-    same. Otherwise it counts as newer, also where one of the two does not say when it expires.
+    An order in Redis that differs from the file's is overwritten if it expires earlier: each save
+    renews the expiry, so it was saved earlier, as long as UPSTASH_STATE_TTL was the same. Otherwise
+    it is newer and is kept, also if one of the two does not say when it expires.
 
-    Of two lines with the same id, the one that expires later counts, and of equals the first.
+    Of two lines with the same id, the one that expires later is imported, or else the first.
 
     Args:
         store: Where to write.
         force: Whether to overwrite newer orders.
 
     Attributes:
-        counts: How many lines ended in which way.
-        broken: The faults of the first broken lines.
+        counts: The number of lines by result, one of `KINDS`.
+        broken: Messages about the first broken lines.
     """
 
     def __init__(self, store: OrderStore, *, force: bool) -> None:
@@ -161,7 +160,7 @@ class Import:
             self.broken.append(f"line {number} not imported: {error}")
 
     def _write(self, batch: Sequence[Line]) -> list[str | UpstashError]:
-        """Write a batch where it has to be written, and say what became of each line."""
+        """Write the lines of a batch that Redis lacks, and return the result of each line."""
         latest = {line.id: line for line in batch}
         there = self._store.client.mget([self._store.key(line.id) for line in batch])
         newer = set() if self._force else self._newer(batch, there)
@@ -188,7 +187,7 @@ class Import:
         return [kind or names.get(result := next(results), result) for kind in became]
 
     def _newer(self, batch: Sequence[Line], there: list[str | None]) -> set[Line]:
-        """Return the lines that Redis holds in another form that was saved later."""
+        """Return the lines of which Redis holds another version that was saved later."""
         differing = [line for line, text in zip(batch, there) if text not in (None, line.text)]
         pipeline = self._store.client.pipeline(transaction=False)
         for line in differing:
@@ -259,7 +258,7 @@ def _parse(number: int, raw: bytes, ttl: float) -> Line:
     # Editors on Windows start a file with a mark (U+FEFF).
     match fields := json.loads(raw.decode("utf-8-sig")):
         case {"id": str(order_id), "stored": str(text)}:
-            (order_id + text).encode()  # UTF-8 has to carry them.
+            (order_id + text).encode()  # UTF-8 cannot carry lone surrogates.
         case _:
             raise ValueError("it is not a JSON object whose id and stored are text")
     deserialize_order(text)

@@ -35,9 +35,11 @@ def _columns(text: str) -> list[str]:
 @click.option(
     "--search", type=utf8, metavar="TEXT", help="Only orders with this text, in any case."
 )
-@click.option("--status", type=utf8, multiple=True, metavar="S", help="Only this; repeatable.")
-@click.option("--sort", type=click.Choice(list(HEADINGS)), default="age", help="Default: age.")
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option(
+    "--status", type=utf8, multiple=True, metavar="S", help="Only this status; repeatable."
+)
+@click.option("--sort", type=click.Choice(list(HEADINGS)), default="age")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", type=click.IntRange(1, 999_999), metavar="N", help="At most N orders.")
 @click.option("--columns", type=_columns, metavar="A,B", help="These columns, in this order.")
 @click.option("--header", is_flag=True, help="In a pipe, start with the names of the columns.")
@@ -115,7 +117,7 @@ def read_rows(store: OrderStore, search: str | None = None) -> tuple[list[Row], 
 
 
 def ordered(rows: list[Row], column: str = "age") -> list[Row]:
-    """Sort orders by a column; by their time of creation the youngest first, then by id."""
+    """Sort orders by a column, then by id. By age or time of creation, the youngest is first."""
     rows = sorted(rows, key=lambda row: row.id)
     young = column in ("age", "created_at")
     rows.sort(

@@ -34,15 +34,17 @@ WINDOWS = os.name == "nt"
 COMMANDS = [doctor, list_orders, show, count, browse, delete, export, import_orders, demo, serve]
 
 
-@click.group(commands=COMMANDS, invoke_without_command=True)
+@click.group(
+    commands=COMMANDS, invoke_without_command=True, context_settings={"show_default": True}
+)
 @click.version_option(__version__, message="upstash-state %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> int:
-    """Orders backed up to Upstash Redis: check the set-up, look at the backup, get it out and in.
+    """Check, show, export and import the orders that an app backs up to Upstash Redis.
 
-    The database is the one that UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN name. They,
-    and the app's UPSTASH_STATE_* settings, come from the environment, or from a file .env in the
-    current directory.
+    UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN name the database. They, and the app's
+    UPSTASH_STATE_* settings, come from the environment, or from a file .env in the current
+    directory.
 
     \b
     Examples:
@@ -51,7 +53,7 @@ def cli(context: click.Context) -> int:
       upstash-state export orders.jsonl.gz
 
     \b
-    Exit status: 0 fine, 1 something is wrong, 2 usage.
+    Exit status: 0 for success, 1 for a failure, 2 for wrong usage.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -65,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, None for those of the process.
 
     Returns:
-        The exit status: 0 fine, 1 something is wrong, 2 usage; 130 after Ctrl-C and 141 when
-        nobody reads the output any more, as for other programs in a shell.
+        The exit status: 0 for success, 1 for a failure, 2 for wrong usage. As for other programs
+        in a shell, 130 after Ctrl-C, and 141 when nobody reads the output any more.
     """
     # Python has None for a stream that the shell has closed.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
@@ -125,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _read_file() -> dict[str, str]:
     """Read the file .env in the current directory."""
     try:
-        # Anything else, such as a FIFO, could block.
+        # Reading anything else, such as a FIFO, could block.
         values = dotenv_values(".env", encoding="utf-8-sig") if os.path.isfile(".env") else {}
     except (OSError, ValueError) as error:
         complain(f"the file .env here cannot be read: {error}")
@@ -136,7 +138,7 @@ def _read_file() -> dict[str, str]:
 def _used(values: dict[str, str]) -> dict[str, str]:
     """Return the package's variables of the file .env that the environment does not set.
 
-    A pair of URL and token in the environment is not mixed with another database's in the file.
+    A URL and token in the environment are not mixed with those of another database in the file.
     """
     taken = set(os.environ)
     with suppress(MissingCredentialsError):
@@ -147,7 +149,7 @@ def _used(values: dict[str, str]) -> dict[str, str]:
 
 
 class _LogLines(logging.Handler):
-    """Shows what the package logs, such as an order that cannot be read."""
+    """Shows what the package logs, for example that an order cannot be read."""
 
     errors = False
 

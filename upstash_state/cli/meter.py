@@ -1,4 +1,4 @@
-"""Count the requests of this process, where every attempt of the package passes."""
+"""Count the requests of this process, and the commands that Upstash bills."""
 
 import json
 from collections import Counter
@@ -11,12 +11,12 @@ from ..transport import Answer, Endpoint, Send, intercepting
 
 @dataclass
 class Cost:
-    """Requests of a block.
+    """The requests of a block.
 
     Attributes:
         requests: HTTP requests sent, repeated ones included.
         commands: Commands in them, which Upstash bills.
-        statuses: How many answers had which HTTP status.
+        statuses: The number of answers by HTTP status.
     """
 
     requests: int = 0

@@ -13,7 +13,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 def utf8(text: str) -> str:
-    """Read text as UTF-8, as Redis and standard input have it.
+    """Decode an argument as UTF-8, the encoding of Redis and of standard input.
 
     Python decodes arguments in the locale's encoding (PEP 383).
     """

@@ -1,4 +1,4 @@
-"""Many items, sent in requests that fit into the time and the size that one may have."""
+"""Send many items in requests that respect the limits of time and size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 # An endpoint that takes 40 ms for each command executes so many in the default time.
 FIRST = 100
-#: Errors that a smaller request can avoid, or that a single item is to blame for.
+#: Errors that a smaller request can avoid, or that a single item causes.
 TOO_LARGE = (AnswerTooLargeError, *writes.TOO_LARGE)
 
 
@@ -20,12 +20,12 @@ def in_requests(
     send: Callable[[Sequence[Item]], Sequence[Result]],
     size: Callable[[Item], int] = lambda item: 0,
 ) -> Iterator[tuple[Item, Result | UpstashError]]:
-    """Send items, a request whenever the results of the last one have been taken.
+    """Send items. The next request is sent after the results of the last one were taken.
 
     Args:
-        items: What to send. It is read as far as a request needs.
-        send: Sends some items and returns the result of each. It is called again with fewer of
-            them when a request was too large or took too long.
+        items: The items. Only as many are read as the next request needs.
+        send: Sends some items and returns the result of each. It is called again with fewer items
+            after a request that was too large or took too long.
         size: Returns how many bytes an item takes in a request.
 
     Yields:

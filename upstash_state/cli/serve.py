@@ -1,4 +1,4 @@
-"""`serve`: the embedded endpoint for a person at a terminal."""
+"""`serve`: the embedded endpoint at a terminal."""
 
 import logging
 import sys
@@ -22,19 +22,23 @@ def _token(text: str) -> str:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8079, help="Default: 8079; 0: free.")
-@click.option("--host", default="127.0.0.1", metavar="H", help="Default: 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8079, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", metavar="H", help="Address to listen on.")
 @click.option(
-    "--token", type=_token, metavar="T", help="Default: random. Other users can see arguments."
+    "--token", type=_token, metavar="T", help="Random unless given. Other users can see arguments."
 )
 @click.option(
     "--read-only-token", type=_token, metavar="T", help="One that may only read; shown if given."
 )
-@click.option("--redis-url", metavar="URL", help="A Redis server; default: one in memory.")
+@click.option("--redis-url", metavar="URL", help="A Redis server, in place of one in memory.")
 @click.option("--verbose", is_flag=True, help="Show each request.")
-@click.option("--latency", type=seconds, default="0s", metavar="TIME", help="Of each, as in 150ms.")
-@click.option("--errors", type=share, default="0%", metavar="P", help="Such as 20%: answer 503.")
-@click.option("--quota", type=click.IntRange(0), metavar="N", help="Commands until it is used up.")
+@click.option(
+    "--latency", type=seconds, default="0s", metavar="TIME", help="Delay of each request."
+)
+@click.option(
+    "--errors", type=share, default="0%", metavar="P", help="Share of requests that get a 503."
+)
+@click.option("--quota", type=click.IntRange(0), metavar="N", help="Commands; then errors.")
 @click.option("--rps", type=click.IntRange(1), metavar="N", help="Requests a second; then 429.")
 def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **options: Any) -> int:
     """Run Upstash's REST API on this machine, until Ctrl-C.
@@ -57,7 +61,7 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
         raise click.ClickException(f"cannot start on {host}, port {port}: {text}{hint}") from None
     log = logging.getLogger("upstash_state.local")
     handler = logging.StreamHandler(sys.stdout)
-    # A reader that has gone away is no reason for a traceback at each request.
+    # Without a reader of the output, each request would print a traceback.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     if verbose:

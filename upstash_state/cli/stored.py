@@ -23,7 +23,7 @@ class Row(NamedTuple):
         id: Its id.
         created_at: When it was created, None if it does not say.
         age: Seconds since then, None if it does not say.
-        ttl: Seconds until it expires, `NEVER` if it does not, None if nobody asked.
+        ttl: Seconds until it expires, `NEVER` if it does not, None if it was not requested.
         size: Bytes of its stored text.
         status: Its status, "" if it has none, "(unreadable)" if it is not an order in JSON.
         name: Its name, "" if it has none.
@@ -42,7 +42,7 @@ class Row(NamedTuple):
         return self._asdict() | {"created_at": self.created_at and self.created_at.isoformat()}
 
     def as_text(self) -> dict[str, str]:
-        """Return its fields for people."""
+        """Return its fields as texts for people."""
         return self._asdict() | {
             "created_at": "-" if self.created_at is None else self.created_at.isoformat(" "),
             "age": "-" if self.age is None else duration(self.age),
@@ -96,7 +96,7 @@ def pretty(content: dict[str, Any]) -> str:
 def ask(
     store: OrderStore, ids: Iterable[str], *commands: str, raise_on_error: bool = True
 ) -> Iterator[tuple[str, list[Any]]]:
-    """Send commands for each order, a request whenever the last answers have been taken.
+    """Send commands for each order. The next request follows when the last results were taken.
 
     Args:
         store: The orders.

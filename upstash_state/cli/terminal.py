@@ -21,10 +21,10 @@ def console(stream: TextIO) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return text in one line, with everything that is not printable escaped as in JSON.
+    """Return text as one line, with characters that are not printable escaped as in JSON.
 
-    Ids, names and error texts come from outside. Their control characters could move the cursor or
-    hide other text.
+    Ids, names and error texts come from other programs. Their control characters could move the
+    cursor or hide other text.
     """
     if text.isprintable():
         return text
@@ -70,7 +70,7 @@ def complain(text: str) -> None:
 
 
 def ids_from(arguments: Sequence[str]) -> list[str]:
-    """Return ids as given, those of standard input, a line each, in place of `-`; none twice."""
+    """Return the ids without duplicates. `-` stands for the lines of standard input."""
     lines = []
     if "-" in arguments:
         # Bytes that are not UTF-8 cannot be sent: the client refuses them.
@@ -87,10 +87,10 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def progress(doing: str, visible: bool = True) -> Iterator[Callable[[int], None]]:
-    """Show in the terminal how many orders are done, until the block ends.
+    """Show a number of orders in the terminal, until the block ends.
 
     Args:
-        doing: What is done with them, such as `exported`.
+        doing: What is done with the orders, such as `exported`.
         visible: Whether to show anything, if there is a terminal.
 
     Yields:

@@ -31,7 +31,7 @@ def test_a_host_that_nobody_knows(
     monkeypatch.setenv(URL, ELSEWHERE)
     with monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", unknown)
-        doctor.finds("endpoint", "Name or service not known", "host for slips")
+        doctor.finds("endpoint", "Name or service not known", "host for typing errors")
 
 
 def test_a_name_server_that_does_not_answer(
@@ -70,7 +70,7 @@ def test_a_host_that_swallows_connections(
 
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "connect", swallow)
-        doctor.finds("endpoint", "no answer from the endpoint within", "a firewall swallows it")
+        doctor.finds("endpoint", "no answer from the endpoint within", "a firewall may drop it")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_https_to_a_port_that_speaks_http(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL, few.url.replace("http:", "https:"))
-    doctor.finds("endpoint", "TLS: ", "check the URL, https:// and port included")
+    doctor.finds("endpoint", "TLS: ", "check the URL, with https:// and the port")
 
 
 def test_http_to_a_port_that_speaks_https(
@@ -125,7 +125,7 @@ def test_http_to_a_port_that_speaks_https(
 ) -> None:
     with LocalEndpoint(token=TOKEN, tls=certificates.right) as endpoint:
         monkeypatch.setenv(URL, endpoint.url.replace("https:", "http:"))
-        doctor.finds("endpoint", "connection to the endpoint failed", "https:// and port included")
+        doctor.finds("endpoint", "connection to the endpoint failed", "with https:// and the port")
 
 
 def test_a_server_that_never_shakes_hands(
@@ -134,7 +134,7 @@ def test_a_server_that_never_shakes_hands(
     monkeypatch.setenv("UPSTASH_STATE_TIMEOUT", "0.2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv(URL, f"https://127.0.0.1:{silent.getsockname()[1]}")
-        doctor.finds("endpoint", "no answer from the endpoint within", "a firewall swallows it")
+        doctor.finds("endpoint", "no answer from the endpoint within", "a firewall may drop it")
 
 
 def test_the_path_of_the_url_is_not_shown(
@@ -214,7 +214,7 @@ def test_a_path_that_is_wrong_is_not_a_wrong_token(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(URL, f"{few.url}/{PASSWORD}")
-    doctor.finds("URL", "the path after the host is wrong, without it the endpoint", "remove")
+    doctor.finds("URL", "the path after the host is wrong; the endpoint works without it", "remove")
 
 
 def test_a_wrong_token_is_told_from_a_wrong_path(

@@ -42,7 +42,7 @@ def test_a_slow_way_is_a_warning(
 ) -> None:
     took = itertools.accumulate(itertools.cycle([0, 0.3]))
     monkeypatch.setattr(database, "perf_counter", lambda: next(took))
-    doctor.warns("round trip", r"300 ms, the median of 5 \(300 to 300\)", "region near by")
+    doctor.warns("round trip", r"300 ms, the median of 5 \(300 to 300\)", "nearby region")
 
 
 def test_with_background_mode_a_slow_way_is_fine(

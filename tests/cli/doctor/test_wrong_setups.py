@@ -126,7 +126,7 @@ VARIABLES = [
         {KV: ELSEWHERE, KV_TOKEN: PASSWORD},
         "variables",
         f"{KV} and {KV_TOKEN} too: not used",
-        f"{URL} and {URL_TOKEN} count",
+        f"{URL} and {URL_TOKEN} are used",
         "warning",
     ),
     Setup(

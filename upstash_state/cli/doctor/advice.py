@@ -7,8 +7,10 @@ from ... import UpstashRedis, errors
 from ...settings import TOKEN_ADVICE, WHERE, Settings, proxy_of
 from .finding import Finding
 
-LATER = "try again later; status.upstash.com says whether it is known"
-LIMITED = "too many requests in a short time: see what else uses the database, or enlarge its plan"
+LATER = "try again later; status.upstash.com shows known problems"
+LIMITED = (
+    "too many requests in a short time: see what else uses the database, or choose a larger plan"
+)
 _BY_CLASS = {
     errors.AuthenticationError: TOKEN_ADVICE,
     errors.NoPermissionError: f"this is the read-only token: {WHERE}, the one without Read-Only",
@@ -19,23 +21,23 @@ _BY_CLASS = {
     errors.SlowDownError: LIMITED,
     errors.ResponseError: "look the text up at upstash.com/docs/redis/troubleshooting",
 }
-_URL = "check the URL, https:// and port included (Upstash's has none)"
+_URL = "check the URL, with https:// and the port (Upstash's has none)"
 _OTHER = (
     "something else answers there, such as a proxy's or a login page: check the URL, and whether "
     "this network lets HTTPS to it through"
 )
 _CLOCK = "check this machine's clock; if it is right, the server is not Upstash's"
 _BY_REASON = {
-    "dns": "check the URL's host for slips, that the database still exists, and this machine's "
-    "network and name server",
+    "dns": "check the URL's host for typing errors, that the database still exists, and this "
+    "machine's network and name server",
     "connect": "check the URL's host and port (if it is `upstash-state serve`, start it), and "
-    "whether this network lets HTTPS out or wants a proxy (HTTPS_PROXY)",
+    "whether this network lets HTTPS out or needs a proxy (HTTPS_PROXY)",
     "tls": _URL,
     "certificate": "if your network inspects TLS, point REQUESTS_CA_BUNDLE to its certificate; "
     "otherwise the server is not Upstash's",
     "proxy": "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, and that the proxy works",
-    "timeout": "try again; if it stays, a firewall swallows it (let HTTPS out, or name your proxy "
-    "in HTTPS_PROXY), or the way is slow (UPSTASH_STATE_TIMEOUT gives it more seconds)",
+    "timeout": "try again; if it fails again, a firewall may drop it (let HTTPS out, or name your "
+    "proxy in HTTPS_PROXY), or the network is slow (set UPSTASH_STATE_TIMEOUT to more seconds)",
     "closed": f"{_URL}; if it is right, {LATER}",
     "not-http": _URL,
     "answer": _OTHER,
@@ -51,11 +53,11 @@ _BY_WORDS = {
 
 
 def explain(error: errors.UpstashError, settings: Settings) -> Finding:
-    """Return what a failed request says about the set-up.
+    """Return the finding that explains why a request failed.
 
     Args:
-        error: What it failed with.
-        settings: Where it was sent.
+        error: Its error.
+        settings: The settings that it was sent with.
     """
     found = str(error)
     unavailable = error if isinstance(error, errors.UnavailableError) else None
@@ -64,7 +66,7 @@ def explain(error: errors.UpstashError, settings: Settings) -> Finding:
         # A server may repeat the path, and people paste tokens into it.
         found = found.replace(path, "***")
         if reason in ("refused", "answer", "status") and _works_without_path(settings):
-            found = f"the path after the host is wrong, without it the endpoint works ({found})"
+            found = f"the path after the host is wrong; the endpoint works without it ({found})"
             return Finding("wrong", found, "remove the path", "URL")
     elsewhere = reason in ("connect", "closed", "not-http", "timeout") and proxy_of(settings.url)
     if elsewhere or reason == "proxy" or "the proxy" in found:

@@ -1,4 +1,4 @@
-"""The doctor's questions to the database: what the token may do, how fast it is, how full."""
+"""The doctor's questions to the database: what the token may do, how fast it is, how full it is."""
 
 import re
 import secrets
@@ -16,7 +16,7 @@ from ..terminal import orders
 from .advice import LATER, LIMITED
 from .finding import Finding
 
-# Another prefix than the app's: a restore must not find the probe.
+# Not the app's prefix: a restore must not find the probe.
 PREFIX = "upstash-state-doctor:"
 PROBE_TTL = 60
 PINGS = 5
@@ -86,7 +86,7 @@ def _speed(client: UpstashRedis, settings: Settings) -> Iterator[Finding]:
     low, middle, high = (f"{1000 * f(took):.0f}" for f in (min, median, max))
     found = f"{middle} ms, the median of {PINGS} ({low} to {high})"
     if repeated := sorted(status for status in cost.statuses if status != 200):
-        # The pauses before the repetitions count in these times.
+        # The times contain the pauses before the repetitions.
         statuses = ", ".join(map(str, repeated))
         found = f"not measured: requests were repeated after HTTP status {statuses}"
         yield Finding("warning", found, LIMITED if 429 in repeated else LATER)
@@ -94,7 +94,7 @@ def _speed(client: UpstashRedis, settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", found)
     else:
         advice = (
-            "every save waits so long: is the database in a region near by? On an event loop, use "
+            "every save takes this long: is the database in a nearby region? On an event loop, use "
             "upstash_state.aio, or save in the background: UPSTASH_STATE_BACKGROUND=1"
         )
         yield Finding("warning", found, advice)

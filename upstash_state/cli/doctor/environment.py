@@ -12,15 +12,15 @@ from ... import settings as package
 from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
 from .finding import Finding, wrong
 
-# Redis over TCP, and over TLS, as its own documentation and those of hosters have it.
+# The ports of Redis over TCP and over TLS, in Redis's and hosters' documentation.
 REDIS_PORTS = (6379, 6380)
-# UPSTASH_REDIS_URL, a usual name for the address over TCP, is less alike UPSTASH_REDIS_REST_URL.
+# The least similarity of two names, one of which may be a typing error of the other.
 ALIKE = 0.85
 _TCP = re.compile(r"(?:\w+_)?(?:REDIS|KV)(?:_TLS)?_URL")
 _ADDRESS = re.compile(r"\w+://|\.upstash\.io\b")
 _SITE = r"^(https?://)?(www\.)?"
-# Patterns of wrong values: what is wrong, and what to do if it is not to copy the right value.
-_SLIPS = {
+# Patterns of wrong values: what is wrong, and what to do unless it is to copy the right value.
+_MISTAKES = {
     r"^(https://example-12345\.upstash\.io|replace-me)$": "is the placeholder of .env.example",
     "[“”„‟‘’‚‛«»`´]": "has typographic quotes: write plain ones, or none",
     r"\$\{|^\$|\{\{|^%.*%$": "contains a reference, such as ${NAME}, that nothing has replaced: "
@@ -28,9 +28,9 @@ _SLIPS = {
     "[\u00ad\u200b-\u200f\u2060\ufeff]": "contains an invisible character",
     "[*•●·]{3}": "is the hidden text that the console shows in place of the value",
 }
-_URL_SLIPS = {
+_URL_MISTAKES = {
     r"^(https://example-12345\.upstash\.io|replace-me)$": "is the placeholder of .env.example",
-    **_SLIPS,
+    **_MISTAKES,
     r"^(redis-cli|curl)\b": "is a command line",
     rf"{_SITE}console\.upstash\.com": "is the address of the console, a website",
     rf"{_SITE}upstash\.(com|io)(/|$)": "is the address of Upstash's website",
@@ -58,20 +58,20 @@ def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iter
     yield Finding("ok", f"{pair[0]}{first} and {pair[1]} from {sources[1]}")
     others = [n for n in CREDENTIALS if unquoted(environ.get(n, "")) and n not in pair]
     if others:
-        advice = f"unset those that the app does not need; {pair[0]} and {pair[1]} count"
+        advice = f"unset those that the app does not need; {pair[0]} and {pair[1]} are used"
         yield Finding("warning", f"{' and '.join(others)} too: not used", advice)
     for name in pair:
         if environ[name] != unquoted(environ[name]):
             found = f"{name} has quotes or white space around it, ignored here"
-            advice = "remove them: other programs take them for a part of the value"
+            advice = "remove them: other programs treat them as part of the value"
             yield Finding("warning", found, advice)
 
 
 def url_and_token(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Check the form of URL and token."""
     pair = package.credentials(environ)
-    for check, name, slips in zip(("URL", "token"), pair, (_URL_SLIPS, _SLIPS)):
-        for pattern, text in slips.items():
+    for check, name, mistakes in zip(("URL", "token"), pair, (_URL_MISTAKES, _MISTAKES)):
+        for pattern, text in mistakes.items():
             if re.search(pattern, unquoted(environ[name]), re.I):
                 yield wrong(f"{name} {text}", check)
     try:
@@ -83,9 +83,11 @@ def url_and_token(environ: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("ok", f"{address.scheme}://{address.netloc}")
     if address.port in REDIS_PORTS:
         found = f"port {address.port} is usually Redis's own, without HTTP"
-        yield Finding("warning", found, "leave it out: Upstash's REST API is at that of https, 443")
+        yield Finding(
+            "warning", found, "leave it out: Upstash's REST API uses port 443, as https does"
+        )
     if address.path:
-        advice = f"Upstash's has none, so unless your own gateway wants it: {WHERE}"
+        advice = f"Upstash's has none; unless your own gateway needs it, {WHERE}"
         yield Finding("warning", "the URL has a path after the host", advice)
 
 
@@ -141,7 +143,7 @@ def _shown(values: Settings, name: str) -> str:
 
 
 def _other_names(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> str:
-    """Return what to do about variables with other names than those that are read, else ""."""
+    """Return what to do about variables with similar names, or ""."""
     names = [*environ, *(name for name in from_file if name not in environ)]
     for name in CREDENTIALS:
         if name in from_file and not unquoted(environ.get(name, "?")):

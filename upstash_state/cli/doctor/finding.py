@@ -1,4 +1,4 @@
-"""Findings of the doctor, a row each."""
+"""Findings of the doctor. Each is a row of its report."""
 
 from typing import Literal, NamedTuple
 
@@ -6,10 +6,10 @@ from ...settings import WHERE
 
 
 class Finding(NamedTuple):
-    """One finding. The first that is wrong explains everything after it.
+    """One finding. The report ends with the first one that is wrong.
 
     Attributes:
-        state: "warning" for something that works, but not for certain or not for ever.
+        state: "warning" if it works now, but may fail later.
         found: What was found.
         advice: What to do about it, "" for nothing.
         check: The name of its row; "" for that of the check that is under way.

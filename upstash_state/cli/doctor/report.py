@@ -30,8 +30,8 @@ _FOUND, _ADVICE = 21, 24
 def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
     """Find out what is wrong with the set-up.
 
-    Stops at the first thing that explains the rest, and says what to do about it. Saves, reads and
-    deletes an order of its own. Costs about 20 commands.
+    Stops at the first problem, which may cause others, and says what to do. It also saves, reads
+    and deletes an order of its own. Costs about 20 commands.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
         checks = [{"check": finding.check, **finding._asdict()} for finding in findings]
         print_json({"ok": not bad, "checks": checks})
     elif bad:
-        print("\nOne thing is wrong; the checks after it were left out. Correct it, run again.")
+        print("\nOne thing is wrong; the later checks were left out. Correct it and run again.")
     else:
         counted = f"with {warnings} warning{'' if warnings == 1 else 's'}"
         print(f"\nIt works, {counted}." if warnings else "\nAll is well.")
@@ -58,7 +58,7 @@ def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
 
 
 def examine(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iterator[Finding]:
-    """Yield what is found. After a finding that is wrong, nothing more may be asked for.
+    """Check everything. The caller must stop at the first finding that is wrong.
 
     Args:
         environ: The variables, as in `os.environ`.
