@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from time import process_time
 from urllib.parse import quote
@@ -53,6 +55,7 @@ def sent(*args: str) -> SentRequest:
         ("bad number=5550142", "bad number…"),
         ("bad client: Max", "bad client…"),
         ("bad client `beck`", "bad client…"),
+        ("bad client &quot;beck&quot;", "bad client…"),
         ("bad text: ring twice", "bad text…"),
         (r"bad text: spoon\ntwice at the", "bad text: spoon…"),
         # One word in small letters, which may be the endpoint's own.
@@ -112,7 +115,9 @@ ECHOES: list[Callable[[str], str]] = [
     lambda text: json.dumps(text, ensure_ascii=False),
     lambda text: f"'{text}'",
     lambda text: f"={text};",
+    html.escape,
     lambda text: text.encode().hex() + "0" * 40,
+    lambda text: b64encode(text.encode()).decode() + "+/ab" * 10,
 ]
 CHARACTERS = "abcdefzZ019éßя价🍕"
 WORDS = st.text(CHARACTERS, min_size=1, max_size=12)

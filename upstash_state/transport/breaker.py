@@ -47,8 +47,6 @@ class Breaker:
         Raises:
             CircuitOpenError: The circuit is open.
         """
-        if self._open_until is None:
-            return False
         with self._lock:
             if self._open_until is None:
                 return False
@@ -66,8 +64,6 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Close the circuit: the endpoint answered, if only with a refusal."""
-        if not self._failures and self._open_until is None:
-            return
         with self._lock:
             was_open = self._open_until is not None
             self._failures, self._pause, self._open_until = 0, 0.0, None

@@ -11,7 +11,7 @@ from ..texts import LONGEST, shown
 
 # What no endpoint says in its own words: a quoted array or object, or encoded data (hexadecimal,
 # base64).
-_DATA = re.compile(r"""[\[{]\s*["'\\\[{]|\w{40}""")
+_DATA = re.compile(r"""[\[{]\s*["'\\\[{]|[\w+/]{40}""")
 # The pieces of a text that are looked for in the request: a character outside of ASCII, four
 # digits, a quoted word, a name, and eight characters from the start of a word. Other short words
 # may be the endpoint's own, whatever an order says.
@@ -48,7 +48,9 @@ class SentRequest:
         Returns:
             The line, with "…" at its end if it was cut; empty if the text only repeats the request.
         """
-        line = re.sub(r"(\\+[nrt]|\s)+", " ", unquote(text[: 2 * LONGEST]))
+        from html import unescape
+
+        line = re.sub(r"(\\+[nrt]|\s)+", " ", unescape(unquote(text[: 2 * LONGEST])))
         plain = _unescaped(line).replace(self._token.reveal(), "***")
         # The password of a proxy.
         plain = re.sub(r"//\S*@", "//***@", plain)
