@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 
@@ -51,7 +52,7 @@ def test_an_async_function_has_its_budget_while_it_runs() -> None:
         return await asyncio.gather(inside(5), inside(1))
 
     assert asyncio.run(both()) == pytest.approx([2, 1], abs=0.1)
-    assert asyncio.iscoroutinefunction(inside)
+    assert inspect.iscoroutinefunction(inside)
     assert left(5) == pytest.approx(5, abs=0.1)
 
 

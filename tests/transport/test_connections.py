@@ -172,16 +172,16 @@ def test_a_connection_in_use_gets_the_whole_time(server: FaultServer) -> None:
 def test_the_time_to_send_a_request_does_not_count_as_silence(
     server: FaultServer, wall: WallClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = deadline.Limited.makefile
+    send = deadline.Limited._send
 
-    def slow(sock: deadline.Limited, *mode: object) -> object:
+    def slow(sock: deadline.Limited, attempt: deadline.Attempt) -> None:
         server.closing.wait(1.1)
-        return send(sock, *mode)
+        send(sock, attempt)
 
     redis = UpstashRedis(server.url, server.token, timeout=2)
     redis.ping()
     wall.now += 10
-    monkeypatch.setattr(deadline.Limited, "makefile", slow)
+    monkeypatch.setattr(deadline.Limited, "_send", slow)
     assert redis.set("k", "v" * 100_000)
     assert len(server.requests) == 2
 

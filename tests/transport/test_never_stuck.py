@@ -192,7 +192,7 @@ class TestLocalFaults:
         self, server: FaultServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         redis = UpstashRedis(server.url, server.token)
-        monkeypatch.setattr(deadline.Limited, "makefile", _raise(KeyboardInterrupt()))
+        monkeypatch.setattr(deadline.Limited, "_send", _raise(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt) as caught:
             redis.ping()
         frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]

@@ -164,14 +164,39 @@ class Limited(io.RawIOBase):
         """Do nothing: the attempt has the time limit."""
 
     def sendall(self, data: bytes) -> None:
-        # Sent by `makefile`, which comes next: http.client sends head and body in two calls, which
-        # would be two packets.
+        # Sent when the answer is read: http.client sends head and body in two calls, which would
+        # be two packets.
         self.clean = False
         self._unsent.append(data)
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        """Send the request, and return the file to read its answer from."""
+        self.reading = True
+        return _Reader(self)
+
+    def readinto(self, buffer: Any) -> int:
+        if not self.reading:
+            return 0
         attempt = self.attempt
+        if self._unsent:
+            self._send(attempt)
+        self._sock.settimeout(attempt.time_left())
+        count: int = self._sock.recv_into(buffer)
+        if count and not attempt.received:
+            attempt.limit = attempt.deadline
+            self._latency = time.monotonic() - self._sent_at
+        attempt.received += count
+        if attempt.received > MAX_ANSWER_BYTES + OVERHEAD:
+            # A body has its own limit. This one is for lines: urllib3 1.x reads them to the end.
+            raise too_large()
+        return count
+
+    def close(self) -> None:
+        self.gone = True
+        # As with any socket, a file that `makefile` has returned can still be read.
+        if not self.reading:
+            self._sock.close()
+
+    def _send(self, attempt: Attempt) -> None:
         data: Any = b"".join(self._unsent)
         self._unsent = []
         # urllib3's wrapper of a pyOpenSSL socket has no `send`.
@@ -189,29 +214,6 @@ class Limited(io.RawIOBase):
         idle = attempt.kept and time.time() - self.last_used >= SUSPECT_AFTER
         if idle and attempt.repeatable and half > self._latency * SLOWER:
             attempt.limit = now + half
-        self.reading = True
-        return _Reader(self)
-
-    def readinto(self, buffer: Any) -> int:
-        if not self.reading:
-            return 0
-        attempt = self.attempt
-        self._sock.settimeout(attempt.time_left())
-        count: int = self._sock.recv_into(buffer)
-        if count and not attempt.received:
-            attempt.limit = attempt.deadline
-            self._latency = time.monotonic() - self._sent_at
-        attempt.received += count
-        if attempt.received > MAX_ANSWER_BYTES + OVERHEAD:
-            # A body has its own limit. This one is for lines: urllib3 1.x reads them to the end.
-            raise too_large()
-        return count
-
-    def close(self) -> None:
-        self.gone = True
-        # As with any socket, a file that `makefile` has returned can still be read.
-        if not self.reading:
-            self._sock.close()
 
 
 class _Reader(io.BufferedReader):
