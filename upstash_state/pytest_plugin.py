@@ -265,6 +265,12 @@ def _fixture(scope: Any, name: str) -> Any:
 
             recording = recording_of(request, scope, run.tests_by_file)
             with recording.running():
+                workers = getattr(request.config, "workerinput", {}).get("workercount", 1)
+                if workers > 1 and scope != "function" and not recording.replays:
+                    raise UpstashError(
+                        f"{recording.name} cannot be recorded by several processes, since each "
+                        f"runs only some of its tests: add -n 0\n{recording.again}"
+                    )
                 if scope == "function":
                     node.upstash_recording = recording
                 yield recording

@@ -94,7 +94,7 @@ def test_a_test_with_a_failing_subtest_is_not_recorded(
     case(how).run(result)
     assert len(result.failures) == 1
     assert not path.exists()
-    assert f"{path} is not written, because a subtest failed" in caplog.text
+    assert f"{path} is not written, because the test did not pass" in caplog.text
     case.fails = False
     result = unittest.TestResult()
     case(how).run(result)

@@ -230,3 +230,18 @@ def test_a_thread_of_the_test_replays_as_the_test_does(path: Path) -> None:
     for mode in ("all", "none"):
         with recording(path, mode=mode):  # type: ignore[arg-type]
             app()
+
+
+def test_a_thread_that_the_test_starts_is_not_named(path: Path) -> None:
+    """Each call of Starlette's TestClient runs in one, with a new name."""
+
+    def app(total: int) -> None:
+        thread = Thread(target=redis_save_order, args=("1", {"total": total}))
+        thread.start()
+        thread.join(30)
+
+    with recording(path, mode="all"):
+        app(1)
+    with pytest.raises(RecordingMismatchError) as failed, recording(path):
+        app(2)
+    assert str(failed.value).startswith("total is 2, recorded 1 (SET order:1, exchange 1)\n")

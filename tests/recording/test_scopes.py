@@ -92,6 +92,25 @@ def test_a_module_of_which_a_test_failed_is_not_recorded(pytester: pytest.Pytest
     ]
 
 
+@pytest.mark.slow
+def test_a_module_is_not_recorded_by_several_processes(pytester: pytest.Pytester) -> None:
+    """Each would write a file of what its own tests use, and the last one would stay."""
+    pytest.importorskip("xdist")
+    pytester.makepyfile(test_app=MODULE)
+    assert outcomes(pytester.runpytest(*LOCALLY, "-n1")) == {"passed": 3}
+    before = recorded(pytester.path)
+    result = pytester.runpytest(*LOCALLY, "-n2")
+    assert outcomes(result) == {"errors": 3}
+    result.stdout.fnmatch_lines(
+        [
+            "*recordings/test_app.yaml cannot be recorded by several processes*: add -n 0",
+            "    pytest --upstash-record=all test_app.py",
+        ]
+    )
+    assert recorded(pytester.path) == before
+    assert outcomes(pytester.runpytest("-n2")) == {"passed": 3}
+
+
 def test_a_missing_file_says_how_to_record_it(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_app=MODULE)
     result = pytester.runpytest("-k", "first")

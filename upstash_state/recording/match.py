@@ -196,20 +196,20 @@ class Replay:
         #: The texts of this run (keys, stored JSON) by the recorded ones that they replace.
         self._now: dict[str, str] = {}
 
-    def answer(self, request: Request, thread: str = "") -> Exchange | None:
+    def answer(self, request: Request, thread: str | None = "") -> Exchange | None:
         """Return the next unused exchange for a request, or None.
 
         Args:
             request: The request.
-            thread: The name of the thread that sent it, "" for the test's own. The requests of
-                other threads have no order.
+            thread: The thread that sent it: "" for the test's own, None for one that the test
+                started, the name of any other. Requests of other threads have no order.
         """
         index = next(self._matching(request), None)
         if index is None:
-            self.unmatched[request].append(thread)
+            self.unmatched[request].append(thread or "")
             return None
         del self.unused[index]
-        if not thread:
+        if thread == "":
             self._in_order.append(index)
         exchange = self.exchanges[index]
         for recorded, sent in zip(exchange.request.commands, request.commands):

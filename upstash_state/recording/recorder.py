@@ -145,7 +145,7 @@ class Recording:
             if (problem := self.problem(failed=True)) and hasattr(error, "add_note"):
                 error.add_note(problem)
         elif _a_subtest_failed() and not self.replays:
-            log.warning("%s is not written, because a subtest failed", self.name)
+            log.warning("%s is not written, because the test did not pass", self.name)
         else:
             said, *hints = self.finish() or [""]
             log.info(said)
@@ -190,6 +190,7 @@ class Recording:
         self._unanswered: dict[Request, str] = {}
         self._simulated_seconds = 0.0
         self._thread = threading.current_thread()
+        self._threads_before = {*threading.enumerate()}
         with ExitStack() as stack:
             if self.local and not self.replays:
                 self._start_endpoint(stack)
@@ -298,7 +299,8 @@ class Recording:
                     return simulated(self._faults.popleft())
                 if self.replays:
                     thread = threading.current_thread()
-                    name = "" if thread is self._thread else thread.name
+                    stranger = thread.name if thread in self._threads_before else None
+                    name = "" if thread is self._thread else stranger
                     if (found := self._replay.answer(asked, name)) is not None:
                         return _answer_of(found)
                     raise NotRecordedError(f"nothing recorded answers {asked}")
