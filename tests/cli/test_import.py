@@ -37,7 +37,7 @@ from tests.support.paths import STORED_ORDERS
 from upstash_state import OrderStore, UpstashRedis, serialize_order
 from upstash_state.cli.demo import read_orders
 from upstash_state.cli.export import LAST_MOMENT
-from upstash_state.cli.import_ import LONGEST_LINE, Import
+from upstash_state.cli.import_ import LONGEST_LINE, imported
 from upstash_state.local import LocalEndpoint
 
 #: Orders of `many`, and how many MGETs read them: of 100, 200, 400, 500, 500, 500 and 300.
@@ -216,10 +216,9 @@ def test_an_order_saved_while_it_is_being_imported_is_newer(
             return values
 
         monkeypatch.setattr(client, "mget", mget_before_the_app_saves)
-        work = Import(OrderStore(client), force=False)
         lines = "\n".join(json.dumps(line(order_id, {}, 1000)) for order_id in ("1", "2"))
-        work.run(io.BufferedReader(io.BytesIO(lines.encode())), lambda count: None)
-        assert (work.counts["newer"], work.counts["written"]) == (1, 1)
+        file = io.BufferedReader(io.BytesIO(lines.encode()))
+        assert list(imported(OrderStore(client), file, False)) == [(1, "newer"), (2, "written")]
         assert client.get("order:1") == "saved meanwhile"
 
 

@@ -91,9 +91,9 @@ def read_orders(file: str) -> dict[str, Order]:
     """
     saved = {}
     with unpacked(file) as lines:
-        for number, line in read(lines):
-            if isinstance(line, Exception):
-                raise click.ClickException(f"{file}, line {number}: {line}")
+        for line in read(lines):
+            if line.result:
+                raise click.ClickException(f"{file}, line {line.number}: {line.result}")
             saved[line.id] = deserialize_order(line.text)
     return saved
 

@@ -4,10 +4,12 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from io import BufferedReader
+from itertools import chain, islice
 from math import inf
 from time import time
 from typing import NamedTuple, cast
@@ -48,24 +50,25 @@ def import_orders(file: str, force: bool, as_json: bool) -> int:
       upstash-state import orders.jsonl.gz
       ssh backup cat orders.jsonl | upstash-state import -
     """
+    counts = dict.fromkeys(KINDS, 0)
     with opened() as store, unpacked(file) as lines, progress("imported") as show:
-        work = Import(store, force=force)
         try:
-            work.run(lines, show)
+            for number, became in imported(store, lines, force):
+                kind = "broken" if isinstance(became, Exception) else became
+                counts[kind] += 1
+                if kind == "broken" and counts[kind] <= NAMED:
+                    complain(f"line {number} not imported: {became}")
+                show(sum(counts.values()))
         except KeyboardInterrupt:
-            done = f" after {orders(work.total())}: run it again to import the rest"
-            raise KeyboardInterrupt(done) from None
-        finally:
-            for text in work.broken:
-                complain(text)
-    counts = work.counts
+            done = orders(sum(counts.values()))
+            raise KeyboardInterrupt(f" after {done}: run it again to import the rest") from None
     if counts["broken"] > NAMED:
         complain(f"{counts['broken'] - NAMED:,} more lines not imported")
     if as_json:
         print(json.dumps(counts))
     else:
         said = (f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts.items() if n)
-        print(f"{orders(work.total())}: {', '.join(said) or 'nothing to do'}")
+        print(f"{orders(sum(counts.values()))}: {', '.join(said) or 'nothing to do'}")
         if counts["newer"]:
             print("Newer orders in Redis were kept; --force overwrites them.", file=sys.stderr)
     return 1 if counts["newer"] or counts["broken"] else 0
@@ -80,17 +83,22 @@ class Line(NamedTuple):
         text: The order's stored text.
         expires_at: When the order expires, infinite for never.
         dated: Whether the file says when it expires.
+        result: What is known before it is imported: that it is a duplicate, or the error of a
+            broken line.
     """
 
     number: int
-    id: str
-    text: str
-    expires_at: float
-    dated: bool
+    id: str = ""
+    text: str = ""
+    expires_at: float = inf
+    dated: bool = False
+    result: str | Exception = ""
 
 
-class Import:
-    """One import. It may be run again after an interruption: equal orders are left alone.
+def imported(
+    store: OrderStore, file: BufferedReader, force: bool
+) -> Iterator[tuple[int, str | Exception]]:
+    """Import the lines of a file. It may be run again: equal orders are left alone.
 
     An order in Redis that differs from the file's is overwritten if it expires earlier: each save
     renews the expiry, so it was saved earlier, as long as UPSTASH_STATE_TTL was the same. Otherwise
@@ -100,104 +108,78 @@ class Import:
 
     Args:
         store: Where to write.
+        file: The file.
         force: Whether to overwrite newer orders.
 
-    Attributes:
-        counts: The number of lines by result, one of `KINDS`.
-        broken: Messages about the first broken lines.
+    Yields:
+        The number of each line with its result: one of `KINDS`, or the error of a broken line.
+
+    Raises:
+        ClickException: The file starts with broken lines.
+        UpstashError: Redis could not be reached, or refused. Some lines may be imported.
     """
+    lines = read(file, store.ttl)
+    head = list(islice(lines, NAMED))
+    if head and all(line.result for line in head):
+        error = f"line {head[0].number} not imported: {head[0].result}"
+        raise click.ClickException(f"the file is not an export: {error}")
+    unique = _without_duplicates(chain(head, lines))
+    for line, became in in_requests(unique, partial(_write, store, force), _size):
+        yield line.number, became
 
-    def __init__(self, store: OrderStore, *, force: bool) -> None:
-        self._store = store
-        self._force = force
-        self.counts = dict.fromkeys(KINDS, 0)
-        self.broken: list[str] = []
 
-    def total(self) -> int:
-        """Return how many lines are done."""
-        return sum(self.counts.values())
+def _without_duplicates(lines: Iterable[Line]) -> Iterator[Line]:
+    latest: dict[str, float] = {}
+    for line in lines:
+        if not line.result and line.expires_at <= latest.get(line.id, -inf) + ROUNDING:
+            line = line._replace(result="duplicate")
+        elif not line.result:
+            latest[line.id] = line.expires_at
+        yield line
 
-    def run(self, file: BufferedReader, show: Callable[[int], None]) -> None:
-        """Import the lines of a file.
 
-        Args:
-            file: The file.
-            show: Called with the number of lines that are done.
+def _write(store: OrderStore, force: bool, batch: Sequence[Line]) -> list[str | Exception]:
+    """Write the lines that Redis lacks, and return the result of each line."""
+    latest = {line.id: line for line in batch if not line.result}
+    lines = list(latest.values())
+    there = store.client.mget([store.key(line.id) for line in lines]) if lines else []
+    newer = set() if force else _newer(store, lines, there)
+    pipeline = store.client.pipeline(transaction=False)
+    became: dict[Line, str | Exception] = {}
+    written = []
+    for line, text in zip(lines, there):
+        left = None if line.expires_at == inf else int(line.expires_at - time())
+        if text == line.text:
+            became[line] = "already_there"
+        elif left is not None and left <= 0:
+            became[line] = "expired"
+        elif line in newer:
+            became[line] = "newer"
+        else:
+            # nx: an order that the app has saved since the MGET is newer, too.
+            nx = text is None and not force
+            pipeline.set(store.key(line.id), line.text, ex=left, nx=nx)
+            written.append(line)
+    for line, result in zip(written, pipeline.execute(raise_on_error=False)):
+        if isinstance(result, UpstashError) and not isinstance(result, TOO_LARGE):
+            raise result
+        # None because of nx.
+        became[line] = {True: "written", None: "newer"}.get(result, result)
+    return [line.result or became.get(line, "duplicate") for line in batch]
 
-        Raises:
-            ClickException: The file starts with broken lines.
-            UpstashError: Redis could not be reached, or refused. Some lines may be imported.
-        """
-        for line, became in in_requests(self._lines(file), self._write, _size):
-            if isinstance(became, TOO_LARGE):
-                self._leave_out(line.number, became)
-            elif isinstance(became, UpstashError):
-                raise became
-            else:
-                self.counts[became] += 1
-            show(self.total())
 
-    def _lines(self, file: BufferedReader) -> Iterator[Line]:
-        """Yield the lines to write, and count the others."""
-        latest: dict[str, float] = {}
-        for number, line in read(file, self._store.ttl):
-            if isinstance(line, Exception):
-                self._leave_out(number, line)
-                if not latest and len(self.broken) == NAMED:
-                    break
-            elif line.expires_at <= latest.get(line.id, -inf) + ROUNDING:
-                self.counts["duplicate"] += 1
-            else:
-                latest[line.id] = line.expires_at
-                yield line
-        if self.broken and not latest:
-            first, self.broken = self.broken[0], []
-            raise click.ClickException(f"the file is not an export: {first}")
-
-    def _leave_out(self, number: int, error: Exception) -> None:
-        self.counts["broken"] += 1
-        if len(self.broken) < NAMED:
-            self.broken.append(f"line {number} not imported: {error}")
-
-    def _write(self, batch: Sequence[Line]) -> list[str | UpstashError]:
-        """Write the lines of a batch that Redis lacks, and return the result of each line."""
-        latest = {line.id: line for line in batch}
-        there = self._store.client.mget([self._store.key(line.id) for line in batch])
-        newer = set() if self._force else self._newer(batch, there)
-        pipeline = self._store.client.pipeline(transaction=False)
-        became: list[str | UpstashError] = []
-        for line, text in zip(batch, there):
-            left = None if line.expires_at == inf else int(line.expires_at - time())
-            if line is not latest[line.id]:
-                became.append("duplicate")
-            elif text == line.text:
-                became.append("already_there")
-            elif left is not None and left <= 0:
-                became.append("expired")
-            elif line in newer:
-                became.append("newer")
-            else:
-                # nx: an order that the app has saved since the MGET is newer, too.
-                nx = text is None and not self._force
-                pipeline.set(self._store.key(line.id), line.text, ex=left, nx=nx)
-                became.append("")
-        # Each is True, None because of nx, or an error.
-        results = iter(pipeline.execute(raise_on_error=False))
-        names = {True: "written", None: "newer"}
-        return [kind or names.get(result := next(results), result) for kind in became]
-
-    def _newer(self, batch: Sequence[Line], there: list[str | None]) -> set[Line]:
-        """Return the lines of which Redis holds another version that was saved later."""
-        differing = [line for line, text in zip(batch, there) if text not in (None, line.text)]
-        pipeline = self._store.client.pipeline(transaction=False)
-        for line in differing:
-            pipeline.ttl(self._store.key(line.id))
-        latest = [ttl + time() if ttl != NEVER else inf for ttl in pipeline.execute()]
-        return {
-            line
-            for line, moment in zip(differing, latest)
-            if not line.dated or moment > line.expires_at - ROUNDING
-        }
+def _newer(store: OrderStore, lines: Sequence[Line], there: Sequence[str | None]) -> set[Line]:
+    """Return the lines of which Redis holds another version that was saved later."""
+    differing = [line for line, text in zip(lines, there) if text not in (None, line.text)]
+    pipeline = store.client.pipeline(transaction=False)
+    for line in differing:
+        pipeline.ttl(store.key(line.id))
+    latest = [ttl + time() if ttl != NEVER else inf for ttl in pipeline.execute()]
+    return {
+        line
+        for line, moment in zip(differing, latest)
+        if not line.dated or moment > line.expires_at - ROUNDING
+    }
 
 
 def _size(line: Line) -> int:
@@ -225,7 +207,7 @@ def unpacked(path: str) -> Iterator[BufferedReader]:
             yield cast(BufferedReader, unpacked)
 
 
-def read(file: BufferedReader, ttl: float = 0) -> Iterator[tuple[int, Line | Exception]]:
+def read(file: BufferedReader, ttl: float = 0) -> Iterator[Line]:
     """Read the lines of an export that are not blank.
 
     Args:
@@ -233,7 +215,7 @@ def read(file: BufferedReader, ttl: float = 0) -> Iterator[tuple[int, Line | Exc
         ttl: Seconds until an order expires if its line does not say when.
 
     Yields:
-        The number of each line with its content, or with the error that says what is wrong.
+        Each line. The `result` of a broken one is the error that says what is wrong.
     """
     number = 0
     try:
@@ -241,10 +223,9 @@ def read(file: BufferedReader, ttl: float = 0) -> Iterator[tuple[int, Line | Exc
             number += 1
             if raw.strip():
                 try:
-                    line: Line | Exception = _parse(number, raw, ttl)
+                    yield _parse(number, raw, ttl)
                 except (ValueError, RecursionError) as error:
-                    line = error
-                yield number, line
+                    yield Line(number, result=error)
             while len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
                 raw = file.readline(LONGEST_LINE + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
