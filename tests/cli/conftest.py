@@ -13,8 +13,8 @@ from tests.support.cli import TOKEN, TTL, Gate, Tool, put, use
 from upstash_state import serialize_order
 from upstash_state.local import LocalEndpoint
 
-#: Orders of `many`, one every minute or a little less, so that those before are younger than two
-#: days, by an hour.
+#: The number of orders of `many`. The first 2,880 are an order every 59 s and so younger than two
+#: days by some time; the others are an order every minute.
 MANY, OLDER = 5000, 2880
 
 
@@ -37,7 +37,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEndpoint]:
 
 @pytest.fixture
 def gate(few: LocalEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """In front of that endpoint; the environment names it."""
+    """A gate in front of that endpoint, which the environment names."""
     with Gate(few.url).open() as gate:
         monkeypatch.setenv("UPSTASH_REDIS_REST_URL", gate.url)
         yield gate

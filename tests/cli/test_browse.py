@@ -46,7 +46,9 @@ def fill(few: LocalEndpoint, count: int = 3) -> None:
         pipeline.execute()
 
 
-def test_the_orders_are_given_the_youngest_first(few: LocalEndpoint, server: browse.Server) -> None:
+def test_the_orders_are_sorted_the_youngest_first(
+    few: LocalEndpoint, server: browse.Server
+) -> None:
     fill(few)
     answer = get(server, f"{server.path}orders")
     assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
@@ -92,7 +94,7 @@ def test_an_outage_leaves_the_orders_and_says_how_old_they_are(
 
 
 @pytest.mark.parametrize("path", ["/", "/orders", "/x/", "/favicon.ico", "//"])
-def test_other_paths_are_not_there(few: LocalEndpoint, server: browse.Server, path: str) -> None:
+def test_other_paths_are_not_found(few: LocalEndpoint, server: browse.Server, path: str) -> None:
     assert get(server, path).status_code == 404
     assert few.usage().requests == 0
 
@@ -213,7 +215,7 @@ def test_in_a_browser_nothing_in_an_order_is_run_or_becomes_markup(
     assert chromium.run("return window.run") is None
 
 
-def test_in_a_browser_what_is_no_order_is_shown_as_it_is(
+def test_in_a_browser_a_text_that_is_not_an_order_is_shown_as_stored(
     chromium: Browser, few: LocalEndpoint, server: browse.Server
 ) -> None:
     put(few, "order:1", '{"cut off')

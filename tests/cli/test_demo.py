@@ -64,7 +64,7 @@ def test_without_a_file_it_has_orders_of_its_own_which_another_process_restores(
     assert saving != restoring
 
 
-def test_in_a_database_of_ones_own_it_leaves_alone_what_it_finds_and_cleans_up(
+def test_in_your_own_database_it_touches_no_other_key_and_cleans_up(
     demo: Demo,
     few: LocalEndpoint,
 ) -> None:
@@ -75,7 +75,7 @@ def test_in_a_database_of_ones_own_it_leaves_alone_what_it_finds_and_cleans_up(
     assert keys(few) == ["order:5866"]
 
 
-def test_what_it_counts_is_what_the_endpoint_was_asked(demo: Demo, few: LocalEndpoint) -> None:
+def test_its_counts_are_those_of_the_endpoint(demo: Demo, few: LocalEndpoint) -> None:
     _, out = demo()
     usage = few.usage()
     saving, restoring = costs(out)

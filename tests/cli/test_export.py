@@ -65,7 +65,7 @@ def test_an_interrupted_export_leaves_the_old_file_and_no_other(
     assert file.read_text() == "what was there"
 
 
-def test_an_export_goes_through_a_link_and_into_what_is_no_file(
+def test_an_export_goes_through_a_link_and_into_a_fifo(
     few: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
     put(few, "order:1", "{}")
@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_opened_is_named(
     assert "Traceback" not in err
 
 
-def test_export_as_json_says_how_many(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
+def test_export_as_json(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
     put(few, "order:1", "{}", ttl=TTL)
     file = str(tmp_path / "f")
     assert json.loads(tool("export", file, "--json").out) == {"exported": 1, "file": file}
@@ -165,7 +165,7 @@ def test_a_device_that_is_full_is_named(few: LocalEndpoint, tool: Tool) -> None:
     assert tool("export", "/dev/full") == (1, "", said)
 
 
-def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
+def test_the_next_export_removes_what_a_killed_one_left(
     few: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
     put(few, "order:1", "{}")
@@ -178,7 +178,7 @@ def test_a_killed_export_leaves_nothing_that_the_next_one_does_not_clear(
         env = environment(gate.url, UPSTASH_STATE_TIMEOUT="600")
         with subprocess.Popen(command, env=env) as killed:
             assert gate.holding.wait(SECONDS)
-            # One that goes on is left alone.
+            # The file of an export that is still running stays.
             assert tool("export", str(file)).status == 0
             assert len(list(tmp_path.iterdir())) == 3
             killed.kill()
@@ -211,15 +211,13 @@ def test_a_full_disk_names_the_file_that_was_asked_for(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_link_that_leads_nowhere_gets_its_target(
-    few: LocalEndpoint, tool: Tool, tmp_path: Path
-) -> None:
+def test_a_dangling_link_gets_its_target(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     assert tool("export", str(tmp_path / "link")).status == 0
     assert (tmp_path / "target").exists()
 
 
-def test_a_fifo_named_like_a_left_over_does_not_hold_the_export(
+def test_a_fifo_named_like_a_partial_file_does_not_block_the_export(
     few: LocalEndpoint, tmp_path: Path
 ) -> None:
     put(few, "order:1", "{}")

@@ -197,7 +197,7 @@ def test_what_expires_later_was_saved_later_and_is_kept(
         assert expected - SECONDS < shown["ttl"] <= expected
 
 
-def test_what_is_kept_is_said(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
+def test_a_kept_order_is_reported(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
     put(few, "order:1", '{"from": "redis"}')
     _, out, err = tool("import", write(tmp_path / "f", line("1", {"from": "file"}, 1000)))
     assert out == "1 order: 1 newer\n"
@@ -222,17 +222,17 @@ def test_an_order_saved_while_it_is_being_imported_is_newer(
         assert client.get("order:1") == "saved meanwhile"
 
 
-def test_what_has_expired_since_stays_away(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
+def test_an_expired_order_is_not_imported(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
     file = write(tmp_path / "orders.jsonl", line("1", {}, -5), line("2", {}, 60))
     status, out, _ = tool("import", file, "--json")
     assert status == 0
     assert {kind: n for kind, n in json.loads(out).items() if n} == {"written": 1, "expired": 1}
 
 
-def test_a_line_without_expiry_gets_the_apps(
+def test_a_line_without_expiry_expires_like_a_new_save(
     few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The form of the demo's files, and of orders that somebody has gathered elsewhere."""
+    """The demo's files have no expiry."""
     monkeypatch.setenv("UPSTASH_STATE_TTL", "5000")
     status, out, _ = tool("import", str(STORED_ORDERS), "--json")
     assert (status, json.loads(out)["written"]) == (0, 160)
@@ -272,7 +272,7 @@ def test_broken_lines_are_named_and_the_others_imported(
     assert tool("count").out == "2\n"
 
 
-def test_of_two_lines_with_one_id_the_one_that_expires_later_counts(
+def test_of_two_lines_with_one_id_the_one_that_expires_later_is_imported(
     few: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
     older, newer = line("1", {"n": 1}, 100), line("1", {"n": 2}, 200)
@@ -298,7 +298,7 @@ def test_a_line_without_expiry_overwrites_nothing(
     assert json.loads(tool("import", file, "--json").out)["newer"] == 1
 
 
-def test_batches_that_are_too_large_are_halved(
+def test_requests_that_are_too_large_are_split(
     tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lines = [line(str(number), {"note": "x" * 1000}, 1000) for number in range(50)]
@@ -335,7 +335,7 @@ def test_a_name_that_ends_in_gz_is_compressed_and_read_back(
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed"])
-def test_a_damaged_file_is_told_from_a_complete_one(
+def test_a_damaged_file_is_named(
     few: LocalEndpoint, tool: Tool, tmp_path: Path, damage: str
 ) -> None:
     file = tmp_path / "orders.gz"

@@ -179,7 +179,7 @@ def test_a_table_uses_the_width_there_is(few: LocalEndpoint) -> None:
         (("--sort", "id", "--reverse"), "cba"),
     ],
 )
-def test_what_is_listed_can_be_chosen(
+def test_orders_can_be_filtered_sorted_and_limited(
     three: LocalEndpoint, tool: Tool, args: tuple[str, ...], ids: str
 ) -> None:
     assert "".join(line[0] for line in tool("list", *args).out.splitlines()) == ids

@@ -31,7 +31,7 @@ from upstash_state.local import LocalEndpoint
 
 
 @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("export", "-")])
-def test_a_reader_that_has_seen_enough_ends_it_quietly(
+def test_it_ends_quietly_when_the_reader_closes_the_pipe(
     many: LocalEndpoint, command: tuple[str, ...]
 ) -> None:
     with subprocess.Popen(
@@ -87,7 +87,7 @@ def test_a_refusal_points_to_the_doctor(
     assert "upstash-state doctor" in err
 
 
-def test_what_is_logged_as_an_error_is_shown_and_makes_the_status_1(
+def test_a_logged_error_is_shown_and_makes_the_status_1(
     few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Gate(few.url).open() as gate:
@@ -201,25 +201,15 @@ def test_arguments_are_utf_8_whatever_the_locale(few: LocalEndpoint) -> None:
     assert piped(env, "delete", "Zoë", "--yes").out == "1 order deleted\n"
 
 
-def test_an_empty_id_is_one_like_others(few: LocalEndpoint, tool: Tool) -> None:
-    """What a variable that is not set leaves in a script, too."""
+def test_an_empty_id_is_valid(few: LocalEndpoint, tool: Tool) -> None:
+    """A script passes one if its variable is not set."""
     assert tool("show", "") == (1, "", "upstash-state: there is no order \n")
     put(few, "order:", "{}")
     assert tool("show", "").status == 0
     assert tool("delete", "", "--yes").out == "1 order deleted\n"
 
 
-def test_serve_says_how_to_use_it_and_ends_with_ctrl_c() -> None:
-    env = environment("", "")
-    with Terminal(env, "serve", "--port", "0", "--token", "abc") as terminal:
-        shown = terminal.expect("Ctrl-C ends it.")
-        url = shown.partition("export UPSTASH_REDIS_REST_URL=")[2].splitlines()[0]
-        assert piped(environment(url, "abc"), "count").out == "0\n"
-        assert terminal.interrupt() == 0
-    assert "Traceback" not in terminal.text
-
-
-def test_alone_it_shows_help(tool: Tool) -> None:
+def test_without_a_command_it_shows_help(tool: Tool) -> None:
     status, out, err = tool()
     assert (status, err) == (0, "")
     assert tool("--help") == (0, out, "")
@@ -282,7 +272,7 @@ def test_wrong_usage_is_named_in_one_line(tool: Tool, args: tuple[str, ...], sai
 def test_a_closed_pipe_on_windows_is_an_invalid_argument(
     few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Windows raises, raised here."""
+    """Windows raises this error; here the test does."""
 
     def closed(*args: object) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
@@ -385,7 +375,7 @@ def test_the_file_of_variables_in_the_current_directory_is_read(
 def test_only_variables_of_the_package_are_read(
     few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Others could lead the token to another host."""
+    """Other variables could send the token to another host."""
     (tmp_path / ".env").write_text("HTTPS_PROXY=http://127.0.0.1:9\nUPSTASH_STATE_PREFIX=shop:\n")
     read = lambda store: [store.prefix, os.environ.get("HTTPS_PROXY")]  # noqa: E731
     monkeypatch.setattr(OrderStore, "count", read)

@@ -1,4 +1,4 @@
-"""Items are sent in requests that fit into the time and the size that one may have."""
+"""Requests respect the limits of time and size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upstash_state.writes import MAX_WRITES
 
 
 class Sent:
-    """Squares numbers, and remembers of how many it was asked for at once."""
+    """Squares numbers, and records how many numbers each call had."""
 
     def __init__(self, most: int = 10**6, bad: int = -1, error: Exception | None = None) -> None:
         self.counts: list[int] = []
@@ -37,13 +37,13 @@ def test_requests_grow_up_to_500() -> None:
     assert send.counts == [FIRST, 2 * FIRST, 4 * FIRST, MAX_WRITES, MAX_WRITES, 300]
 
 
-def test_nothing_is_sent_for_nothing() -> None:
+def test_without_items_nothing_is_sent() -> None:
     send = Sent()
     assert list(in_requests([], send)) == []
     assert send.counts == []
 
 
-def test_a_request_that_took_too_long_is_cut_and_stays_small() -> None:
+def test_after_a_request_that_took_too_long_requests_stay_small() -> None:
     send = Sent(most=30)
     assert list(in_requests(range(100), send)) == [(n, n * n) for n in range(100)]
     assert send.counts == [100, 25, 25, 25, 25]

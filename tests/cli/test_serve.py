@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -13,55 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.support.cli import Terminal, Tool, environment
+from tests.support.cli import Terminal, Tool, environment, piped
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 
 DEADLINE = 30.0
 
 
-# A shell lets what it starts in the background, such as a CI run, overlook Ctrl-C.
-SERVE = """
-import signal
-from upstash_state.cli.main import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-raise SystemExit(main(["serve", "--port", "0"]))
-"""
-
-
-def test_it_says_what_to_export_and_ends_on_ctrl_c() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if "Ctrl-C" in line:
-                break
-        exports = dict(
-            line.removeprefix("export ").strip().split("=", 1)
-            for line in lines
-            if line.startswith("export ")
-        )
-        answer = requests.post(
-            exports["UPSTASH_REDIS_REST_URL"],
-            data=b'["PING"]',
-            headers={"Authorization": f"Bearer {exports['UPSTASH_REDIS_REST_TOKEN']}"},
-            timeout=DEADLINE,
-        )
-        assert answer.json() == {"result": "PONG"}
-        assert "fakeredis" in lines[0]
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
-        process.communicate()
-    assert (process.returncode, errors) == (0, "")
+def test_it_says_what_to_export_and_ends_with_ctrl_c() -> None:
+    env = environment("", "")
+    with Terminal(env, "serve", "--port", "0", "--token", "abc") as terminal:
+        shown = terminal.expect("Ctrl-C ends it.")
+        url = shown.partition("export UPSTASH_REDIS_REST_URL=")[2].splitlines()[0]
+        assert piped(environment(url, "abc"), "count").out == "0\n"
+        assert terminal.interrupt() == 0
+    assert "Traceback" not in terminal.text
 
 
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("demo",)])
@@ -73,7 +38,7 @@ def test_words_are_not_cut_at_the_end_of_the_terminals_line(command: tuple[str, 
     assert max(map(len, lines)) <= 80
 
 
-def test_a_port_that_is_taken_is_said_in_a_line(tool: Tool, endpoint: LocalEndpoint) -> None:
+def test_a_port_in_use_is_named_in_one_line(tool: Tool, endpoint: LocalEndpoint) -> None:
     port = endpoint.url.rpartition(":")[2]
     status, out, text = tool("serve", "--port", port)
     assert (status, out, text.count("\n")) == (1, "", 1)
@@ -92,7 +57,7 @@ def test_a_port_that_is_taken_is_said_in_a_line(tool: Tool, endpoint: LocalEndpo
         ("--rps", "0"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_line(tool: Tool, argv: tuple[str, ...]) -> None:
+def test_an_invalid_option_is_named_in_one_line(tool: Tool, argv: tuple[str, ...]) -> None:
     status, out, text = tool("serve", "--port", "0", *argv)
     assert (status, out) == (1 if argv[0] == "--redis-url" else 2, "")
     assert text.startswith("upstash-state: ")
@@ -130,7 +95,7 @@ def test_its_url_can_be_used_on_this_machine(tool: Tool, monkeypatch: pytest.Mon
         assert "Warning: others can reach this host" in text
 
 
-def test_a_reader_that_goes_away_does_not_disturb_it() -> None:
+def test_it_continues_when_the_reader_closes_the_pipe() -> None:
     command = [sys.executable, "-m", "upstash_state", "serve", "--port", "0", "--verbose"]
     with subprocess.Popen(
         [*command, "--token", "abc"],

@@ -32,11 +32,13 @@ def test_show(few: LocalEndpoint, tool: Tool, now: datetime) -> None:
     assert as_json["ttl"] in (7199, 7200)
 
 
-def test_what_is_not_there_cannot_be_shown(few: LocalEndpoint, tool: Tool) -> None:
+def test_an_order_that_does_not_exist_is_named(few: LocalEndpoint, tool: Tool) -> None:
     assert tool("show", "7") == (1, "", "upstash-state: there is no order 7\n")
 
 
-def test_what_is_no_order_is_listed_and_shown_as_it_is(few: LocalEndpoint, tool: Tool) -> None:
+def test_a_text_that_is_not_an_order_is_listed_and_shown_as_stored(
+    few: LocalEndpoint, tool: Tool
+) -> None:
     put(few, "order:7", '{"name": "cut off', ttl=None)
     assert tool("list").out.split("\t")[2:5] == ["-1", "17", "(unreadable)"]
     status, out, err = tool("show", "7")

@@ -10,7 +10,6 @@ import pty
 import re
 import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
@@ -33,7 +32,7 @@ from upstash_state.local import LocalEndpoint
 
 TOKEN = "secret-token-of-the-tests"
 SECONDS = 30.0
-#: What the module gives an order.
+#: Seconds until a saved order expires.
 TTL = 604_800
 
 Environment = dict[str, str]
@@ -135,7 +134,7 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        """What it has shown, without lines that said for a moment how far something was."""
+        """The text without lines of progress, which were shown for a moment."""
         return re.sub(r"\x1b\[\?25l.*?\x1b\[\?25h\r\x1b\[1A\x1b\[2K", "", self.text, flags=re.S)
 
     def __enter__(self) -> Terminal:
@@ -155,10 +154,6 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} is not in {self.text!r}")
         return self.text
 
-    def resize(self, columns: int, lines: int) -> None:
-        """Give it another size, as somebody does who pulls at its window: with COLUMNS empty."""
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
     def type(self, text: str) -> None:
         """Type something."""
         os.write(self._master, text.encode())
@@ -166,8 +161,8 @@ class Terminal:
     def interrupt(self) -> int:
         """Type Ctrl-C, and return the exit status.
 
-        It is typed again after some time, since nobody notices one that comes just before the tool
-        begins to wait for a line.
+        It is typed again after some time, because one that comes just before the tool starts to
+        read a line has no effect.
         """
         try:
             self.type("\x03")
@@ -192,7 +187,7 @@ class Terminal:
         try:
             piece = os.read(self._master, 65536)
         except OSError:
-            # Linux's way to say that the last writer has closed a terminal.
+            # Linux raises it after the last writer has closed the terminal.
             return False
         self._bytes += piece
         self.text = self._bytes.decode(errors="replace").replace("\r\n", "\n")
@@ -201,7 +196,7 @@ class Terminal:
 
 def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    # Where the tests themselves run in the background, Ctrl-C may be ignored.
+    # If the tests run in the background, Ctrl-C may be ignored.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -252,7 +247,7 @@ class Gate:
             daemon_threads = True
 
             def handle_error(self, *args: object) -> None:
-                # Whoever was held may be gone when the answer comes.
+                # A client that was held may have closed its connection.
                 pass
 
         self._server = Server(("127.0.0.1", 0), Handler)

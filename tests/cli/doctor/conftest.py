@@ -38,14 +38,14 @@ class Doctor:
         self._tool = tool
 
     def run(self) -> Outcome:
-        """Whatever it finds."""
+        """Run it, and check that it shows no secret."""
         outcome = self._tool("doctor")
         assert PASSWORD not in outcome.out
         assert outcome.err == ""
         return outcome
 
     def finds(self, check: str, found: str, advice: str) -> None:
-        """It ends at a check, with a finding and an advice (regular expressions)."""
+        """Check that it ends at a check, with a finding and advice (regular expressions)."""
         status, out, _ = self.run()
         assert status == 1, out
         *before, line, arrow, empty, summary = out.splitlines()
@@ -55,7 +55,7 @@ class Doctor:
         assert not any(line.startswith("wrong") for line in before)
 
     def warns(self, check: str, found: str, advice: str) -> None:
-        """Nothing is wrong, but there is a warning."""
+        """Check that nothing is wrong, but that there is a warning."""
         status, out, _ = self.run()
         assert status == 0, out
         assert re.search(rf"^warning  {check:11} .*{found}.*\n {{21}}-> .*{advice}", out, re.M), out

@@ -22,7 +22,7 @@ from upstash_state.local import LocalEndpoint
 from .conftest import ELSEWHERE, PASSWORD, URL, URL_TOKEN, Doctor
 
 
-def test_a_host_that_nobody_knows(
+def test_a_host_without_an_address(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*args: object, **options: object) -> Any:
@@ -62,7 +62,7 @@ def test_a_port_on_which_nobody_listens(
     doctor.finds("endpoint", "Connection refused", "host and port .if it is `upstash-state serve`")
 
 
-def test_a_host_that_swallows_connections(
+def test_a_host_that_drops_connections(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def swallow(*args: object) -> None:
@@ -81,7 +81,7 @@ def test_a_host_that_swallows_connections(
         ("unknown_authority", "unable to get local issuer", "REQUESTS_CA_BUNDLE"),
     ],
 )
-def test_certificates_that_prove_nothing(
+def test_certificates_that_cannot_be_verified(
     few: LocalEndpoint,
     doctor: Doctor,
     certificates: Certificates,

@@ -28,7 +28,7 @@ from .test_wrong_setups import answering, refusing
         refusing("INFO", "ERR Command is not available: 'INFO'"),
     ],
 )
-def test_a_server_need_not_tell(
+def test_a_server_may_hide_how_much_memory_is_used(
     gate: Gate, capsys: pytest.CaptureFixture[str], answer: Any
 ) -> None:
     gate.answer = answer
@@ -37,7 +37,7 @@ def test_a_server_need_not_tell(
     assert "memory      the server does not tell" in out
 
 
-def test_a_slow_way_is_a_warning(
+def test_a_slow_round_trip_is_a_warning(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took = itertools.accumulate(itertools.cycle([0, 0.3]))
@@ -45,7 +45,7 @@ def test_a_slow_way_is_a_warning(
     doctor.warns("round trip", r"300 ms, the median of 5 \(300 to 300\)", "nearby region")
 
 
-def test_with_background_mode_a_slow_way_is_fine(
+def test_in_background_mode_a_slow_round_trip_is_fine(
     few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took = itertools.accumulate(itertools.cycle([0, 0.3]))
@@ -55,17 +55,19 @@ def test_with_background_mode_a_slow_way_is_fine(
 
 
 @pytest.mark.parametrize("status", [404, 200])
-def test_a_server_without_transactions_will_do(gate: Gate, doctor: Doctor, status: int) -> None:
+def test_a_server_without_transactions_gets_a_warning(
+    gate: Gate, doctor: Doctor, status: int
+) -> None:
     gate.answer_path = lambda path: (status, "nothing here") if path == "/multi-exec" else None
     doctor.warns("transaction", "does not work: ", "use pipeline.transaction=False")
 
 
-def test_a_server_without_pipelines_will_not(gate: Gate, doctor: Doctor) -> None:
+def test_a_server_without_pipelines_is_wrong(gate: Gate, doctor: Doctor) -> None:
     gate.answer_path = lambda path: (404, "nothing here") if path == "/pipeline" else None
     doctor.finds("pipeline", "HTTP status 404", "something else answers")
 
 
-def test_pauses_after_429_are_not_a_slow_way(
+def test_pauses_after_429_are_not_a_slow_round_trip(
     gate: Gate, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took = itertools.accumulate(itertools.cycle([0, 0.3]))

@@ -21,7 +21,7 @@ from .conftest import ELSEWHERE, KV, KV_TOKEN, PASSWORD, URL, URL_TOKEN, Doctor
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 
 
-def test_vercels_names_will_do(
+def test_vercels_names_are_accepted(
     few: LocalEndpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(URL)
@@ -33,7 +33,7 @@ def test_vercels_names_will_do(
     assert f"{URL_TOKEN} too: not used" in out
 
 
-def test_certificates_to_trust_that_are_not_there(
+def test_a_ca_bundle_that_does_not_exist(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
@@ -41,7 +41,7 @@ def test_certificates_to_trust_that_are_not_there(
     doctor.finds("TLS", "the file that REQUESTS_CA_BUNDLE names cannot", "or unset REQUESTS_CA")
 
 
-def test_certificates_to_trust_that_are_none(
+def test_a_ca_bundle_without_a_certificate(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "bundle.pem").write_text("no certificate\n")
@@ -58,7 +58,7 @@ def test_a_key_log_that_cannot_be_written_is_not_blamed_on_certificates(
     doctor.finds("TLS", "the file that SSLKEYLOGFILE names cannot", "unset SSLKEYLOGFILE")
 
 
-def test_a_key_log_that_can_be_made_and_certificates_in_a_directory_are_not_blamed(
+def test_a_new_key_log_and_a_directory_of_certificates_are_accepted(
     few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))

@@ -87,7 +87,7 @@ def test_colours_can_be_switched_off(few: LocalEndpoint, plain: dict[str, str]) 
     assert "\x1b" not in terminal.text
 
 
-def test_a_probe_that_could_not_be_saved_is_not_kept_for_later(gate: Gate) -> None:
+def test_a_probe_that_could_not_be_saved_does_not_stay_pending(gate: Gate) -> None:
     refuse = refusing("", "ERR DB capacity quota exceeded. Limit: 268435456")
     gate.answer = lambda body: refuse(body) if ["SET"] in map(names, gate.seen) else None
     status, _, err = piped(environment(gate.url), "doctor")
@@ -107,6 +107,6 @@ def test_ctrl_c_leaves_no_probe_behind(few: LocalEndpoint, gate: Gate) -> None:
         assert client.keys() == []
 
 
-def test_the_servers_own_words_do_not_show_the_token(gate: Gate, doctor: Doctor) -> None:
+def test_an_error_text_of_the_server_does_not_show_the_token(gate: Gate, doctor: Doctor) -> None:
     gate.answer = refusing("", f"ERR what is {TOKEN}?")
     doctor.finds("token", r"ERR what is \*\*\*", "troubleshooting")

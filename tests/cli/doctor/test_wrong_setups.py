@@ -1,4 +1,4 @@
-"""A table of wrong set-ups, each found in the row that it belongs to, with what to do."""
+"""A table of wrong set-ups, with the row, the finding and the advice for each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .conftest import ELSEWHERE, KV, KV_TOKEN, PASSWORD, URL, URL_TOKEN, Doctor
 
 COPY = r"copy it from your database's page on console\.upstash\.com"
 ROTATED = "it expires in 1 to 60 s: False"
-#: In place of a value: take the variable away.
+#: In place of a value: the variable is not set.
 GONE = "(gone)"
 
 
 class Setup(NamedTuple):
-    """What is set beside or in place of a URL and token that work, and what the doctor says."""
+    """Variables that are set beside or in place of a valid URL and token, and the finding."""
 
     name: str
     variables: dict[str, str]
@@ -283,7 +283,7 @@ def answering(name: str, result: object) -> Any:
 
 
 class Answers(NamedTuple):
-    """How the endpoint answers, and what the doctor says."""
+    """How the endpoint answers, and the finding."""
 
     name: str
     answer: Any
