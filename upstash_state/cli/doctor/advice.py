@@ -11,23 +11,29 @@ LATER = "try again later; status.upstash.com shows known problems"
 LIMITED = (
     "too many requests in a short time: see what else uses the database, or choose a larger plan"
 )
-_BY_CLASS = {
-    errors.AuthenticationError: TOKEN_ADVICE,
-    errors.NoPermissionError: f"this is the read-only token: {WHERE}, the one without Read-Only",
-    errors.QuotaExceededError: "wait for the new day or month, or choose a larger plan on "
-    "console.upstash.com; UPSTASH_STATE_SKIP_UNCHANGED saves commands",
-    errors.CapacityExceededError: "delete old orders (upstash-state delete --older-than 7d), or "
-    "choose a larger plan on console.upstash.com",
-    errors.SlowDownError: LIMITED,
-    errors.ResponseError: "look the text up at upstash.com/docs/redis/troubleshooting",
-}
 _URL = "check the URL, with https:// and the port (Upstash's has none)"
 _OTHER = (
     "something else answers there, such as a proxy's or a login page: check the URL, and whether "
     "this network lets HTTPS to it through"
 )
 _CLOCK = "check this machine's clock; if it is right, the server is not Upstash's"
-_BY_REASON = {
+_PROXY = "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, and that the proxy works"
+# By what OpenSSL says about a certificate.
+_CERTIFICATE = {
+    "certificate has expired": _CLOCK,
+    "certificate is not yet valid": _CLOCK,
+    "mismatch": "check the URL's host: the server there has another name",
+}
+# By the error's class or reason ("refused" for any other refusal).
+_ADVICE = {
+    "AuthenticationError": TOKEN_ADVICE,
+    "NoPermissionError": f"this is the read-only token: {WHERE}, the one without Read-Only",
+    "QuotaExceededError": "wait for the new day or month, or choose a larger plan on "
+    "console.upstash.com; UPSTASH_STATE_SKIP_UNCHANGED saves commands",
+    "CapacityExceededError": "delete old orders (upstash-state delete --older-than 7d), or choose "
+    "a larger plan on console.upstash.com",
+    "SlowDownError": LIMITED,
+    "refused": "look the text up at upstash.com/docs/redis/troubleshooting",
     "dns": "check the URL's host for typing errors, that the database still exists, and this "
     "machine's network and name server",
     "connect": "check the URL's host and port (if it is `upstash-state serve`, start it), and "
@@ -35,7 +41,6 @@ _BY_REASON = {
     "tls": _URL,
     "certificate": "if your network inspects TLS, point REQUESTS_CA_BUNDLE to its certificate; "
     "otherwise the server is not Upstash's",
-    "proxy": "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, and that the proxy works",
     "timeout": "try again; if it fails again, a firewall may drop it (let HTTPS out, or name your "
     "proxy in HTTPS_PROXY), or the network is slow (set UPSTASH_STATE_TIMEOUT to more seconds)",
     "closed": f"{_URL}; if it is right, {LATER}",
@@ -43,12 +48,6 @@ _BY_REASON = {
     "answer": _OTHER,
     "too-large": _OTHER,
     "local": "correct it on this machine",
-}
-# What OpenSSL says of a certificate.
-_BY_WORDS = {
-    "certificate has expired": _CLOCK,
-    "certificate is not yet valid": _CLOCK,
-    "mismatch": "check the URL's host: the server there has another name",
 }
 
 
@@ -60,8 +59,7 @@ def explain(error: errors.UpstashError, settings: Settings) -> Finding:
         settings: The settings that it was sent with.
     """
     found = str(error)
-    unavailable = error if isinstance(error, errors.UnavailableError) else None
-    reason: str = unavailable.reason if unavailable else "refused"
+    reason: str = getattr(error, "reason", "refused")
     if path := urlsplit(settings.url).path.strip("/"):
         # A server may repeat the path, and people paste tokens into it.
         found = found.replace(path, "***")
@@ -70,14 +68,13 @@ def explain(error: errors.UpstashError, settings: Settings) -> Finding:
             return Finding("wrong", found, "remove the path", "URL")
     elsewhere = reason in ("connect", "closed", "not-http", "timeout") and proxy_of(settings.url)
     if elsewhere or reason == "proxy" or "the proxy" in found:
-        return Finding("wrong", found, _BY_REASON["proxy"], "proxy")
-    if unavailable and reason == "status" and not unavailable.transient:
+        return Finding("wrong", found, _PROXY, "proxy")
+    if reason == "status" and not getattr(error, "transient", False):
         reason = "answer"
-    advice = [
-        text for words, text in _BY_WORDS.items() if reason == "certificate" and words in found
-    ]
-    advice += [text for kind, text in _BY_CLASS.items() if isinstance(error, kind)]
-    return Finding("wrong", found, advice[0] if advice else _BY_REASON.get(reason, LATER))
+    words = _CERTIFICATE if reason == "certificate" else {}
+    advice = [text for said, text in words.items() if said in found]
+    advice += [_ADVICE[key] for key in (type(error).__name__, reason) if key in _ADVICE]
+    return Finding("wrong", found, [*advice, LATER][0])
 
 
 def _works_without_path(settings: Settings) -> bool:
