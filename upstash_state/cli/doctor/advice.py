@@ -1,11 +1,11 @@
-"""What to do about an error of the client, by its class or its reason."""
+"""Findings of the doctor, and what to do about an error of the client."""
 
 from contextlib import suppress
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from ... import UpstashRedis, errors
 from ...settings import TOKEN_ADVICE, WHERE, Settings, proxy_of
-from .finding import Finding
 
 LATER = "try again later; status.upstash.com shows known problems"
 LIMITED = (
@@ -49,6 +49,28 @@ _ADVICE = {
     "too-large": _OTHER,
     "local": "correct it on this machine",
 }
+
+
+class Finding(NamedTuple):
+    """One finding. The report ends with the first one that is wrong.
+
+    Attributes:
+        state: "warning" if it works now, but may fail later.
+        found: What was found.
+        advice: What to do about it, "" for nothing.
+        check: The name of its row; "" for that of the check that is under way.
+    """
+
+    state: Literal["ok", "warning", "wrong"]
+    found: str
+    advice: str = ""
+    check: str = ""
+
+
+def wrong(text: str, check: str = "") -> Finding:
+    """Return the finding that a text such as `URL is blank: copy it from …` describes."""
+    found, _, advice = text.partition(": ")
+    return Finding("wrong", found, advice or WHERE, check)
 
 
 def explain(error: errors.UpstashError, settings: Settings) -> Finding:

@@ -13,8 +13,7 @@ from ... import OrderStore, ResponseError, UpstashError, UpstashRedis
 from ...settings import Settings, proxy_of
 from ..meter import metered
 from ..terminal import orders
-from .advice import LATER, LIMITED
-from .finding import Finding
+from .advice import LATER, LIMITED, Finding
 
 # Not the app's prefix: a restore must not find the probe.
 PREFIX = "upstash-state-doctor:"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ... import MissingCredentialsError, SettingsError
 from ... import settings as package
 from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
-from .finding import Finding, wrong
+from .advice import Finding, wrong
 
 # The ports of Redis over TCP and over TLS, in Redis's and hosters' documentation.
 REDIS_PORTS = (6379, 6380)

@@ -14,10 +14,9 @@ from ... import UpstashError, UpstashRedis
 from ...settings import Settings
 from ..params import json_option
 from ..terminal import console, print_json, printable, wrapped
-from .advice import explain
+from .advice import Finding, explain
 from .database import questions
 from .environment import settings, tls, url_and_token, variables
-from .finding import Finding
 
 _COLOURS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 # The columns in which further lines of findings and of advice begin.
