@@ -12,7 +12,13 @@ import responses
 
 from tests.support.clock import Clock
 from tests.support.environ import TIMEOUT, Environ
-from tests.support.servers import REDIS_BINARY, WITHOUT_REDIS, redis_server
+from tests.support.servers import (
+    REDIS_BINARY,
+    WITHOUT_REDIS,
+    port_of,
+    redis_server,
+    reserve_port,
+)
 from upstash_state import OrderStore, UpstashRedis, reset_client
 from upstash_state.local import LocalEndpoint
 
@@ -81,9 +87,16 @@ def tcp(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
+def port() -> Iterator[int]:
+    """A port on which nothing listens, and that no other process gets during the test."""
+    with reserve_port() as reserved:
+        yield port_of(reserved)
+
+
+@pytest.fixture
 def endpoint() -> Iterator[LocalEndpoint]:
-    """An endpoint over fakeredis."""
-    with LocalEndpoint() as endpoint:
+    """An endpoint over fakeredis. It may be closed and started again."""
+    with reserve_port() as reserved, LocalEndpoint(port=port_of(reserved)) as endpoint:
         yield endpoint
 
 
@@ -95,8 +108,11 @@ def store(endpoint: LocalEndpoint, clock: Clock) -> OrderStore:
 
 @pytest.fixture
 def real_endpoint(redis_url: str, tcp: redis.Redis) -> Iterator[LocalEndpoint]:
-    """An endpoint over the real Redis server, which is empty."""
-    with LocalEndpoint(redis_url=redis_url) as endpoint:
+    """An endpoint over the real Redis server, empty. It may be closed and started again."""
+    with (
+        reserve_port() as reserved,
+        LocalEndpoint(port=port_of(reserved), redis_url=redis_url) as endpoint,
+    ):
         yield endpoint
 
 

@@ -11,18 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import free_port
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 
 TOKEN = "a-token-for-the-tests"
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 @pytest.fixture

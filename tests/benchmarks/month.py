@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
+from tests.simulation.world import Alarm
 from tests.support.clock import Clock
 from tests.support.memory import MemoryEndpoint
 from upstash_state import OrderStore, UpstashRedis, reset_client
@@ -134,10 +135,12 @@ class _Run:
         self._store = OrderStore(
             self._client,
             skip_unchanged=self._way.skip,
-            # The worker never comes to it: `_worker` sends what it would have sent.
-            background=3600.0 if self._way.background else 0,
+            background=1.0 if self._way.background else 0,
             clock=self._clock,
         )
+        if self._way.background:
+            # No thread: `_worker` sends what it would send.
+            self._store._delivery._worker = Alarm()  # type: ignore[assignment]
         self.state = self._store.get_all()
 
     def change(self, order_id: str, number: int) -> None:

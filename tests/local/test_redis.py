@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.local.talk import ask, needs_lua, send
-from tests.support.servers import free_port, needs_redis_server, redis_server
+from tests.support.servers import needs_redis_server, redis_server
 from upstash_state.errors import SettingsError, UnavailableError
 from upstash_state.local import LocalEndpoint
 from upstash_state.local.redis import _reply
@@ -34,8 +34,7 @@ class TestRedisServers:
         tcp.set("by-tcp", "über TCP")
         assert ask(real_endpoint, "GET", "by-tcp") == {"result": "über TCP"}
 
-    def test_one_that_is_not_there_is_named(self) -> None:
-        port = free_port()
+    def test_one_that_is_not_there_is_named(self, port: int) -> None:
         endpoint = LocalEndpoint(redis_url=f"redis://user:hush-hush@127.0.0.1:{port}/3")
         with pytest.raises(UnavailableError) as failure:
             endpoint.start()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZipFile
@@ -20,6 +19,7 @@ from tests.support.faults.connection import Connection, response
 from tests.support.faults.fault import Catalogue, Kind
 from tests.support.faults.wire import body_truncated, never_answers
 from tests.support.paths import ROOT
+from tests.support.servers import port_of, reserve_port
 from upstash_state import OrderStore, UpstashRedis
 from upstash_state.local import LocalEndpoint
 
@@ -121,8 +121,7 @@ def run(node: list[str], pyodide: Path, archive: Path) -> Iterator[Run]:
         stalled.plan(never_answers, None)
         late.plan(late_and_without_an_end, None)
         broken.plan(body_truncated)
-        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-            refused = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        refused = f"http://127.0.0.1:{port_of(stack.enter_context(reserve_port()))}"
         environment = {
             "UPSTASH_REDIS_REST_URL": endpoint.url,
             "UPSTASH_REDIS_REST_TOKEN": endpoint.token,

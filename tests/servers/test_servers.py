@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.processes import LIMIT, Process
-from tests.support.servers import free_port
+from tests.support.servers import port_of, reserve_port
 from upstash_state import UpstashRedis
 from upstash_state.local import LocalEndpoint
 
@@ -86,16 +86,19 @@ def test_row(
     background: bool,
     python: str,
     tmp_path: Path,
+    port: int,
     request: pytest.FixtureRequest,
 ) -> None:
     assert row.full != row.bare or row.addition is None
     (tmp_path / "app.py").write_text(row.full if added else row.bare, "utf-8")
     redis = request.getfixturevalue("redis_url") if row.enqueue else ""
     # The first two attempts to send the order fail, so that it takes a while.
-    with LocalEndpoint(latency=row.latency, errors=0.5) as endpoint:
+    with (
+        reserve_port() as reserved,
+        LocalEndpoint(port=port_of(reserved), latency=row.latency, errors=0.5) as endpoint,
+    ):
         if not background:
             endpoint.close()
-        port = free_port()
         environment = {
             "HOME": str(tmp_path),
             "PORT": str(port),

@@ -16,7 +16,7 @@ from typing import Any
 import requests
 
 from tests.support.cli import SECONDS
-from tests.support.servers import free_port
+from tests.support.servers import port_of, reserve_port
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 WITHOUT_CHROMIUM = "" if CHROMIUM and DRIVER else "chromium and chromedriver are not installed"
@@ -71,12 +71,13 @@ class Browser:
 def browser() -> Iterator[Browser]:
     """A window of a browser with a new profile."""
     assert DRIVER
-    port = free_port()
     with (
+        reserve_port() as reserved,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
         requests.Session() as session,
     ):
         session.trust_env = False
+        port = port_of(reserved)
         command = [DRIVER, f"--port={port}", f"--log-path={Path(profile, 'log')}"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:
             try:

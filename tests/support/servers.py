@@ -21,11 +21,22 @@ needs_redis_server = pytest.mark.skipif(REDIS_BINARY is None, reason=WITHOUT_RED
 _READY_SECONDS = 10.0
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens, at least not a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def reserve_port() -> socket.socket:
+    """Bind a free port of 127.0.0.1, and do not listen: connections are refused.
+
+    Until the socket is closed, no other process gets the port by chance. A server can listen on it
+    if it sets SO_REUSEADDR, as servers do.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
+
+
+def port_of(sock: socket.socket) -> int:
+    """Return the port that a socket is bound to."""
+    port: int = sock.getsockname()[1]
+    return port
 
 
 @contextmanager
@@ -39,8 +50,8 @@ def redis_server(*options: str) -> Iterator[str]:
         Its address, `redis://127.0.0.1:PORT/0`.
     """
     assert REDIS_BINARY, WITHOUT_REDIS
-    with tempfile.TemporaryDirectory() as directory:
-        port = free_port()
+    with tempfile.TemporaryDirectory() as directory, reserve_port() as reserved:
+        port = port_of(reserved)
         command = [REDIS_BINARY, "--bind", "127.0.0.1", "--port", str(port), "--dir", directory]
         command += ["--save", "", "--appendonly", "no", *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -360,6 +360,12 @@ def test_close_ends_what_hangs(certificates: Certificates, fault: Fault) -> None
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
+def test_the_port_of_an_endpoint_that_is_gone_is_not_taken_by_others(server: FaultServer) -> None:
+    server.plan(BY_NAME["refused"], times=None)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", server._port))
+
+
 def test_a_mistake_of_its_own_is_not_kept_quiet() -> None:
     def mistaken(connection: Connection) -> None:
         raise ZeroDivisionError

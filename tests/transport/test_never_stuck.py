@@ -245,9 +245,9 @@ class TestHandlers:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
         call: Callable[[], object],
+        port: int,
     ) -> None:
-        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-            environ.use(f"http://127.0.0.1:{listener.getsockname()[1]}", TOKEN)
+        environ.use(f"http://127.0.0.1:{port}", TOKEN)
         reset_client(flush=False)
         told: list[str] = []
 

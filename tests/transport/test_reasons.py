@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import re
 import socket
 import ssl
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from email.message import Message
 from http.client import BadStatusLine
@@ -45,10 +44,8 @@ BY_FAULT = {
 
 
 @pytest.fixture
-def refused() -> Iterator[str]:
+def refused(port: int) -> str:
     """An address that nobody listens on."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
     return f"127.0.0.1:{port}"
 
 

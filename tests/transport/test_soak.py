@@ -1,4 +1,4 @@
-"""Half a minute of everything at once, with one exchange in five broken: nothing may be lost.
+"""A quarter of a minute of everything at once, with one exchange in five broken: nothing may be lost.
 
 In the middle the endpoint is gone for some seconds. At the end every order is at its newest, not
 only those whose saves were told that they had succeeded. (The server here executes nothing for a
@@ -30,8 +30,8 @@ from upstash_state.transport import breaker
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("UPSTASH_STATE_SOAK_SECONDS", "20"))
-GONE_SECONDS = 5.0
+SECONDS = float(os.environ.get("UPSTASH_STATE_SOAK_SECONDS", "12"))
+GONE_SECONDS = 3.0
 THREADS = 16
 ORDERS_OF_EACH = 8
 SEED = 20251201
@@ -196,7 +196,7 @@ def test_soak(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     upstash_state.reset_client(flush=False)
-    threads, sockets = threading.enumerate(), len(os.listdir("/proc/self/fd"))
+    threads, sockets = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     # Shorter, so that the circuit opens and closes again and again, and work goes on in between.
     monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(breaker, "LONGEST_PAUSE", 0.4)
@@ -257,9 +257,9 @@ def test_soak(
     assert late - early < GROWTH
     assert lines.leaks == 0
     assert lines.counts["dropped"] == 0
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - threads:
         if thread.name == "upstash_state worker":
             thread.join(90)
-    assert threading.enumerate() == threads
+    assert set(threading.enumerate()) <= threads
     # Fewer where an earlier test left some that were closed since.
     assert len(os.listdir("/proc/self/fd")) <= sockets

@@ -16,7 +16,6 @@ from tests.support.cli import (
     Tool,
 )
 from tests.support.faults import Certificates
-from tests.support.servers import free_port
 from upstash_state.local import LocalEndpoint
 
 from .conftest import ELSEWHERE, PASSWORD, URL, URL_TOKEN, Doctor
@@ -55,9 +54,8 @@ def test_a_name_server_that_does_not_answer(
 
 
 def test_a_port_on_which_nobody_listens(
-    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
-    port = free_port()
     monkeypatch.setenv(URL, f"http://127.0.0.1:{port}")
     doctor.finds("endpoint", "Connection refused", "host and port .if it is `upstash-state serve`")
 
@@ -154,9 +152,8 @@ def test_an_endpoint_that_does_not_answer_in_time(
 
 
 def test_a_proxy_is_examined_in_place_of_the_endpoint(
-    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
-    port = free_port()
     monkeypatch.setenv(URL, ELSEWHERE)
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@127.0.0.1:{port}")
     doctor.finds("proxy", "connection to the proxy failed: Connection refused", "HTTPS_PROXY")
@@ -187,10 +184,10 @@ def test_an_invalid_proxy_address(
 
 
 def test_a_proxy_for_socks_needs_pysocks(
-    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     monkeypatch.setenv(URL, ELSEWHERE)
-    monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://127.0.0.1:{port}")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "socks", None)
         doctor.finds("proxy", r"needs PySocks: `pip install .requests\[socks\]", "check")

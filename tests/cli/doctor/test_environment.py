@@ -13,7 +13,6 @@ from tests.support.cli import Tool
 from tests.support.environ import Environ
 from tests.support.faults import Certificates
 from tests.support.paths import ROOT
-from tests.support.servers import free_port
 from upstash_state.local import LocalEndpoint
 
 from .conftest import ELSEWHERE, KV, KV_TOKEN, PASSWORD, URL, URL_TOKEN, Doctor
@@ -59,11 +58,15 @@ def test_a_key_log_that_cannot_be_written_is_not_blamed_on_certificates(
 
 
 def test_a_new_key_log_and_a_directory_of_certificates_are_accepted(
-    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    few: LocalEndpoint,
+    doctor: Doctor,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    port: int,
 ) -> None:
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
-    monkeypatch.setenv(URL, f"https://127.0.0.1:{free_port()}")
+    monkeypatch.setenv(URL, f"https://127.0.0.1:{port}")
     doctor.finds("endpoint", "Connection refused", "host and port")
 
 

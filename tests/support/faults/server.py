@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from tests.support.servers import port_of, reserve_port
+
 from .certificates import Certificates
 from .connection import Connection, Request
 from .fault import Fault, Stage
@@ -51,7 +53,9 @@ class FaultServer:
         self._for_good: Fault | None = None
         self._threads: dict[Connection, threading.Thread] = {}
         self._failures: list[Exception] = []
-        self._port = 0
+        # While nobody listens, the port stays ours.
+        self._reserved = reserve_port()
+        self._port = port_of(self._reserved)
         self._listener: socket.socket | None = None
         self._listen()
 
@@ -70,6 +74,7 @@ class FaultServer:
         """End every connection and thread, and raise what went wrong in the server itself."""
         self.closing.set()
         self._stop_listening()
+        self._reserved.close()
         self._drop_connections()
         if self._failures:
             raise self._failures[0]
@@ -124,9 +129,8 @@ class FaultServer:
         return 404, {"error": "ERR no such path"}
 
     def _listen(self) -> None:
-        # `create_server` sets SO_REUSEADDR, so the port can be taken again after a refusal.
+        # `create_server` sets SO_REUSEADDR.
         self._listener = socket.create_server(("127.0.0.1", self._port), backlog=128)
-        self._port = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, args=[self._listener], daemon=True)
         self._acceptor.start()
 
