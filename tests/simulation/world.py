@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -60,6 +60,26 @@ class Call:
         return f"{self.process.name}.{self.order}: {self.key} = {self.text}"
 
 
+class Carrier:
+    """A real thread, which runs one simulated thread after the other: a start takes longer."""
+
+    idle: ClassVar[list[Carrier]] = []
+
+    def __init__(self) -> None:
+        self.go, self.stopped = threading.Lock(), threading.Lock()
+        self.go.acquire()
+        self.stopped.acquire()
+        self.run: Callable[[], None] = lambda: None
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            self.go.acquire()
+            self.run()
+            self.idle.append(self)
+            self.stopped.release()
+
+
 class Thread:
     """A simulated thread: runs a function, and stops wherever `pause` is called."""
 
@@ -69,32 +89,28 @@ class Thread:
         #: Until when it waits to be notified; None if it can run.
         self.waits: float | None = None
         self.raised: BaseException | None = None
-        self._go, self._stopped = threading.Lock(), threading.Lock()
-        self._go.acquire()
-        self._stopped.acquire()
         self._work = work
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._carrier = Carrier.idle.pop() if Carrier.idle else Carrier()
+        self._carrier.run = self._run
 
     def _run(self) -> None:
-        self._go.acquire()
         try:
             self._work()
         except BaseException as error:
             self.raised = error
         self.done = True
-        self._stopped.release()
 
     def pause(self) -> None:
         """Let others run. Called in this thread."""
-        self._stopped.release()
-        self._go.acquire()
+        self._carrier.stopped.release()
+        self._carrier.go.acquire()
 
     def step(self) -> None:
         """Run it up to its next pause. Called by the world."""
+        carrier = self._carrier
         self.world.running = self
-        self._go.release()
-        self._stopped.acquire()
+        carrier.go.release()
+        carrier.stopped.acquire()
         if self.raised is not None:
             raise self.raised
 

@@ -14,7 +14,7 @@ import upstash_state
 from tests.support import sending
 from tests.support.clock import Stopwatch
 from tests.support.environ import Environ
-from tests.support.faults import FAULTS, Fault, FaultServer, wire
+from tests.support.faults import FAULTS, Fault, FaultServer, Kind, wire
 from tests.transport.fault_matrix import EIGHT, MARGIN, Report, run
 from upstash_state import commands
 from upstash_state.errors import UnavailableError
@@ -22,7 +22,8 @@ from upstash_state.settings import check_token
 from upstash_state.transport import Transport
 from upstash_state.transport.deadline import MAX_ANSWER_BYTES
 
-pytestmark = pytest.mark.slow
+# In one process of pytest-xdist, since each would try all faults.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fault matrix")]
 
 # Each case has a process of its own, and most of them wait for something.
 WORKERS = 8
@@ -35,12 +36,13 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def reports(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Future[Report]]]:
-    """The cases that were asked for, all under way at once."""
+    """The cases that were asked for, all under way at once, those that take longest first."""
     chosen: list[tuple[Fault, str]] = [
         item.callspec.params["case"]  # type: ignore[misc]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_fault"
     ]
+    chosen.sort(key=lambda case: case[0].kind is not Kind.SILENT)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
         yield {

@@ -1,4 +1,4 @@
-"""A quarter of a minute of everything at once, with one exchange in five broken: nothing may be lost.
+"""All functions at once for some seconds, one exchange in five broken: nothing may be lost.
 
 In the middle the endpoint is gone for some seconds. At the end every order is at its newest, not
 only those whose saves were told that they had succeeded. (The server here executes nothing for a
