@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import platform
@@ -13,13 +12,12 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from tests.support.servers import redis_server
 from upstash_state import reset_client
 
 from . import __doc__ as usage
-from . import chart, cold_start, goals, held_up, processes, report, restores, texts
+from . import chart, cold_start, goals, held_up, processes, report, restores
 from .goals import Goal
 from .stub import running
 
@@ -36,13 +34,11 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer turns, and not the largest")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw, as SVG")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     options = parser.parse_args()
     quick: bool = options.quick
     logging.getLogger("upstash_state").setLevel(logging.CRITICAL)
 
-    about = _about()
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    print(_about())
     reached: list[Goal] = []
     try:
         _measure(quick, options.chart, reached)
@@ -50,9 +46,6 @@ def main() -> None:
         _show(report.goals(reached))
         print(f"load at the end {_load()}, after {time.perf_counter() - _BEGAN:.0f} s")
         reset_client(flush=False)
-    if options.json:
-        figures = {"about": about, "goals": [goal._asdict() for goal in reached]}
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def _measure(quick: bool, picture: Path | None, reached: list[Goal]) -> None:
@@ -80,17 +73,10 @@ def _measure(quick: bool, picture: Path | None, reached: list[Goal]) -> None:
         if not quick:
             peak, left = processes.restore_memory(stub, restores.LARGEST)
             reached.append(goals.of_memory(peak, left, restores.LARGEST))
-    imported = processes.imports(rounds)
-    reached += goals.of_imports(imported)
+    reached += goals.of_imports(processes.imports(rounds))
     started, parts = cold_start.measure(rounds)
     reached.append(goals.of_cold_start(started["upstash_state"], started["upstash-redis"]))
-    _show(
-        report.times_of("import, whole process", imported),
-        report.times_of("cold start", started),
-        report.times_of("what ours is made of", parts),
-        report.times_of("order to text", texts.serialize(rounds)),
-        report.times_of("order from text", texts.deserialize(rounds)),
-    )
+    _show(report.cold_start(started, parts))
 
 
 def _show(*tables: str) -> None:
@@ -101,14 +87,11 @@ def _done(what: str) -> None:
     print(f"{time.perf_counter() - _BEGAN:4.0f} s: {what}", file=sys.stderr)
 
 
-def _about() -> dict[str, Any]:
-    return {
-        "date": datetime.now(timezone.utc).isoformat(" ", "minutes"),
-        "Python": platform.python_version(),
-        **{package: version(package) for package in _PACKAGES},
-        "processors": os.cpu_count(),
-        "load": _load(),
-    }
+def _about() -> str:
+    date = datetime.now(timezone.utc).isoformat(" ", "minutes")
+    packages = [f"{package} {version(package)}" for package in _PACKAGES]
+    python = f"Python {platform.python_version()}"
+    return ", ".join([date, python, *packages, f"{os.cpu_count()} processors", f"load {_load()}"])
 
 
 def _load() -> str:

@@ -21,7 +21,8 @@ from pathlib import Path
 import certifi
 import trustme
 
-from tests.benchmarks.timing import Times, in_turns, shown
+from tests.benchmarks import report
+from tests.benchmarks.timing import Times, in_turns
 from tests.serverless.relay import Relay
 from tests.support.paths import ROOT
 from upstash_state.local import LocalEndpoint
@@ -128,6 +129,4 @@ def measure(rounds: int) -> tuple[dict[str, Times], dict[str, Times]]:
 
 
 if __name__ == "__main__":
-    for figures in measure(int(sys.argv[1]) if len(sys.argv) > 1 else 20):
-        for name, taken in figures.items():
-            print(f"{name:36} {shown(taken.median):>8}")
+    print(report.cold_start(*measure(int(sys.argv[1]) if len(sys.argv) > 1 else 20)))

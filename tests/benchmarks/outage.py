@@ -1,4 +1,4 @@
-"""What 1,000 calls cost an app while Redis is down, by way of being down.
+"""How long 1,000 calls take while Redis is down, by the kind of outage.
 
     python -m tests.benchmarks.outage
 
@@ -12,13 +12,15 @@ import logging
 import os
 from time import perf_counter
 
+from tests.benchmarks.report import table
+from tests.benchmarks.timing import shown
 from tests.support.faults import FAULTS, FaultServer
 from upstash_state import redis_save_order, reset_client
 
 CALLS = 1000
 WAYS = {
-    "refused": "connection refused",
-    "never_answers": "accepts, never answers",
+    "refused": "refuses connections",
+    "never_answers": "accepts and never answers",
     "headers_trickled": "sends a byte of its headers every half second",
     "body_trickled": "sends a byte of its body every half second",
 }
@@ -28,7 +30,7 @@ def main() -> None:
     """Print a table."""
     logging.getLogger("upstash_state").setLevel(logging.CRITICAL)
     faults = {fault.name: fault for fault in FAULTS}
-    print(f"{'the endpoint':46} {'longest call':>12} {'first 3':>8} {'the other 997':>13}")
+    rows = []
     for name, text in WAYS.items():
         with FaultServer() as server:
             os.environ["UPSTASH_REDIS_REST_URL"] = server.url
@@ -43,7 +45,8 @@ def main() -> None:
                 times.append(perf_counter() - begin)
             reset_client()
         first, others = sum(times[:3]), sum(times[3:])
-        print(f"{text:46} {max(times):10.2f} s {first:6.2f} s {others * 1000:10.1f} ms", flush=True)
+        rows.append([text, shown(max(times)), shown(first), shown(others)])
+    print(table(["the endpoint", "longest call", "first 3 calls", "the other 997"], rows))
 
 
 if __name__ == "__main__":

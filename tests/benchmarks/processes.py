@@ -13,13 +13,11 @@ from tempfile import TemporaryDirectory
 from .stub import Stub
 from .timing import Times, in_turns, timed
 
-#: What a process imports, by the name in the table. Nothing: Python itself.
+#: What a process imports, by the name in the goals.
 IMPORTS = {
     "upstash_state": "import upstash_state",
     "upstash_redis": "import upstash_redis",
     "json, logging, datetime": "import json, logging, datetime",
-    "redis": "import redis",
-    "nothing": "",
 }
 
 _RESTORE = """

@@ -1,4 +1,4 @@
-"""Figures as tables, which are Markdown and can be read in a terminal."""
+"""Figures as the tables of the README, in Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def held(results: Iterable[held_up.Result]) -> str:
         for result in results
         for network, by_name in result.held.items()
     ]
-    return _table(["held up per change: median, p99", *_CONTENDERS], rows)
+    return table(["held up per change: median, p99", *_CONTENDERS], rows)
 
 
 def costs(results: Iterable[held_up.Result]) -> str:
@@ -31,13 +31,13 @@ def costs(results: Iterable[held_up.Result]) -> str:
         [result.work.name, *(_cost(result.costs[name]) for name in _CONTENDERS)]
         for result in results
     ]
-    return _table(["requests, commands", *_CONTENDERS], rows)
+    return table(["requests, commands", *_CONTENDERS], rows)
 
 
 def processor_time(samples: Mapping[str, list[float]]) -> str:
     """Processor seconds of a save."""
     cells = [shown(median(samples[name])) for name in _CONTENDERS]
-    return _table(["processor time", *_CONTENDERS], [["a save, 0 ms", *cells]])
+    return table(["processor time", *_CONTENDERS], [["a save, 0 ms", *cells]])
 
 
 def restored(results: Iterable[restores.Result]) -> str:
@@ -47,12 +47,16 @@ def restored(results: Iterable[restores.Result]) -> str:
         for result in results
         for network, times in result.times.items()
     ]
-    return _table(["restore", *_RESTORING], rows)
+    return table(["restore", *_RESTORING], rows)
 
 
-def times_of(title: str, times: Mapping[str, Times]) -> str:
-    """The median of each."""
-    return _table([title, *times], [["median", *map(_time, times.values())]])
+def cold_start(started: Mapping[str, Times], parts: Mapping[str, Times]) -> str:
+    """The medians of each contender's cold start, and of the parts of ours."""
+    titles = {"cold start": started, "what ours is made of": parts}
+    return "\n\n".join(
+        table([title, *times], [["median", *map(_time, times.values())]])
+        for title, times in titles.items()
+    )
 
 
 def goals(reached: Iterable[Goal]) -> str:
@@ -62,7 +66,7 @@ def goals(reached: Iterable[Goal]) -> str:
         spread = f"{goal.spread[0]:.3g} to {goal.spread[1]:.3g}" if goal.spread else ""
         verdict = "" if goal.met else "missed"
         rows.append([goal.what, f"{goal.figure:.3g}", spread, f"≤ {goal.limit:g}", verdict])
-    return _table(["", "figure", "middle half", "goal", ""], rows)
+    return table(["", "figure", "middle half", "goal", ""], rows)
 
 
 def _held(found: Held | None) -> str:
@@ -82,12 +86,7 @@ def _time(times: Times) -> str:
     return f"{'~' if times.extrapolated else ''}{shown(times.median)}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = []
-    for first, *others in (head, rule, *rows):
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown: all columns but the first are aligned right."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

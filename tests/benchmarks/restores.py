@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import redis
 
 from .contenders import Floor, Module, RedisPy, Sdk, SdkAsOriginal
-from .stub import Stub, Usage, stored_orders
+from .stub import Stub, stored_orders
 from .timing import Sample, Times, in_turns, timed
 
 CONTENDERS = (Module, Sdk, SdkAsOriginal, RedisPy, Floor)
@@ -25,11 +25,10 @@ DATABASES = {105: 1, 10_000: 2, LARGEST: 3}
 
 
 class Result(NamedTuple):
-    """What a restore of so many orders took, by network and contender, and what it cost us."""
+    """What a restore of so many orders took, by network and contender."""
 
     size: int
     times: dict[str, dict[str, Times]]
-    cost: Usage
 
 
 def run(stub: Stub, *, quick: bool) -> Iterator[Result]:
@@ -39,11 +38,7 @@ def run(stub: Stub, *, quick: bool) -> Iterator[Result]:
         _fill(stub, size)
         networks = NETWORKS[:1] if quick and size > 105 else NETWORKS
         times = {network: _in_turns(stub, size, network, number) for network in networks}
-        with closing(_contender(stub, Module, size, "0 ms")) as ours:
-            before = stub.usage()
-            ours.restore()
-            cost = stub.usage().since(before)
-        yield Result(size, times, cost)
+        yield Result(size, times)
 
 
 def _in_turns(stub: Stub, size: int, network: str, rounds: int) -> dict[str, Times]:

@@ -1,4 +1,4 @@
-"""What a package and all that it needs add to a function's bundle.
+"""The size that a package and its dependencies add to a function's bundle.
 
     python -m tests.benchmarks.size
 
@@ -14,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from tests.benchmarks.report import table
 from tests.support.paths import ROOT
 
 MEGABYTE = 1_000_000
@@ -39,8 +39,8 @@ def wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def size(folder: Path, requirement: str) -> tuple[int, int, int, list[str]]:
-    """Bytes unpacked, zipped, and of the package itself; the packages, each with its version."""
+def size(folder: Path, requirement: str) -> list[str]:
+    """The package with its version; megabytes unpacked, zipped, and of the package itself."""
     pip("install", "--no-compile", "--target", str(folder), requirement)
     # Commands have no use in a function, and name this machine.
     shutil.rmtree(folder / "bin", ignore_errors=True)
@@ -50,34 +50,27 @@ def size(folder: Path, requirement: str) -> tuple[int, int, int, list[str]]:
         for path in files:
             target.write(path, path.relative_to(folder))
     own = folder / folder.name.replace("-", "_")
-    return (
-        _bytes(files),
-        archive.stat().st_size,
-        _bytes([path for path in files if own in path.parents]),
-        sorted(_packages(folder)),
-    )
+    (information,) = folder.glob(f"{own.name}-*.dist-info")
+    version = information.stem.partition("-")[2]
+    itself = [path for path in files if own in path.parents]
+    sizes = _bytes(files), archive.stat().st_size, _bytes(itself)
+    return [f"{folder.name} {version}", *(f"{size / MEGABYTE:.2f}" for size in sizes)]
 
 
 def _bytes(files: list[Path]) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _packages(folder: Path) -> Iterator[str]:
-    for path in folder.glob("*.dist-info"):
-        name, _, version = path.name.removesuffix(".dist-info").partition("-")
-        yield f"{name} {version}"
-
-
 def main() -> None:
     """Measure and print."""
     print(f"Python {platform.python_version()}, {platform.machine()}")
-    print(f"{'MB':16}{'in all':>8}{'zipped':>8}{'itself':>8}")
     with tempfile.TemporaryDirectory() as work:
-        for name in ("upstash-state", "upstash-redis", "redis"):
-            requirement = str(wheel(Path(work))) if name == "upstash-state" else name
-            *sizes, packages = size(Path(work, name), requirement)
-            columns = "".join(f"{size / MEGABYTE:8.2f}" for size in sizes)
-            print(f"{name:16}{columns}   {', '.join(packages)}")
+        requirements = {"upstash-state": str(wheel(Path(work)))}
+        rows = [
+            size(Path(work, name), requirements.get(name, name))
+            for name in ("upstash-state", "upstash-redis", "redis")
+        ]
+    print(table(["MB", "unpacked", "zipped", "the package itself"], rows))
 
 
 if __name__ == "__main__":
