@@ -401,6 +401,15 @@ def test_what_is_dropped_for_want_of_memory_is_reported_once_a_minute(
 # Reads.
 
 
+def test_health_counts_what_it_sends(store: OrderStore, redis: MemoryEndpoint) -> None:
+    fails(store, redis, a={})
+    health = store.health(max_age=60)
+    assert (health.ok, health.orders, health.unsaved) == (True, 1, 0)
+    redis.requests = 0
+    assert store.health(max_age=60) == health
+    assert redis.requests == 0
+
+
 def test_two_stores_of_one_database_know_the_same(
     store: OrderStore, redis: MemoryEndpoint, clock: Clock
 ) -> None:
