@@ -115,7 +115,7 @@ class Row:
         """Its line of the table, in Markdown."""
         alone = "sent" if self.alone else f"lost{self.even}"
         but = "" if self.outage else "; what failed in an outage is lost"
-        then = f"{'sent' if self.helps else 'lost'}, with " if self.addition else ""
+        then = ("sent, with " if self.helps else "lost, even with ") if self.addition else ""
         then += f"{self.addition.name}{but}" if self.addition else ""
         return f"| {self.framework} | `{self.shown}` | {alone} | {then} |"
 
@@ -207,7 +207,7 @@ ROWS = [
 ]
 
 HEAD = [
-    "| app | started by | pending orders at SIGTERM | with an addition |",
+    "| app | started by | pending orders at SIGTERM | with the line |",
     "| --- | --- | --- | --- |",
 ]
 
