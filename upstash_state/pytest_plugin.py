@@ -40,9 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--upstash-record", choices=("none", "once", "all"), default="none", help=text)
     text = "record against the embedded endpoint, without credentials"
     add("--upstash-local", action="store_true", help=text)
-    text = "hosts (example.com,*.internal; * for all) to allow connections to outside of recordings"
+    text = "hosts to allow connections to outside of recorded tests (example.com,*.internal, or *)"
     add("--upstash-allow", metavar="HOSTS", default="", help=text)
-    text = "refuse connections of upstash_state in every run, also in one without recorded tests"
+    text = "refuse connections to the database in every run, also in one without recorded tests"
     parser.addini("upstash_block_network", text, type="bool", default=False)
 
 
@@ -70,7 +70,8 @@ class Run:
     """One run of pytest: refuses real connections outside of recorded tests, and cleans up.
 
     Attributes:
-        notes: What the summary is to say, each once.
+        notes: The lines of the summary.
+        tests_by_file: The test, class or module that each recording belongs to.
     """
 
     #: The first run in this process. It guards until the process ends.
@@ -81,7 +82,6 @@ class Run:
         self._config = config
         self._thread = threading.current_thread()
         self._collected: list[pytest.Item] = []
-        #: The test, class or module that each recording belongs to.
         self.tests_by_file: dict[str, str] = {}
         #: Whether a test is recorded; None until the tests are collected.
         self._has_recordings: bool | None = None
@@ -104,7 +104,7 @@ class Run:
             _add_fixtures(item)
 
     def pytest_runtest_logfinish(self) -> None:
-        # What a test could not save must not reach the next one's mock, or a database.
+        # A pending save must reach neither the next test's mock nor a database.
         reset_client(flush=False)
 
     def pytest_sessionfinish(self) -> None:
@@ -130,7 +130,7 @@ class Run:
 
     def pytest_unconfigure(self) -> None:
         reset_client(flush=False)
-        # Apps save once more in threads and in exit handlers, so only a run inside another stops.
+        # Threads and exit handlers of the app may still save, so only a run inside another stops.
         if Run.first is not self:
             self._guard.close()
 
@@ -164,8 +164,8 @@ class Run:
 
     def _may_have_recordings(self) -> bool:
         if self._has_recordings is None:
-            # The tests are not collected yet. Only a run that connects while it imports takes the
-            # time to search for recordings.
+            # The tests are not collected yet. Only a run that connects during an import has to
+            # search for recordings.
             tops = self.option("file_or_dir") or self._config.getini("testpaths") or ["."]
             paths = [self._config.invocation_params.dir / str(top).split("::")[0] for top in tops]
             folders = [path if path.is_dir() else path.parent for path in paths]
@@ -174,7 +174,7 @@ class Run:
         return self._has_recordings
 
     def _where(self) -> str:
-        """Say who connects: functions of the app, innermost and outermost, test, and thread."""
+        """Name the app's innermost and outermost function, the test, and the thread."""
         places, package, root = [], Path(__file__).parent, self._config.rootpath
         for frame in reversed(traceback.extract_stack()):
             file = Path(frame.filename)
@@ -212,7 +212,7 @@ class RecordedTests:
         if report.failed and not (call.excinfo and call.excinfo.errisinstance(Failed)):
             text = recording.problem(failed=True)
             if text and (crash := getattr(report.longrepr, "reprcrash", None)):
-                # The test itself often says no more than that a function returned False.
+                # The test itself often shows only that a function returned False.
                 crash.message = f"{text.splitlines()[0]} - {crash.message}"
             if not recording.replays:
                 text = f"{recording.name} is not written, because the test did not pass."
@@ -250,14 +250,14 @@ def _add_fixtures(item: Any) -> None:
 
 @pytest.fixture(scope="session")
 def upstash_recording_config() -> dict[str, object]:
-    """Options of all recordings, as the marker takes them. For a conftest.py to override."""
+    """Options for all recordings, as the marker takes them. Override it in conftest.py."""
     return {}
 
 
 def _fixture(scope: Any, name: str) -> Any:
     @pytest.fixture(scope=scope, name=name)
     def recorded(request: pytest.FixtureRequest) -> Iterator[Recording]:
-        """The test's recording, replayed or, with --upstash-record, made. See its `fail_next`."""
+        """The test's recording. Its `fail_next` simulates failures."""
         run, node, session = _run_of(request.config), request.node, request.session
         failed = session.testsfailed
         try:
@@ -274,7 +274,7 @@ def _fixture(scope: Any, name: str) -> Any:
                 if scope == "function":
                     node.upstash_recording = recording
                 yield recording
-            # The recording of a failing test would make the failure look right.
+            # With the recording of a failing test, the failure would replay.
             passed = recording.passed or scope != "function"
             if passed and session.testsfailed == failed:
                 run.notes.update(dict.fromkeys(recording.finish()))

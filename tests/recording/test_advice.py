@@ -101,10 +101,9 @@ class TestWhatVaries:
         varying = Varying(("at", "n"))
         replay = replaying(saved(at=OF_TIME, n=1), varying=varying)
         assert explained(replay, saved(at=NOW.isoformat(), n=None)) == [
-            f'at is "{NOW.isoformat()}", recorded "{OF_TIME}": declared as varying, but only '
-            "a UUID replaces another (SET order:1, exchange 1)",
-            "    n is null, recorded 1: declared as varying, but only a value of type int replaces "
-            "another",
+            f'at is "{NOW.isoformat()}", recorded "{OF_TIME}": declared as varying, but it '
+            "must be a UUID (SET order:1, exchange 1)",
+            "    n is null, recorded 1: declared as varying, but it must be a value of type int",
         ]
         assert declared(saved(at=OF_TIME), saved(at=NOW.isoformat()), varying) == ""
 

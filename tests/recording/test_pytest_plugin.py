@@ -177,7 +177,7 @@ def test_a_missing_file_says_how_to_record_it(pytester: pytest.Pytester) -> None
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("format: 9\nexchanges: []\n", "has another format than 1, *"),
+        ("format: 9\nexchanges: []\n", "has a format other than 1, *"),
         ("format: 1\nexchanges: [\n", "is not readable YAML: *"),
     ],
 )
@@ -438,9 +438,9 @@ def test_two_tests_in_one_file_are_refused(pytester: pytest.Pytester) -> None:
     assert outcomes(result) == {"passed": 3, "errors": 2}
     result.stdout.fnmatch_lines(
         [
-            "test_app.py::test_any?a/b? and test_app.py::test_any?a:b? would both be recorded in "
-            "*test_any?a-b?.yaml: give one another name, *",
-            "test_app.py::test_Any_case and test_app.py::test_any_case would both be recorded in *",
+            "test_app.py::test_any?a/b? and test_app.py::test_any?a:b? would have the same recording, "
+            "*test_any?a-b?.yaml: rename one, *",
+            "test_app.py::test_Any_case and test_app.py::test_any_case would have the same recording, *",
         ]
     )
     # One of them alone does no harm.

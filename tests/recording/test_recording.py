@@ -362,7 +362,7 @@ class TestReplaying:
         file(path)
 
         def use(replayed: Recording) -> None:
-            with pytest.raises(NotRecordedError, match="nothing recorded answers GET k"):
+            with pytest.raises(NotRecordedError, match="the recording has no answer for GET k"):
                 UpstashRedis.from_env().get("k")
 
         assert failure(path, use).startswith("not recorded (GET k)\n")
@@ -450,7 +450,7 @@ class TestBadFiles:
     @pytest.mark.parametrize(
         ("content", "complaint"),
         [
-            (b"format: 7\nexchanges: []\n", "has another format than 1"),
+            (b"format: 7\nexchanges: []\n", "has a format other than 1"),
             (b"format: 1\nexchanges: [\n", "is not readable YAML"),
             (b"# " + SECRET.encode(), "holds the token or the host"),
             (b"\xff", "cannot be read"),
@@ -692,7 +692,7 @@ class TestMatching:
         order = {"numbers": ["y"] * 500, "text": "x" * 900 + "y" * 100}
         lines = failure(path, lambda replayed: redis_save_order("1", order)).splitlines()
         assert len(lines) < 50
-        assert "and 461 lines more" in lines
+        assert "and 461 more lines" in lines
         assert all(len(line) < 200 for line in lines)
 
 
@@ -837,7 +837,7 @@ class TestFaults:
             replayed.fail_next(2, "slow")
 
         complaint = failure(path, use)
-        assert complaint.startswith("no attempt met the faults slow, slow (")
+        assert complaint.startswith("unused faults: slow, slow (")
         # Recorded again, they would not be met either.
         assert "To record" not in complaint
         with recording(path, allow_unused=True) as replayed:

@@ -123,8 +123,8 @@ def test_a_recording_is_made_to_be_read() -> None:
     )
     assert dump([SAVED, pipeline, page]) == (
         """\
-# What an Upstash REST endpoint answered, recorded by upstash_state. Made to be read and reviewed.
-# Under "json: |" stands text as Redis holds it, indented for reading.
+# Requests to an Upstash REST endpoint and its answers, recorded by upstash_state for review.
+# "json: |" marks text that Redis stores on one line, indented here.
 format: 1
 exchanges:
 - path: /
@@ -181,15 +181,15 @@ PING = BEGIN + "{path: /, command: [PING], status: 200"
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "is no recording: it has no format version"),
-        ("- a\n- b\n", "is no recording: it has no format version"),
-        ("exchanges: []\n", "is no recording: it has no format version"),
-        ("format: 2\nexchanges: []\n", "has another format than 1, so it needs another version"),
-        ("format: true\nexchanges: []\n", "has another format than 1"),
-        ("format: '1'\nexchanges: []\n", "has another format than 1"),
-        (f"format: 0x{'f' * 5000}\nexchanges: []\n", "has another format than 1"),
-        ("format: 1\n", "next to its format it holds one list, exchanges"),
-        ("format: 1\nexchanges: []\nurl: x\n", "next to its format it holds one list"),
+        ("", "is not a recording: it has no format version"),
+        ("- a\n- b\n", "is not a recording: it has no format version"),
+        ("exchanges: []\n", "is not a recording: it has no format version"),
+        ("format: 2\nexchanges: []\n", "has a format other than 1, so it needs another version"),
+        ("format: true\nexchanges: []\n", "has a format other than 1"),
+        ("format: '1'\nexchanges: []\n", "has a format other than 1"),
+        (f"format: 0x{'f' * 5000}\nexchanges: []\n", "has a format other than 1"),
+        ("format: 1\n", "besides its format it must hold one list, exchanges"),
+        ("format: 1\nexchanges: []\nurl: x\n", "besides its format it must hold one list"),
         ("format: 1\nexchanges: [\n", "is not readable YAML: .* line 3, column 1"),
         ("format: !!python/name:os.system\n", "is not readable YAML"),
         ("format: 1\nexchanges: " + "[" * 9000, "is not readable YAML"),
@@ -199,7 +199,7 @@ PING = BEGIN + "{path: /, command: [PING], status: 200"
         ("format: !!int x\nexchanges: []\n", "is not readable YAML"),
         ("format: 1\nexchanges: [{[a]: b}]\n", "is not readable YAML"),
         ("format: &a 1\nexchanges: [*a]\n", "has YAML aliases"),
-        (BEGIN + "PING\n", "exchange 1: it is no mapping"),
+        (BEGIN + "PING\n", "exchange 1: it is not a mapping"),
         (BEGIN + "{path: /, token: x}\n", "exchange 1: it has no command"),
         (BEGIN + "{path: /get/foo, commands: []}\n", "path must be one of /, /pipeline, /multi-ex"),
         (PING + ", body: x, token: x}\n", "exchange 1: token cannot be 'x'"),

@@ -165,8 +165,14 @@ def test_a_class_records_what_setUpClass_sends(pytester: pytest.Pytester) -> Non
 @pytest.mark.parametrize(
     ("marker", "complaint"),
     [
-        ('(scope="module")', "scope * is class or module, on a class or a module (*::test)"),
-        ('(scope="session")', "scope * is class or module, on a class or a module (*::test)"),
+        (
+            '(scope="module")',
+            'takes scope="class" or scope="module" on a class or a module only (*::test)',
+        ),
+        (
+            '(scope="session")',
+            'takes scope="class" or scope="module" on a class or a module only (*::test)',
+        ),
     ],
 )
 def test_other_scopes_are_refused(pytester: pytest.Pytester, marker: str, complaint: str) -> None:

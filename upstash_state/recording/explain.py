@@ -1,4 +1,4 @@
-"""Say what does not fit between a recording and a run. Pure."""
+"""Describe how a run differs from its recording. No I/O."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..texts import shown
 from .exchange import Request
 from .match import JSON, MISSING, Path, Replay, Varying, field_of, kind_of, meaning_of, same_kind
 
-# Nobody reads more.
+# Longer messages are not read.
 MOST_REQUESTS, MOST_LINES = 20, 40
 LONGEST_VALUE = 60
 
 _DAY = 24 * 60 * 60
 # Values that differ in each run: a date or timestamp, a time of day, seconds or milliseconds
 # since the epoch, UUIDs of version 1, 4 or 7 (RFC 9562), and what `secrets.token_hex` returns.
-_MADE_ANEW = re.compile(
+_NEW_IN_EACH_RUN = re.compile(
     r"(?i)(?P<date>\d{4}-\d\d-\d\d)(?:[T ]\d\d:[\d:.,]+(?:Z|[+-][\d:]+)?)?"
     r"|\b(?P<time>\d\d:\d\d)(?::\d\d)?\b|\b(?P<epoch>\d{10})(?:\d{3})?\b"
     r"|\b[0-9a-f]{8}(?P<dash>-?)[0-9a-f]{4}(?P=dash)[147][0-9a-f]{3}(?P=dash)[89ab][0-9a-f]{3}"
@@ -31,7 +31,7 @@ _MADE_ANEW = re.compile(
 def mismatches(
     replay: Replay, unused: Collection[int], environ: Mapping[str, str]
 ) -> tuple[list[str], list[tuple[Path, Any]]]:
-    """Say where a run and a recording differ.
+    """Describe where a run and a recording differ.
 
     Args:
         replay: The recorded exchanges, and the requests that none of them answered.
@@ -39,8 +39,8 @@ def mismatches(
         environ: The variables that are set.
 
     Returns:
-        A line for each mismatch, with indented lines below it; and the values that were sent in
-        place of others of their kind, with their paths.
+        A line for each mismatch, with indented lines below it; and the values that differ from
+        recorded ones of the same kind, with their paths.
     """
     exchanges = replay.exchanges
     names = [f"{one.request} (exchange {number})" for number, one in enumerate(exchanges, 1)]
@@ -69,7 +69,7 @@ def mismatches(
     if not lines and (pair := replay.reordered()):
         lines = [f"sent in another order: {names[pair[1]]} before {names[pair[0]]}"]
     if len(lines) > MOST_LINES:
-        lines[MOST_LINES:] = [f"and {len(lines) - MOST_LINES} lines more"]
+        lines[MOST_LINES:] = [f"and {len(lines) - MOST_LINES} more lines"]
     return lines, values
 
 
@@ -85,7 +85,7 @@ def _shown(path: Path, before: Any, after: Any, varying: Varying, request: Reque
     line = f"{place} is {new}, recorded {old}"
     if field_of(path) not in varying.fields:
         return line
-    return f"{line}: declared as varying, but only {kind_of(before)} replaces another"
+    return f"{line}: declared as varying, but it must be {kind_of(before)}"
 
 
 def _text(value: Any, is_json: bool) -> str:
@@ -126,7 +126,7 @@ def _pattern(text: str, now: float, ids: bool) -> str:
         near = moment in _texts_of(now) if moment else abs(int(made["epoch"] or now) - now) < _DAY
         return "*" if near and (ids or not made["id"]) else made[0]
 
-    return _MADE_ANEW.sub(replaced, text)
+    return _NEW_IN_EACH_RUN.sub(replaced, text)
 
 
 @lru_cache(maxsize=1)

@@ -32,8 +32,8 @@ from .secrets import holds_secret
 FORMAT = 1
 
 _HEAD = """\
-# What an Upstash REST endpoint answered, recorded by upstash_state. Made to be read and reviewed.
-# Under "json: |" stands text as Redis holds it, indented for reading.
+# Requests to an Upstash REST endpoint and its answers, recorded by upstash_state for review.
+# "json: |" marks text that Redis stores on one line, indented here.
 """
 # Characters that JSON text may hold and YAML may not: unprintable ones and YAML's line breaks.
 _UNFIT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff\U0010ffff]")
@@ -49,7 +49,7 @@ def read(path: Path, secrets: Collection[Secret] = ()) -> list[Exchange]:
         secrets: Tokens and host names that must not be in it.
 
     Raises:
-        RecordingError: It cannot be used. The text goes on after the file's name.
+        RecordingError: It cannot be used. The message continues after the file's name.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def read(path: Path, secrets: Collection[Secret] = ()) -> list[Exchange]:
         raise RecordingError("does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(f"cannot be read: {error}") from None
-    # First as it stands, since a token may be in a comment, or in the error that loading raises.
+    # First the whole text, since a comment, or an error of `load`, may show a token.
     exchanges = None if holds_secret([text], secrets) else load(text)
     if exchanges is None or any(holds_secret(_texts(one), secrets) for one in exchanges):
         raise RecordingError(
@@ -157,7 +157,7 @@ def load(text: str) -> list[Exchange]:
     """Read what `dump` wrote, or what somebody has edited by hand.
 
     Raises:
-        RecordingError: It is not a recording. The text says where and why, not in which file.
+        RecordingError: It is not a recording. The message continues after the file's name.
     """
     try:
         # A few aliases can expand to more than fits in memory, and recordings never hold any.
@@ -169,12 +169,14 @@ def load(text: str) -> list[Exchange]:
     except Exception as error:
         raise RecordingError(f"is not readable YAML: {' '.join(str(error).split())}") from None
     _need(not aliases, "has YAML aliases, which are not part of the format")
-    _need(isinstance(data, dict) and "format" in data, "is no recording: it has no format version")
+    _need(
+        isinstance(data, dict) and "format" in data, "is not a recording: it has no format version"
+    )
     version, exchanges = data["format"], data.get("exchanges")
     fits = type(version) is int and version == FORMAT
-    _need(fits, f"has another format than {FORMAT}, so it needs another version of this package")
+    _need(fits, f"has a format other than {FORMAT}, so it needs another version of this package")
     fits = isinstance(exchanges, list) and len(data) == 2
-    _need(fits, "is no recording: next to its format it holds one list, exchanges")
+    _need(fits, "is not a recording: besides its format it must hold one list, exchanges")
     return [_read(item, number) for number, item in enumerate(exchanges, 1)]
 
 
@@ -186,7 +188,7 @@ def _need(condition: bool, complaint: str) -> None:
 def _read(item: Any, number: int) -> Exchange:
     try:
         item = _restored(item)
-        _need(isinstance(item, dict), "it is no mapping of path, command, status and answer")
+        _need(isinstance(item, dict), "it is not a mapping of path, command, status and answer")
         commands = item["commands"] if "commands" in item else [item["command"]]
         request = Request(item["path"], tuple(tuple(map(_text, command)) for command in commands))
         _need(all(request.commands), "a command begins with its name")
@@ -213,7 +215,7 @@ def _read(item: Any, number: int) -> Exchange:
 
 
 def _restored(value: Any) -> Any:
-    """Return a value with the text as Redis holds it that is indented in the file."""
+    """Return a value with indented JSON as the text that Redis stores."""
     if isinstance(value, list):
         return [_restored(member) for member in value]
     if not isinstance(value, dict):

@@ -42,10 +42,10 @@ def recording_of(
     other = tests_by_file.setdefault(str(path).casefold(), node.nodeid)
     if other != node.nodeid:
         raise RecordingError(
-            f"{other} and {node.nodeid} would both be recorded in {path}: give one another name, "
-            "or its parameters ids that differ in more than case and what a file name cannot hold"
+            f"{other} and {node.nodeid} would have the same recording, {path}: rename one, or give "
+            "its parameters other ids. Upper case, and characters such as / and :, do not count"
         )
-    # A run of some tests of a module uses some of its fixtures.
+    # A run of some of a module's tests uses only some of its fixtures.
     options = {"allow_unused": scope != "function", **request.getfixturevalue(CONFIG)}
     args = [path]
     for marker in reversed(list(node.iter_markers(MARKER))):
@@ -53,8 +53,8 @@ def recording_of(
         args += marker.args
     own = any("scope" in marker.kwargs for marker in node.own_markers if marker.name == MARKER)
     if (own and scope == "function") or options.pop("scope", "class") not in ("class", "module"):
-        text = f"the scope of the marker {MARKER} is class or module, on a class or a module"
-        raise RecordingError(f"{text} ({node.nodeid})")
+        text = f'the marker {MARKER} takes scope="class" or scope="module" on a class or a module'
+        raise RecordingError(f"{text} only ({node.nodeid})")
     try:
         recording = Recording(*args, mode=mode, **options)
     except TypeError as error:

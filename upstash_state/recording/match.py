@@ -1,4 +1,4 @@
-"""Which recorded exchange answers a request, and where the two differ. Pure."""
+"""Find the recorded exchange that answers a request, and where the two differ. No I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = {"EX", "PX", "EXAT", "PXAT", "MATCH", "COUNT", "TYPE"}
 
 _DIGESTS = re.compile(r"( [0-9a-f]{40}| -)+ ")
 
-#: Kinds of text. All texts that are of none of these are of one more kind, "other text".
+#: Kinds of text. Any other text is of the kind "plain text".
 KINDS = {
     "a timestamp": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?",
     "a date": r"\d{4}-\d\d-\d\d",
@@ -32,9 +32,9 @@ KINDS = {
     "an empty text": r"",
 }
 
-#: Stands for a value that only the other side has.
+#: Replaces a value that only the other side has.
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing"})()
-#: In a path, where it enters JSON text.
+#: The step of a path into JSON text.
 JSON: Any = type("Json", (), {})()
 #: The keys and indexes on the way to a value. An argument is a pair: position and meaning.
 Path = tuple[Any, ...]
@@ -75,7 +75,7 @@ class Varying:
 
     @classmethod
     def of(cls, varying: Iterable[str] = (), varying_keys: Iterable[str] = ()) -> Varying:
-        """Create one from the options of users, where a single text needs no list."""
+        """Create one from a user's options. A single text needs no list."""
         both = (varying, varying_keys)
         return cls(*(tuple([given] if isinstance(given, str) else given) for given in both))
 
@@ -117,15 +117,15 @@ class Varying:
             return equal or (field_of(path) in self.fields and same_kind(recorded, sent))
         meaning = meaning_of(path)
         if meaning in ("EXAT", "PXAT"):
-            # A moment is another one in each run.
+            # A point in time differs in each run.
             return same_kind(recorded, sent)
         if meaning == "PX" and recorded.isdecimal() and sent.isdecimal():
-            # The rest of an expiry.
+            # The remaining time of a delayed write.
             return abs(int(recorded) - int(sent)) <= int(recorded) / 100
         if all(map(_DIGESTS.fullmatch, (recorded, sent))):
-            # Of texts in which values vary, as the script for delayed writes gets them.
+            # The script for delayed writes gets digests, here of texts with values that vary.
             return len(recorded) == len(sent)
-        # A key that replaces another one in this run goes on to do so.
+        # Once a key of this run has replaced a recorded one, no other key may.
         may_vary = recorded not in now and meaning not in _OPTIONS and self.covers(recorded, sent)
         return may_vary or now.get(recorded, recorded) == sent
 
@@ -171,7 +171,7 @@ def _kinds_of(value: Any) -> set[str]:
         return {f"a value of type {type(value).__name__}"}
     # A hexadecimal id may happen to have digits only, and then it is a number as well.
     kinds = {name for name, pattern in KINDS.items() if re.fullmatch(pattern, value)}
-    return kinds or {"other text"}
+    return kinds or {"plain text"}
 
 
 class Replay:

@@ -1,4 +1,4 @@
-"""Recordings in use: they intercept the requests, and answer or record them."""
+"""Recordings in use: intercept requests, and answer or record them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Recording:
 
     Attributes:
         path: The recording's file.
-        replays: Whether answers come from it. If not, the requests are sent and recorded.
+        replays: Whether the file's answers are used. If False, requests are sent and recorded.
 
     Raises:
         RecordingMismatchError: At the end, if the requests do not fit the recorded ones. An
@@ -235,7 +235,7 @@ class Recording:
         return []
 
     def problem(self, *, failed: bool = False) -> str | None:
-        """Return what does not fit so far, in short in its first line, or None.
+        """Describe what does not fit so far, with a summary in the first line, or return None.
 
         Args:
             failed: Whether the test has failed, so that it may not have sent all requests.
@@ -251,7 +251,7 @@ class Recording:
                 advice.insert(0, f"If these values differ in every run, declare them:\n{declare}")
             if self._faults and not lenient:
                 hint = "an open circuit makes no attempts"
-                lines.append(f"no attempt met the faults {', '.join(self._faults)} ({hint})")
+                lines.append(f"unused faults: {', '.join(self._faults)} ({hint})")
         text = "\n".join([*lines, "", f"{self.name} does not fit this run.", *advice])
         return text if lines else None
 
@@ -259,7 +259,7 @@ class Recording:
         """Check that everything fits, and write the file unless it is replayed.
 
         Returns:
-            What to tell the user about the file, if it was written.
+            Messages for the user about the file, unless it is replayed.
 
         Raises:
             RecordingMismatchError: The requests of the run do not fit the recorded ones.
@@ -303,7 +303,7 @@ class Recording:
                     name = "" if thread is self._thread else stranger
                     if (found := self._replay.answer(asked, name)) is not None:
                         return _answer_of(found)
-                    raise NotRecordedError(f"nothing recorded answers {asked}")
+                    raise NotRecordedError(f"the recording has no answer for {asked}")
                 self._secrets |= {wire.token, Secret(urlsplit(wire.url).hostname or "")}
                 # In the order in which they are sent.
                 number, in_teardown = len(self._recorded), self.in_teardown
@@ -322,9 +322,9 @@ class Recording:
         return attempt
 
     def _ordered(self, exchange: Exchange) -> Exchange:
-        """Return the keys that SCAN found in the order in which they were last used.
+        """Return the exchange with SCAN's keys in the order in which they were last used.
 
-        Redis promises no order, and with new ids it would be another one each time.
+        Redis promises no order, so new ids would change it in each run.
         """
         used = [key for one in self._recorded if one for key in one.request.keys]
         places = {key: place for place, key in enumerate(used)}
@@ -338,7 +338,7 @@ class Recording:
 
 
 def _ask(endpoint: LocalEndpoint, path: str, body: bytes) -> Answer:
-    """Send a request to the embedded endpoint, whatever the app's fixtures name and mock."""
+    """Send a request to the embedded endpoint, even if fixtures mock requests or set a URL."""
     with closing(HTTPConnection(urlsplit(endpoint.url).netloc)) as connection:
         headers = {"Authorization": f"Bearer {endpoint.token}", "Content-Type": "application/json"}
         connection.request("POST", path, body, headers)

@@ -26,7 +26,7 @@ def holds_secret(texts: Iterable[str], secrets: Collection[Secret]) -> bool:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Return a secret as it is, and as it stands inside hexadecimal or base64 text."""
+    """Return a secret as it is, and as it appears in hexadecimal or base64 text."""
     data = secret.encode()
     yield from (secret, data.hex())
     for before in range(3):
