@@ -438,9 +438,9 @@ def test_two_tests_in_one_file_are_refused(pytester: pytest.Pytester) -> None:
     assert outcomes(result) == {"passed": 3, "errors": 2}
     result.stdout.fnmatch_lines(
         [
-            "test_app.py::test_any?a/b? and test_app.py::test_any?a:b? would have the same recording, "
-            "*test_any?a-b?.yaml: rename one, *",
-            "test_app.py::test_Any_case and test_app.py::test_any_case would have the same recording, *",
+            "test_app.py::test_any?a/b? and test_app.py::test_any?a:b? would have the same "
+            "recording, *test_any?a-b?.yaml: rename one, *",
+            "test_app.py::test_Any_case and test_app.py::test_any_case would have the same *",
         ]
     )
     # One of them alone does no harm.

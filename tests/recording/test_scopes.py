@@ -162,25 +162,14 @@ def test_a_class_records_what_setUpClass_sends(pytester: pytest.Pytester) -> Non
     assert outcomes(pytester.runpytest()) == {"passed": 2}
 
 
-@pytest.mark.parametrize(
-    ("marker", "complaint"),
-    [
-        (
-            '(scope="module")',
-            'takes scope="class" or scope="module" on a class or a module only (*::test)',
-        ),
-        (
-            '(scope="session")',
-            'takes scope="class" or scope="module" on a class or a module only (*::test)',
-        ),
-    ],
-)
-def test_other_scopes_are_refused(pytester: pytest.Pytester, marker: str, complaint: str) -> None:
+@pytest.mark.parametrize("marker", ['(scope="module")', '(scope="session")'])
+def test_other_scopes_are_refused(pytester: pytest.Pytester, marker: str) -> None:
     mark = f"pytest.mark.upstash_recording{marker}"
     marked = f"@{mark}" if "module" in marker else f"pytestmark = {mark}"
     pytester.makepyfile(test_app=f"import pytest\n\n{marked}\ndef test():\n    pass\n")
     result = pytester.runpytest(*LOCALLY)
     assert outcomes(result) == {"errors": 1}
+    complaint = 'takes scope="class" or scope="module" on a class or a module only (*::test)'
     result.stdout.fnmatch_lines([f"*{complaint}*"])
 
 

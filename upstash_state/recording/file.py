@@ -169,9 +169,8 @@ def load(text: str) -> list[Exchange]:
     except Exception as error:
         raise RecordingError(f"is not readable YAML: {' '.join(str(error).split())}") from None
     _need(not aliases, "has YAML aliases, which are not part of the format")
-    _need(
-        isinstance(data, dict) and "format" in data, "is not a recording: it has no format version"
-    )
+    fits = isinstance(data, dict) and "format" in data
+    _need(fits, "is not a recording: it has no format version")
     version, exchanges = data["format"], data.get("exchanges")
     fits = type(version) is int and version == FORMAT
     _need(fits, f"has a format other than {FORMAT}, so it needs another version of this package")
