@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from itertools import chain
+from math import inf
+from typing import Any
 
 import click
 from rich.cells import cell_len
@@ -20,7 +21,6 @@ HEADINGS = dict(zip(Row._fields, ("ID", "CREATED", "AGE", "EXPIRES IN", "BYTES",
 USUAL = [name for name in HEADINGS if name != "created_at"]
 _RIGHT = ("age", "ttl", "size")
 _GAP = "  "
-_EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def _columns(text: str) -> list[str]:
@@ -118,13 +118,13 @@ def read_rows(store: OrderStore, search: str | None = None) -> tuple[list[Row], 
 
 def ordered(rows: list[Row], column: str = "age") -> list[Row]:
     """Sort orders by a column, then by id. By age or time of creation, the youngest is first."""
-    rows = sorted(rows, key=lambda row: row.id)
-    young = column in ("age", "created_at")
-    rows.sort(
-        key=lambda row: (row.created_at or _EARLIEST) if young else getattr(row, column),
-        reverse=young,
-    )
-    return rows
+
+    def key(row: Row) -> tuple[Any, str]:
+        if column in ("age", "created_at"):
+            return -row.created_at.timestamp() if row.created_at else inf, row.id
+        return getattr(row, column), row.id
+
+    return sorted(rows, key=key)
 
 
 def table(

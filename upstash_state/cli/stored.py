@@ -66,8 +66,7 @@ def row(order_id: str, text: str, ttl: int | None = None) -> Row:
     except OrderUnreadableError:
         order = {"status": "(unreadable)"}
     created = created_at(order)
-    since = None if created is None else datetime.now(timezone.utc) - created
-    age = None if since is None else int(since.total_seconds())
+    age = int((datetime.now(timezone.utc) - created).total_seconds()) if created else None
     status, name = (
         str(value) if isinstance(value, (str, int, float)) else ""
         for value in (order.get("status"), order.get("name"))
