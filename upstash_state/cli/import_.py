@@ -19,7 +19,7 @@ import click
 from .. import OrderStore, UpstashError, deserialize_order
 from .params import json_option
 from .requests import TOO_LARGE, in_requests
-from .stored import NEVER, opened
+from .stored import NEVER, ask, opened
 from .terminal import complain, orders, progress
 
 # Redis rounds a TTL to seconds, and so does the file.
@@ -170,16 +170,13 @@ def _write(store: OrderStore, force: bool, batch: Sequence[Line]) -> list[str | 
 
 def _newer(store: OrderStore, lines: Sequence[Line], there: Sequence[str | None]) -> set[Line]:
     """Return the lines of which Redis holds another version that was saved later."""
-    differing = [line for line, text in zip(lines, there) if text not in (None, line.text)]
-    pipeline = store.client.pipeline(transaction=False)
-    for line in differing:
-        pipeline.ttl(store.key(line.id))
-    latest = [ttl + time() if ttl != NEVER else inf for ttl in pipeline.execute()]
-    return {
-        line
-        for line, moment in zip(differing, latest)
-        if not line.dated or moment > line.expires_at - ROUNDING
-    }
+    differing = {line.id: line for line, text in zip(lines, there) if text not in (None, line.text)}
+    newer = set()
+    for order_id, [ttl] in ask(store, differing, "ttl"):
+        line, latest = differing[order_id], inf if ttl == NEVER else ttl + time()
+        if not line.dated or latest > line.expires_at - ROUNDING:
+            newer.add(line)
+    return newer
 
 
 def _size(line: Line) -> int:
