@@ -59,20 +59,8 @@ def _finite(text: str) -> float:
     raise ValueError(f"{text[:20]} is not a number that JSON can hold")
 
 
+# Reads JSON as `json.loads` does, but without NaN and infinite numbers.
 _decode = JSONDecoder(parse_constant=_finite, parse_float=_finite).decode
-
-
-def parse(data: bytes) -> Any:
-    """Read JSON in UTF-8 as `json.loads` does, but without NaN and infinite numbers.
-
-    Args:
-        data: The text.
-
-    Raises:
-        ValueError: It is not JSON in UTF-8.
-        RecursionError: It is nested too deeply.
-    """
-    return _decode(data.decode())
 
 
 def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) -> list[Any]:
@@ -93,7 +81,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
     """
     status, headers, data = answer
     try:
-        said = parse(data)
+        said = _decode(data.decode())
     except (ValueError, RecursionError):
         said = None
     sent = SentRequest(body, token)

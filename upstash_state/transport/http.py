@@ -157,8 +157,8 @@ class Http:
             with suppress(IndexError):
                 self._idle.pop(0).close()
         # Servers refuse a header that is odd or long (nginx: 8 KB in a line).
-        odd = not sync_token.isascii() or not sync_token.isprintable()
-        if sync_token and not odd and len(sync_token) <= LONGEST_SYNC_TOKEN:
+        usual = sync_token.isascii() and sync_token.isprintable()
+        if usual and 0 < len(sync_token) <= LONGEST_SYNC_TOKEN:
             self.sync_token = sync_token
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from ..settings import Secret
 from .breaker import Breaker
-
-T = TypeVar("T")
 
 COMMAND, PIPELINE, TRANSACTION = "/", "/pipeline", "/multi-exec"
 
@@ -55,10 +53,12 @@ Interceptor = Callable[[Endpoint, Send], Send]
 Check = Callable[[str], None]
 
 
-class _Interception(NamedTuple):
-    interceptor: Interceptor
-    breaker: Breaker | None
-    one_by_one: bool
+class _Interception:
+    # Not a tuple: two of them are never equal, so that blocks may end in any order.
+    def __init__(self, interceptor: Interceptor, breaker: Breaker | None, one_by_one: bool) -> None:
+        self.interceptor = interceptor
+        self.breaker = breaker
+        self.one_by_one = one_by_one
 
 
 # Appending to and removing from a list are atomic, so these need no lock.
@@ -89,8 +89,11 @@ def intercepting(
             and in the caller's thread (see the function `one_by_one`).
     """
     entry = _Interception(interceptor, Breaker(clock) if simulated else None, one_by_one)
-    with _listed(_interceptions, entry):
+    _interceptions.append(entry)
+    try:
         yield
+    finally:
+        _interceptions.remove(entry)
 
 
 @contextmanager
@@ -102,9 +105,11 @@ def guarding(check: Check) -> Iterator[None]:
     Args:
         check: See `Check`.
     """
-    # A new function, so that blocks with the same check can be told apart.
-    with _listed(checks, lambda host: check(host)):
+    checks.append(check)
+    try:
         yield
+    finally:
+        checks.remove(check)
 
 
 def one_by_one() -> bool:
@@ -130,13 +135,3 @@ def simulated_breaker() -> Breaker | None:
         if entry.breaker:
             return entry.breaker
     return None
-
-
-@contextmanager
-def _listed(entries: list[T], entry: T) -> Iterator[None]:
-    entries.append(entry)
-    try:
-        yield
-    finally:
-        # By identity, since blocks may end in any order.
-        del entries[next(i for i, one in enumerate(entries) if one is entry)]
