@@ -70,8 +70,6 @@ class Http:
 
     def __init__(self, url: str, token: Secret) -> None:
         self.url, self.token = url, token
-        #: The proxy, as requests takes it; None until the environment was read.
-        self.proxies: dict[str, str] | None = None
         #: The last Upstash-Sync-Token. A request with it sees on a replicated database all that
         #: this client wrote before (docs: redis/howto/readyourwrites).
         self.sync_token = ""
@@ -144,11 +142,9 @@ class Http:
                 if channel.usable():
                     return channel
                 channel.close()
-        if self.proxies is None:
-            # In a thread, because macOS may send a query to the name server.
-            proxy = in_time(deadline, partial(proxy_of, self.url))
-            self.proxies = {"all": proxy} if proxy else {}
-        return Channel(self.url, self.proxies)
+        # In a thread, because macOS may send a query to the name server.
+        proxy = in_time(deadline, partial(proxy_of, self.url))
+        return Channel(self.url, proxy)
 
     def _keep(self, channel: Channel, sync_token: str) -> None:
         """Keep a channel whose answer was read, and the answer's Upstash-Sync-Token."""
@@ -170,18 +166,18 @@ class Channel(HTTPAdapter):
 
     Args:
         url: The endpoint's address.
-        proxies: The proxy, as requests takes it.
+        proxy: The URL of the proxy, None to connect without one.
     """
 
     #: The attempt that is being made.
     attempt: Attempt
 
-    def __init__(self, url: str, proxies: dict[str, str]) -> None:
+    def __init__(self, url: str, proxy: str | None) -> None:
         address = urlsplit(url)
         self._host = address.hostname or ""
-        self._proxies = proxies
+        self._proxies = {"all": proxy} if proxy else {}
         self._bundle = (ca_bundle() or ("", DEFAULT_CA_BUNDLE_PATH))[1]
-        secure_proxy = proxies.get("all", "").startswith("https://")
+        secure_proxy = (proxy or "").startswith("https://")
         self._context = None
         if ssl and address.scheme == "https" and not secure_proxy and not OPAQUE:
             self._context = _tls_context(ssl.SSLContext, urllib3.util.SSLContext, self._bundle)
@@ -273,9 +269,8 @@ class Channel(HTTPAdapter):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         connection = type(self._pool).ConnectionCls(*args, **kwargs)
-        connect = partial(self._connect, connection, connection.connect)
         # Not with setattr: vcrpy also sets attributes on the connection that it wraps.
-        vars(connection)["connect"] = connect
+        vars(connection)["connect"] = partial(self._connect, connection, connection.connect)
         # http.client's own debugging prints headers, and with them the token.
         connection.debuglevel = 0
         return connection
