@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from .plugin import LOCALLY, outcomes
-from .test_unrecorded_requests import Asked, alone
+from .plugin import LOCALLY, alone, outcomes
+from .test_unrecorded_requests import Asked
 from .test_unrecorded_requests import asked as asked
 
 pytest_plugins = ["pytester"]
@@ -206,7 +206,7 @@ def test_a_test_that_is_not_recorded_costs_next_to_nothing(
 
     def events(tests: int, *arguments: str) -> int:
         monkeypatch.setenv("TESTS", str(tests))
-        options = ("-q", "-s", "-p", "counting", "-p", "no:xdist", *arguments)
+        options = ("-q", "-s", "-p", "counting", *arguments)
         (line,) = (x for x in alone(pytester, *options).outlines if x.startswith("events:"))
         return int(line.split()[1])
 

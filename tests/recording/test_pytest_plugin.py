@@ -11,7 +11,7 @@ import pytest
 from upstash_state.local import LocalEndpoint
 from upstash_state.recording.file import dump, load
 
-from .plugin import LOCALLY, outcomes
+from .plugin import LOCALLY, alone, outcomes
 
 pytest_plugins = ["pytester"]
 
@@ -41,7 +41,7 @@ def test_it_imports_nothing_until_a_test_asks(pytester: pytest.Pytester) -> None
             assert heavy & sys.modules.keys() == set()
         """
     )
-    assert outcomes(pytester.runpytest_subprocess()) == {"passed": 1}
+    assert outcomes(alone(pytester)) == {"passed": 1}
 
 
 def test_a_marked_test_is_recorded_and_replayed(pytester: pytest.Pytester) -> None:
@@ -85,7 +85,7 @@ def test_replay_needs_no_credentials_and_opens_no_socket(pytester: pytest.Pytest
             assert not any(name.endswith("_REST_URL") for name in os.environ)
         """
     )
-    assert outcomes(pytester.runpytest_subprocess()) == {"passed": 1}
+    assert outcomes(alone(pytester)) == {"passed": 1}
 
 
 def test_real_credentials_are_recorded_with_but_never_written(
@@ -550,7 +550,7 @@ def test_without_yaml_it_says_what_to_install(
 ) -> None:
     pytester.makepyfile(test_app=SAVE)
     pytester.makeconftest("import sys; sys.modules['yaml'] = None")
-    result = pytester.runpytest_subprocess()
+    result = alone(pytester)
     assert outcomes(result) == {"errors": 1}
     result.stdout.fnmatch_lines(["*pip install PyYAML*"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 from tests.support.environ import Environ
 from upstash_state.recording.file import dump
 
-from .plugin import LOCALLY, outcomes
+from .plugin import LOCALLY, alone, outcomes
 
 pytest_plugins = ["pytester"]
 
@@ -52,6 +51,8 @@ def asked(pytester: pytest.Pytester, environ: Environ, monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "getaddrinfo", socket.getaddrinfo)
     exec(code, {})
     environ.use(f"https://{HOST}", "a-token-of-no-account")
+    # Retries would wait.
+    monkeypatch.setattr("upstash_state.transport.exchange.RETRIES", 0)
 
     def was_asked() -> bool:
         found = file.exists()
@@ -140,12 +141,6 @@ def recorded_nothing(pytester: pytest.Pytester, module: str) -> None:
     file = pytester.path / "recordings" / module / "test_recorded.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(dump([]))
-
-
-def alone(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run pytest in a process that does not know that a test runs it."""
-    os.environ.pop("PYTEST_CURRENT_TEST", None)
-    return pytester.runpytest_subprocess(*arguments)
 
 
 def refused(where: str) -> str:
