@@ -70,7 +70,11 @@ exchanges = st.builds(
 @settings(deadline=None, max_examples=50)
 @given(st.lists(exchanges, max_size=3))
 def test_exchanges_load_back_the_same(some: list[Exchange]) -> None:
-    assert load(dump(some)) == some
+    text = dump(some)
+    assert load(text) == some
+    with pytest.MonkeyPatch.context() as without_libyaml:
+        without_libyaml.setattr(file, "_Loader", yaml.SafeLoader)
+        assert load(text) == some
 
 
 SEVERAL_LINES = [
@@ -88,14 +92,6 @@ def test_text_of_several_lines_loads_back_the_same(text: str) -> None:
         Exchange(Request("/", (("PING",),)), 502, text.encode()),
     ]
     assert load(dump(some * 2)) == some * 2
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(exchanges, max_size=3))
-def test_exchanges_load_back_the_same_without_libyaml(some: list[Exchange]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "_Loader", yaml.SafeLoader)
-        assert load(dump(some)) == some
 
 
 @settings(deadline=None, max_examples=50)
