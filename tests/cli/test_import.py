@@ -290,6 +290,18 @@ def test_of_two_lines_with_one_id_the_one_that_expires_later_is_imported(
     assert json.loads(tool("show", "1", "--json").out)["order"] == {"n": 2}
 
 
+@pytest.mark.parametrize("between", [0, 150])
+def test_of_two_lines_with_one_id_an_older_one_that_comes_later_is_not_imported(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path, between: int
+) -> None:
+    """In the same request, and in a later one."""
+    others = [line(f"other {number}", {}, 100) for number in range(between)]
+    file = write(tmp_path / "f", line("1", {"n": 2}, 200), *others, line("1", {"n": 1}, 100))
+    for _ in range(2):
+        assert json.loads(tool("import", file, "--force", "--json").out)["duplicate"] == 1
+        assert json.loads(tool("show", "1", "--json").out)["order"] == {"n": 2}
+
+
 def test_a_line_without_expiry_overwrites_nothing(
     few: LocalEndpoint, tool: Tool, tmp_path: Path
 ) -> None:
