@@ -246,7 +246,7 @@ def test_version(tool: Tool) -> None:
         (("list", "--sort", "nam"), "'nam' is not one of 'id', "),
         (("list", "--sort", ""), "'' is not one of 'id', "),
         (("list", "--limit", "0"), "0 is not in the range 1<="),
-        (("list", "--columns", "id,nam"), "'nam' is not a column: id, "),
+        (("list", "--columns", "id,nam"), "'nam' is not one of 'id', "),
         (("show",), "Missing argument 'ID...'. Try 'upstash-state show --help'."),
         (
             ("delete",),

@@ -18,17 +18,14 @@ from .terminal import console, orders, print_json, printable, progress
 
 #: The columns' names, which are those of `Row`, and their headings.
 HEADINGS = dict(zip(Row._fields, ("ID", "CREATED", "AGE", "EXPIRES IN", "BYTES", "STATUS", "NAME")))
+COLUMN = click.Choice(list(HEADINGS))
 USUAL = [name for name in HEADINGS if name != "created_at"]
 _RIGHT = ("age", "ttl", "size")
 _GAP = "  "
 
 
 def _columns(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in HEADINGS:
-            raise click.BadParameter(f"{name!r} is not a column: {', '.join(HEADINGS)}.")
-    return names
+    return [COLUMN.convert(name, None, None) for name in text.split(",")]
 
 
 @click.command("list")
@@ -38,7 +35,7 @@ def _columns(text: str) -> list[str]:
 @click.option(
     "--status", type=utf8, multiple=True, metavar="S", help="Only this status; repeatable."
 )
-@click.option("--sort", type=click.Choice(list(HEADINGS)), default="age")
+@click.option("--sort", type=COLUMN, default="age")
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", type=click.IntRange(1, 999_999), metavar="N", help="At most N orders.")
 @click.option("--columns", type=_columns, metavar="A,B", help="These columns, in this order.")
