@@ -1,6 +1,5 @@
 """The way to the endpoint: exchanges above, HTTP below, and a seam between them."""
 
-from .breaker import Breaker as Breaker
 from .budget import deadline_within as deadline_within
 from .budget import time_budget as time_budget
 from .exchange import Exchange as Exchange
@@ -10,7 +9,6 @@ from .seam import PIPELINE as PIPELINE
 from .seam import TRANSACTION as TRANSACTION
 from .seam import Answer as Answer
 from .seam import Endpoint as Endpoint
-from .seam import Interceptor as Interceptor
 from .seam import Send as Send
 from .seam import guarding as guarding
 from .seam import intercepting as intercepting

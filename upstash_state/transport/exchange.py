@@ -53,8 +53,9 @@ _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 #: exchange that was interrupted at its end counts until its deadline.
 _under_way: ContextVar[tuple[float, ...]] = ContextVar("upstash_state_exchanges", default=())
 
-# At exit, Python runs all finalizers where the first of the process was made: here, so that they
-# run after `process` has sent what is pending, over the connections that they close.
+# Python runs the finalizers of `weakref` at exit as one function, which the first of them
+# registers. It is registered here, before `process` registers the end of the process, and so it
+# runs after that: pending writes are sent over the connections that finalizers then close.
 weakref.finalize(Breaker, int)
 
 # A fork waits until no thread imports, since a child would inherit a lock that nobody releases.
