@@ -352,24 +352,23 @@ def test_a_shell_gets_its_completion() -> None:
     assert "#compdef upstash-state" in shown.out
 
 
-def without(env: Environment, *names: str) -> Environment:
-    return {name: value for name, value in env.items() if name not in names}
-
-
 URL, URL_TOKEN = "UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"
 
 
 def test_the_file_of_variables_in_the_current_directory_is_read(
-    few: LocalEndpoint, tmp_path: Path
+    few: LocalEndpoint, tool: Tool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     put(few, "shop:1", "{}")
     file = f"{URL}={few.url}\nexport {URL_TOKEN}='{TOKEN}'\nUPSTASH_STATE_PREFIX=shop:\n"
     (tmp_path / ".env").write_text(file)
-    env = without(environment(few.url), URL, URL_TOKEN)
-    assert piped(env, "list", "--columns", "id") == (0, "1\n", "")
+    monkeypatch.delenv(URL)
+    monkeypatch.delenv(URL_TOKEN)
+    assert tool("list", "--columns", "id") == (0, "1\n", "")
     # The environment takes precedence.
-    assert piped({**env, "UPSTASH_STATE_PREFIX": "order:"}, "count").out == "0\n"
-    assert piped({**env, URL_TOKEN: "wrong"}, "count").status == 1
+    monkeypatch.setenv("UPSTASH_STATE_PREFIX", "order:")
+    assert tool("count").out == "0\n"
+    monkeypatch.setenv(URL_TOKEN, "wrong")
+    assert tool("count").status == 1
 
 
 def test_only_variables_of_the_package_are_read(
