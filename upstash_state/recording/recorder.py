@@ -193,7 +193,13 @@ class Recording:
         self._threads_before = {*threading.enumerate()}
         with ExitStack() as stack:
             if self.local and not self.replays:
-                self._start_endpoint(stack)
+                from ..local import LocalEndpoint
+
+                # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
+                wider = next((one.endpoint for one in in_use if one.endpoint), None)
+                self.endpoint = wider or stack.enter_context(LocalEndpoint())
+                url_and_token = zip(URL_AND_TOKEN[0], (self.endpoint.url, self.endpoint.token))
+                stack.enter_context(environment(**dict(url_and_token)))
             tokens = [unquoted(os.environ.get(name, "")) for _, name in URL_AND_TOKEN]
             self._secrets = set(map(Secret, tokens))
             try:
@@ -214,15 +220,6 @@ class Recording:
             in_use.append(self)
             stack.callback(in_use.remove, self)
             yield
-
-    def _start_endpoint(self, stack: ExitStack) -> None:
-        from ..local import LocalEndpoint
-
-        # Inside a wider recording, its endpoint holds what the wider fixtures have saved.
-        wider = next((one.endpoint for one in in_use if one.endpoint), None)
-        self.endpoint = wider or stack.enter_context(LocalEndpoint())
-        url_and_token = zip(URL_AND_TOKEN[0], (self.endpoint.url, self.endpoint.token))
-        stack.enter_context(environment(**dict(url_and_token)))
 
     def _exchanges(self) -> list[Exchange]:
         if self.replays:
