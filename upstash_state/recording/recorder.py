@@ -186,7 +186,7 @@ class Recording:
         self.passed = False
         self._lock = threading.Lock()
         self._faults: deque[Fault] = deque()
-        self._recorded: list[Exchange | None] = []
+        self._recorded: list[Exchange] = []
         self._unanswered: dict[Request, str] = {}
         self._simulated_seconds = 0.0
         self._thread = threading.current_thread()
@@ -268,14 +268,13 @@ class Recording:
             return []
         for request, reason in self._unanswered.items():
             raise RecordingError(f"{self.name} is not written: {request} got no answer ({reason})")
-        exchanges = [*filter(None, self._recorded)]
         try:
-            changed = write(self.path, exchanges, self._secrets, self._varying)
+            changed = write(self.path, self._recorded, self._secrets, self._varying)
         except RecordingError as error:
             raise RecordingError(f"{self.name} {error}") from None
         state = "recorded" if changed else "unchanged"
-        said = [f"{self.name} {state}, exchanges: {len(exchanges)}"]
-        values = (value for one in exchanges for value in self._varying.values(one.request))
+        said = [f"{self.name} {state}, exchanges: {len(self._recorded)}"]
+        values = (value for one in self._recorded for value in self._varying.values(one.request))
         if new := to_declare(values, self._varying, time.time(), ids=False):
             hint = "holds values that seem to differ in every run. If so, declare them:"
             said.append(f"{self.name} {hint}\n{self.declare.format(new)}")
@@ -302,17 +301,14 @@ class Recording:
                         return _answer_of(found)
                     raise NotRecordedError(f"the recording has no answer for {asked}")
                 self._secrets |= {wire.token, Secret(urlsplit(wire.url).hostname or "")}
-                # In the order in which they are sent.
-                number, in_teardown = len(self._recorded), self.in_teardown
-                self._recorded.append(None)
             try:
                 local = self.endpoint
                 answer = _ask(local, path, body) if local else send(path, body, deadline)
             except UnavailableError as error:
                 self._unanswered[asked] = error.reason
                 raise
-            exchange = self._ordered(Exchange.reduced(asked, answer, in_teardown))
-            self._recorded[number] = exchange
+            exchange = self._ordered(Exchange.reduced(asked, answer, self.in_teardown))
+            self._recorded.append(exchange)
             self._unanswered.pop(asked, None)
             return _answer_of(exchange)
 
@@ -323,7 +319,7 @@ class Recording:
 
         Redis promises no order, so new ids would change it in each run.
         """
-        used = [key for one in self._recorded if one for key in one.request.keys]
+        used = [key for one in self._recorded for key in one.request.keys]
         places = {key: place for place, key in enumerate(used)}
         answer = exchange.answer
         items = answer if isinstance(answer, list) else [answer]
