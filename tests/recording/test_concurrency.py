@@ -187,6 +187,17 @@ def test_the_order_of_independent_requests_does_not_matter(path: Path) -> None:
         assert [redis_get_order(order_id) for order_id in reversed(IDS)]
 
 
+def test_saves_in_another_order_leave_the_file_as_it_is(path: Path) -> None:
+    """Threads save in another order in each run, and all orders are read after that."""
+    texts = set()
+    for ids in (IDS, IDS[::-1]):
+        with recording(path, mode="all"):
+            assert [redis_save_order(order_id, {}) for order_id in ids]
+            assert redis_get_all_orders().keys() == {*IDS}
+        texts.add(path.read_text(encoding="utf-8"))
+    assert len(texts) == 1
+
+
 @pytest.mark.parametrize(
     ("variable", "named"),
     [

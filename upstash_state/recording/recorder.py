@@ -315,18 +315,24 @@ class Recording:
         return attempt
 
     def _ordered(self, exchange: Exchange) -> Exchange:
-        """Return the exchange with SCAN's keys in the order in which they were last used.
+        """Return the exchange with SCAN's keys in an order that is the same in each run.
 
-        Redis promises no order, so new ids would change it in each run.
+        Redis promises none. Keys are sorted by name; those that vary follow, as last used.
         """
         used = [key for one in self._recorded for key in one.request.keys]
         places = {key: place for place, key in enumerate(used)}
+
+        def rank(key: object) -> tuple[int, str]:
+            name = str(key)
+            varies = self._varying.covers(name, name)
+            return places.get(name, len(used)) if varies else -1, name
+
         answer = exchange.answer
         items = answer if isinstance(answer, list) else [answer]
         for command, item in zip(exchange.request.commands, items):
             match command[0], item:
                 case "SCAN", {"result": [_, list(keys)]}:
-                    keys.sort(key=lambda key: places.get(str(key), len(places)))
+                    keys.sort(key=rank)
         return exchange if answer is None else exchange.with_answer(answer)
 
 
