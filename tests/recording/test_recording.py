@@ -411,6 +411,25 @@ class TestReplaying:
         assert in_use == []
         assert URL not in os.environ
 
+    def test_without_notes_the_log_says_what_did_not_fit(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Exceptions of Python 3.10 take no notes."""
+
+        class WithoutNotesError(Exception):
+            def __getattribute__(self, name: str) -> Any:
+                if name == "add_note":
+                    raise AttributeError(name)
+                return super().__getattribute__(name)
+
+        def use(replayed: Recording) -> None:
+            assert redis_get_order("1") is None
+            raise WithoutNotesError
+
+        file(path, PING)
+        failure(path, use, WithoutNotesError)
+        assert caplog.messages[-1].startswith("not recorded (GET order:1)\n")
+
     def test_threads_get_one_exchange_each(self, path: Path) -> None:
         keys = [f"k{number}" for number in range(40)] * 2
         file(path, *(said("GET", key, result=f"{key}-{n}") for n, key in enumerate(keys)))

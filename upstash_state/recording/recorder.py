@@ -142,8 +142,9 @@ class Recording:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._stack.close()
         if error is not None:
-            if (problem := self.problem(failed=True)) and hasattr(error, "add_note"):
-                error.add_note(problem)
+            if problem := self.problem(failed=True):
+                # Exceptions of Python 3.10 take no notes.
+                getattr(error, "add_note", log.warning)(problem)
         elif _a_subtest_failed() and not self.replays:
             log.warning("%s is not written, because the test did not pass", self.name)
         else:
