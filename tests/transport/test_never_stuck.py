@@ -22,7 +22,7 @@ import requests
 import responses
 
 from tests.support.environ import Environ
-from tests.support.faults import Fault, FaultServer
+from tests.support.faults import Certificates, Fault, FaultServer
 from tests.support.faults import wire as faults
 from tests.support.faults.connection import Connection, response
 from tests.support.sending import run
@@ -145,6 +145,19 @@ class TestFrozenTime:
         with pytest.raises(EndpointTimeoutError):
             redis.ping()
         assert server.struck == {"never_answers": 1}
+
+    def test_an_endpoint_that_does_not_finish_the_handshake_is_asked_twice_at_most(
+        self, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.bundle))
+        with FaultServer(certificates) as server:
+            server.plan(faults.handshake_that_never_ends, None)
+            redis = UpstashRedis(server.url, server.token, timeout=0.3)
+            now = time.monotonic()
+            monkeypatch.setattr(time, "monotonic", lambda: now)
+            with pytest.raises(EndpointTimeoutError):
+                redis.ping()
+            assert server.struck["handshake_that_never_ends"] <= 2
 
     def test_an_endpoint_that_says_to_slow_down_is_not_asked_for_ever(
         self, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ import pytest
 import responses
 
 from tests.support.environ import URL
-from upstash_state import UnavailableError, UpstashRedis
+from upstash_state import ResponseError, UnavailableError, UpstashRedis
 from upstash_state.errors import CircuitOpenError, NotRecordedError
 from upstash_state.local import LocalEndpoint
 from upstash_state.transport import Answer, Endpoint, Send, guarding, intercepting
@@ -84,10 +84,16 @@ def test_the_innermost_interceptor_is_the_last_before_http(redis: UpstashRedis) 
 
 
 def test_blocks_may_end_in_any_order(redis: UpstashRedis) -> None:
-    first, second = intercepting(answering(OK)), intercepting(answering(OK._replace(status=500)))
-    first.__enter__()
-    second.__enter__()
+    # The outermost block answers.
+    good, refusing = answering(OK), answering(Answer(400, {}, b'{"error": "ERR no"}'))
+    first, second, third = map(intercepting, (good, refusing, good))
+    for block in (first, second, third):
+        block.__enter__()
+    third.__exit__(None, None, None)
+    assert redis.set("k", "v")
     first.__exit__(None, None, None)
+    with pytest.raises(ResponseError):
+        redis.set("k", "v")
     second.__exit__(None, None, None)
     with responses.RequestsMock() as mock:
         mock.post(URL, json={"result": "PONG"})
