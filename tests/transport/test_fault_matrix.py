@@ -22,8 +22,7 @@ from upstash_state.settings import check_token
 from upstash_state.transport import Transport
 from upstash_state.transport.deadline import MAX_ANSWER_BYTES
 
-# In one process of pytest-xdist, since each would try all faults.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fault matrix")]
+pytestmark = pytest.mark.slow
 
 # Each case has a process of its own, and most of them wait for something.
 WORKERS = 8
@@ -36,7 +35,10 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def reports(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Future[Report]]]:
-    """The cases that were asked for, all under way at once, those that take longest first."""
+    """The cases that were asked for, all under way at once, those that take longest first.
+
+    Each process of pytest-xdist tries them all: give it `--dist loadfile`.
+    """
     chosen: list[tuple[Fault, str]] = [
         item.callspec.params["case"]  # type: ignore[misc]
         for item in request.session.items

@@ -344,6 +344,18 @@ def test_handshakes_fail_as_told(
         assert client.ask("PING") == {"result": "PONG"}
 
 
+@pytest.mark.parametrize(
+    "fault", [f for f in FAULTS if f.kind is Kind.SILENT and f.plain], ids=repr
+)
+def test_an_endpoint_that_goes_ends_what_hangs(server: FaultServer, fault: Fault) -> None:
+    server.plan(fault, times=None)
+    with Client(server) as client:
+        client.send("/", ["PING"])
+        client.receive(limit=10)
+        server.plan(BY_NAME["refused"], times=None)
+        assert not server._threads
+
+
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.kind is Kind.SILENT], ids=repr)
 def test_close_ends_what_hangs(certificates: Certificates, fault: Fault) -> None:
     # What tests before this one left open may be closed while it runs.

@@ -25,7 +25,7 @@ import pytest
 import upstash_state
 from tests.support.environ import Environ
 from tests.support.faults import FAULTS, Fault, FaultServer, Stage
-from upstash_state import process, worker
+from upstash_state import delivery, process, worker
 from upstash_state.transport import breaker
 
 pytestmark = pytest.mark.slow
@@ -37,8 +37,8 @@ ORDERS_OF_EACH = 8
 SEED = 20251201
 BROKEN_SHARE = 0.2
 # Bytes that Python may hold more at the end than after the first third. The exchanges between
-# are 10,000 and more, so this is less than 500 bytes for each.
-GROWTH = 4 * 2**20
+# are more than 1,500, so this is less than 1.4 KB for each.
+GROWTH = 2 * 2**20
 
 # All that can happen on one exchange, but for those that send a hundred megabytes to make a point.
 MIX = [
@@ -201,6 +201,8 @@ def test_soak(
     monkeypatch.setattr(breaker, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(breaker, "LONGEST_PAUSE", 0.4)
     monkeypatch.setattr(worker, "IDLE", 0.1)
+    # After the reset, a worker would wait for a minute before it ends.
+    monkeypatch.setattr(delivery, "LATE", 1.0)
     over = threading.Event()
     owners = [Owner(number, over) for number in range(THREADS)]
     with FaultServer() as server:
@@ -259,7 +261,7 @@ def test_soak(
     assert lines.counts["dropped"] == 0
     for thread in set(threading.enumerate()) - threads:
         if thread.name == "upstash_state worker":
-            thread.join(90)
+            thread.join(30)
     assert set(threading.enumerate()) <= threads
     # Fewer where an earlier test left some that were closed since.
     assert len(os.listdir("/proc/self/fd")) <= sockets

@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Connection:
     def __init__(self, server: FaultServer, sock: socket.socket) -> None:
         self.server = server
         self.open = True
+        #: Set when the server ends the connection, for a fault that waits without reading.
+        self.interrupted = threading.Event()
         #: How many requests were answered on this connection before the present one.
         self.served = 0
         self._sock = sock
@@ -134,6 +137,7 @@ class Connection:
 
     def interrupt(self) -> None:
         """End the connection from another thread, whatever its own is waiting for."""
+        self.interrupted.set()
         with suppress(OSError):
             # Not SSLSocket's own, which takes the TLS object from under the other thread.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)

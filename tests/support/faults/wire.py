@@ -171,8 +171,8 @@ def never_answers(connection: Connection) -> None:
 
 @WIRE.enter(Kind.SILENT, "time", tls=True)
 def never_reads(connection: Connection) -> None:
-    # Longer than any client waits, and no longer than the server is there.
-    connection.server.closing.wait(60)
+    # Longer than any client waits, and no longer than the server keeps the connection.
+    connection.interrupted.wait(60)
     connection.close()
 
 
