@@ -17,7 +17,7 @@ from tests.support.memory import MemoryEndpoint, Refused
 from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
 from upstash_state.delivery import Delivery
 from upstash_state.errors import QuotaExceededError
-from upstash_state.outbox import Batch, Write
+from upstash_state.outbox import DELAYED_AFTER, Batch, Write
 from upstash_state.registry import forget_all
 from upstash_state.transport import deadline_within, intercepting
 from upstash_state.writes import MAX_WRITES
@@ -79,7 +79,7 @@ def fails(store: OrderStore, redis: MemoryEndpoint, *fates: str, **orders: Any) 
     for order_id, order in orders.items():
         redis.plan.extend(fates or ["refused"])
         with pytest.raises(UpstashError):
-            store.accept(order_id, order)()
+            (store.accept_delete(order_id) if order is None else store.accept(order_id, order))()
         # However many fail, the circuit stays out of it.
         store.client.retry_now()
 
@@ -151,7 +151,8 @@ def test_a_write_that_waited_for_long_is_a_delayed_one(
 ) -> None:
     """As in a process that was stopped, or where the worker was busy."""
     background.save("a", {"n": 1})
-    clock.now += 15
+    # The worker gathers for 60 s.
+    clock.now += 60 + DELAYED_AFTER + 1
     redis.set("order:a", '{"n": "theirs"}', TTL - 5)
     worker.work()
     assert redis.get("order:a") == '{"n": "theirs"}'
@@ -686,7 +687,7 @@ def test_a_flush_waits_longer_after_each_failure(
     monkeypatch.setattr(time, "sleep", wait)
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert not store.flush(1)
-    assert waits == [0.05, 0.1, 0.2, 0.4, 0.25]
+    assert waits == [0.1, 0.2, 0.4, 0.3]
 
 
 def test_a_flush_does_not_wait_for_the_circuit_or_the_pause(
@@ -925,8 +926,8 @@ def test_all_databases_share_one_timeout_at_a_reset(
     assert store._delivery is not other._delivery
     forget_all(flush=True)
     assert len(ends) == 2
-    assert len({*ends}) == 1
-    assert ends[0] - time.monotonic() <= store.client.timeout
+    # Each has its share, and what another one leaves.
+    assert ends[0] < ends[1] <= time.monotonic() + store.client.timeout
 
 
 def test_a_log_handler_that_raises_does_not_cost_the_other_databases(

@@ -204,7 +204,7 @@ def test_the_time_of_a_save_starts_when_it_is_accepted(
     redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token", timeout=5))
-    sends = [store.accept("1", {}), store.accept("2", None)]
+    sends = [store.accept("1", {}), store.accept_delete("2")]
     late = time.monotonic() + 5
     monkeypatch.setattr(time, "monotonic", lambda: late)
     # As when all threads of `upstash_state.aio` wait for an endpoint that hangs.

@@ -259,7 +259,7 @@ def test_each_result_settles_its_write(box: Box, result: Any, failed: Any, pendi
     both = [box.add("a"), box.add("b")]
     box.time.now += 60
     (part,) = parts_of(both, box)
-    found = settle(part, result, box, box.time.now, catch_up=True)
+    found = settle(part, result, box, box.time.now)
     kinds = [kind if isinstance(kind, type) else type(kind) for kind in failed]
     assert [type(write.error) for write in found] == kinds
     assert [write.key for write in box.all_pending()] == pending
@@ -269,18 +269,19 @@ def test_a_script_that_wrote_nothing_has_superseded_and_a_delete_of_nothing_has_
     box: Box,
 ) -> None:
     gone, late = box.add("gone", None), box.add("late")
-    settle(Part(parts_of([gone], box)[0].command, [gone]), 0, box, 0.0, catch_up=True)
+    settle(Part(parts_of([gone], box)[0].command, [gone]), 0, box, 0.0)
     box.time.now += 60
     (part,) = parts_of([late], box)
-    settle(part, [0], box, 0.0, catch_up=True)
+    settle(part, [0], box, 0.0)
     assert (gone.confirmed, gone.superseded) == (True, False)
     assert (late.confirmed, late.superseded) == (False, True)
 
 
 def test_what_failed_is_dropped_where_nothing_is_to_stay_pending(box: Box) -> None:
-    write = box.add("a")
+    write = box.put("a", "{}", box.next_number(), 100, keep=False)
+    assert write is not None
     down = UnavailableError("down")
-    settle(Part(parts_of([write], box)[0].command, [write]), down, box, 0.0, catch_up=False)
+    settle(Part(parts_of([write], box)[0].command, [write]), down, box, 0.0)
     assert box.all_pending() == []
     assert write.error is down
 

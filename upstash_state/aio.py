@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import process, registry, state
 from .client import UpstashRedis
-from .errors import SaveManyError
+from .errors import SaveManyError, UpstashError
 from .logs import log_unsaved, logged
 from .serialization import deserialize_order, serialize_order
-from .transport import one_by_one
+from .transport import one_by_one, time_budget
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +61,7 @@ async def get_redis_client() -> UpstashRedis | None:
 
     The client's own methods block the event loop while they wait.
     """
-    return await _in_thread(state.get_redis_client)
+    return await _in_time(state.get_redis_client)
 
 
 async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -> bool:
@@ -77,13 +77,13 @@ async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -
 
 async def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
     """Return an order, like `upstash_state.redis_get_order`."""
-    return await _in_thread(state.redis_get_order, order_id)
+    return await _in_time(state.redis_get_order, order_id)
 
 
 async def redis_delete_order(order_id: str | int) -> bool:
     """Delete an order, like `upstash_state.redis_delete_order`."""
     with logged("Failed to delete order %s from Redis: %s", "redis_delete_order", order_id):
-        await _in_thread(process.store().accept(order_id, None))
+        await _in_thread(process.store().accept_delete(order_id))
         return True
     return False
 
@@ -95,7 +95,7 @@ async def redis_get_all_orders() -> dict[str, dict[str, Any]]:
 
 async def redis_get_order_count() -> int:
     """Count the orders, like `upstash_state.redis_get_order_count`."""
-    return await _in_thread(state.redis_get_order_count)
+    return await _in_time(state.redis_get_order_count)
 
 
 async def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
@@ -150,6 +150,17 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
     finally:
         ended += loops
         await _in_thread(registry.end_of_app)
+
+
+async def _in_time(call: Callable[..., T], *args: object) -> T:
+    """Run a call in a thread. The client's timeout includes the wait for a free one."""
+    try:
+        seconds = process.store().client.timeout
+    except UpstashError:
+        # The call logs it.
+        return await _in_thread(call, *args)
+    with time_budget(seconds):
+        return await _in_thread(call, *args)
 
 
 async def _in_thread(call: Callable[..., T], *args: object) -> T:

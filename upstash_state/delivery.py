@@ -26,7 +26,7 @@ from .errors import (
     UpstashError,
 )
 from .logs import log, log_unsaved, named, plural
-from .outbox import LATE, Batch, Outbox, Write
+from .outbox import DELAYED_AFTER, LATE, Batch, Outbox, Write
 from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
 from .worker import Worker
 from .writes import MAX_WRITES, PERMANENT, TOO_LARGE, Part, page_of, parts_of, settle
@@ -35,9 +35,14 @@ COMBINED = frozenset({"MSETEX", "EVAL"})
 # Seconds between two checks whether another task of the same thread has sent a write.
 SHORT = 0.01
 
-# Seconds after which a command that the endpoint seemed to lack is tried again, because an outage
-# can look the same.
+# Seconds after which a command that the endpoint refused as unknown is tried again, and one whose
+# answer may have had another cause.
 TRY_AGAIN = 3600.0
+DOUBT = 60.0
+# Seconds between two tries of `flush`.
+SHORTEST, LONGEST = 0.05, 1.0
+# The number of pages that must succeed before a slow endpoint gets larger ones.
+STEADY = 32
 
 # Held while saves are sent one by one, for recordings.
 _turn = threading.RLock()
@@ -55,21 +60,22 @@ class Delivery:
         outbox: The outbox.
         client: The client of the database.
         prefix: The beginning of an order's key, which log lines leave out.
-        catch_up: Whether writes that failed stay pending.
         background: Seconds for which a worker thread gathers writes before it sends them; 0 to
             send them in the caller's thread.
     """
 
     def __init__(
-        self, outbox: Outbox, client: UpstashRedis, prefix: str, catch_up: bool, background: float
+        self, outbox: Outbox, client: UpstashRedis, prefix: str, background: float = 0.0
     ) -> None:
         self.outbox = outbox
         self.client = client
         self._prefix = prefix
-        self._catch_up = catch_up
         self._worker = Worker(self._work, background) if background else None
-        # The largest number of writes in the next page of delayed writes.
+        outbox.delayed_after = max(outbox.delayed_after, DELAYED_AFTER + background)
+        # The largest number of writes in the next page of delayed writes, 0 after a single one has
+        # failed, and the number of pages that succeeded since it changed.
         self._page = MAX_WRITES
+        self._succeeded = 0
         # The commands of COMBINED that the endpoint has executed, those that it seems to lack, and
         # when to try these again.
         self._known: set[str] = set()
@@ -103,7 +109,7 @@ class Delivery:
                 if batch.failed and (error := self._stop(batch)) is not None:
                     # The rest is not sent now. It is delayed until the endpoint works again.
                     for write in rest:
-                        outbox.fail(write, error, keep=self._catch_up)
+                        outbox.fail(write, error)
                     break
             waiting = [write for write in waiting if not write.confirmed]
             if not waiting:
@@ -142,7 +148,7 @@ class Delivery:
         error = EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
         for write in writes:
             if self.outbox.pending(write.key) is write:
-                self.outbox.fail(write, error, keep=self._catch_up)
+                self.outbox.fail(write, error)
         return error
 
     def _rest(self, seconds: float, step: float) -> None:
@@ -179,24 +185,30 @@ class Delivery:
 
         Args:
             timeout: Seconds that it may take; None for the client's timeout.
-            once: Whether to stop at the first failure.
+            once: Whether to stop when the endpoint cannot be reached.
 
         Returns:
             Whether nothing is pending.
         """
         outbox = self.outbox
         deadline = deadline_within(self.client.timeout if timeout is None else timeout)
-        pause = 0.05
+        pause = SHORTEST
         while outbox.all_pending() and (left := deadline - time.monotonic()) > 0:
             self.client.retry_now()
-            error = self._send_due(deadline, fresh=True)
-            if error is not None and (once or not isinstance(error, UnavailableError)):
+            error = self._send_due(deadline, fresh=True, now=True)
+            if isinstance(error, UnavailableError):
+                # An answer with a bad status says little about the other orders.
+                stop = once and error.reason not in ("status", "answer")
+            else:
+                # A refusal of a whole page is followed by one half as large.
+                stop = error is not None and not self._page
+            if stop:
                 break
+            pause = SHORTEST if error is None else min(2 * pause, LONGEST)
             # Another thread may be sending. If not, the endpoint gets a moment to recover.
             with outbox.lock:
                 if outbox.all_pending():
                     self._rest(min(pause, left), pause)
-            pause *= 2
         return not outbox.all_pending()
 
     def close(self, when: str) -> None:
@@ -213,14 +225,18 @@ class Delivery:
 
         Args:
             when: The occasion, for the log line.
-            once: Whether to stop at the first failure.
+            once: Whether to stop when the endpoint cannot be reached.
 
         Returns:
             The writes that are left.
         """
-        left = [] if self.flush(once=once) else self.outbox.all_pending()
-        if left:
-            log.error("Not saved to Redis %s: %s", when, self._named(left))
+        try:
+            self.flush(once=once)
+        finally:
+            # Ctrl-C ends the sending, but not the log line.
+            left = self.outbox.all_pending()
+            if left:
+                log.error("Not saved to Redis %s: %s", when, self._named(left))
         if dropped := self.outbox.drop_oldest(at_end=True):
             self._log_dropped(dropped)
         return left
@@ -243,30 +259,39 @@ class Delivery:
             return outbox.pause_left()
         return None if outbox.is_idle() else 0.0 if outbox.due(fresh=True) else LATE
 
-    def _send_due(self, deadline: float | None, *, fresh: bool) -> UpstashError | None:
+    def _send_due(
+        self, deadline: float | None, *, fresh: bool, now: bool = False
+    ) -> UpstashError | None:
         """Send due writes page by page, until all are sent, a page fails, or time is up."""
         outbox, deadline = self.outbox, self._deadline(deadline)
         caught_up = 0
         took = 0.0
         error: UpstashError | None = None
+        due: list[Write] = []
         # A page without enough time would be executed and billed, but not confirmed.
         while error is None and (begin := time.monotonic()) + took < deadline:
-            page = page_of(outbox.due(fresh=fresh), self._page)
+            due = due or outbox.due(fresh=fresh, now=now)
+            page = page_of(due, max(self._page, 1))
+            del due[: len(page)]
             failing = [write for write in page if write.failures and not write.confirmed]
             batch = self._send(page, deadline)
             if not batch.writes:
+                if due:
+                    continue
                 break
             took = time.monotonic() - begin
             caught_up += sum(write.confirmed for write in failing)
             error = self._stop(batch)
             if error is not None:
                 # Half a page may succeed, if one order causes the failure or the endpoint is slow.
-                self._page = max(len(batch.writes) // 2, 1)
+                self._page, self._succeeded = len(batch.writes) // 2, 0
                 outbox.pause()
             else:
                 outbox.resume()
-                if took < self.client.timeout / 2:
-                    self._page = min(self._page * 2, MAX_WRITES)
+                self._succeeded += 1
+                # A slow endpoint may be as slow for a smaller page.
+                if took < self.client.timeout / 2 or self._succeeded >= STEADY:
+                    self._page, self._succeeded = min(max(self._page, 1) * 2, MAX_WRITES), 0
             self._log_failed(batch.failed)
         if caught_up:
             log.info("Redis now holds %s whose save or delete had failed before", plural(caught_up))
@@ -303,9 +328,12 @@ class Delivery:
         failed: list[Write] = []
         for write in writes[:]:
             if write.since + write.ttl <= sent_at:
-                outbox.fail(write, DataError("it would have expired by now"), keep=False)
-                failed.append(write)
                 writes.remove(write)
+                if write.confirmed:
+                    outbox.checked(write)
+                else:
+                    outbox.fail(write, DataError("it would have expired by now"), for_good=True)
+                    failed.append(write)
         if not writes:
             return failed
         if sent_at >= self._try_again:
@@ -331,7 +359,7 @@ class Delivery:
             interrupted = UnavailableError("the call was interrupted")
             for write in writes:
                 outbox.abandon(write)
-                outbox.fail(write, interrupted, keep=self._catch_up)
+                outbox.fail(write, interrupted)
             raise
         if abandoned:
             for write in writes:
@@ -346,25 +374,28 @@ class Delivery:
                 failures = self._exchange(part.writes, deadline, COMBINED)
                 if not failures and name not in self._known:
                     self._missing.add(name)
-                    self._try_again = sent_at + TRY_AGAIN
+                    refused = isinstance(result, ResponseError)
+                    self._try_again = sent_at + (TRY_AGAIN if refused else DOUBT)
                 failed += failures
             else:
                 if name in COMBINED and not isinstance(result, UpstashError):
                     self._known.add(name)
-                failed += settle(part, result, outbox, sent_at, catch_up=self._catch_up)
+                failed += settle(part, result, outbox, sent_at)
         return failed
 
     def _may_be_unknown(self, name: str, result: object) -> bool:
         """Return whether single commands may succeed where a combined one failed."""
         if name in self._known:
             return name == "MSETEX" and type(result) is ResponseError
-        # Some servers answer an unknown command with status 400, 404 or 500. Redis uses the code
-        # ERR for it; other codes, such as OOM, mean that it knows the command.
+        if isinstance(result, UnavailableError):
+            # Some servers answer an unknown command with status 404 or 500. A script is not
+            # replaced for that, because plain commands would overwrite later saves of others.
+            return name == "MSETEX" and result.reason in ("status", "answer")
+        # Redis uses the code ERR for an unknown command. Other codes, such as OOM, mean that it
+        # knows the command.
         code = str(result).partition(" ")[0]
-        return (
-            (type(result) is ResponseError and (code == "ERR" or not code.isupper()))
-            or isinstance(result, NoPermissionError)
-            or (isinstance(result, UnavailableError) and result.reason in ("status", "answer"))
+        return isinstance(result, NoPermissionError) or (
+            type(result) is ResponseError and (code == "ERR" or not code.isupper())
         )
 
     def _deadline(self, deadline: float | None) -> float:
@@ -375,7 +406,12 @@ class Delivery:
 
     def _log_failed(self, writes: Sequence[Write]) -> None:
         """Log writes whose callers have returned: at the first failure, and when dropped."""
-        told = [w for w in writes if w.failures == 1 or self.outbox.pending(w.key) is None]
+        told = [
+            write
+            for write in writes
+            if not write.confirmed
+            and (write.failures == 1 or self.outbox.pending(write.key) is None)
+        ]
         for deleted in (False, True):
             some = [write for write in told if (write.text is None) == deleted]
             log_unsaved({self._order_id(w): w.error for w in some if w.error}, deleted=deleted)

@@ -23,7 +23,6 @@ import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from itertools import islice
 from sys import getsizeof
 from typing import NamedTuple
 
@@ -32,11 +31,14 @@ from .errors import UnavailableError, UpstashError
 # Seconds for which an abandoned attempt may still be executed. Proxies drop a request 60 s after
 # its client has gone (AWS ALB, nginx).
 LATE = 60.0
-# Seconds after which a write counts as delayed although it never failed.
+# Seconds after which a write counts as delayed although it never failed. In background mode, those
+# for which the worker gathers writes are added.
 DELAYED_AFTER = 10.0
 # Seconds for which the number of a confirmed write is remembered at least. An older save that is
 # serialized slowly must not be sent after it.
 MEMORY = 600.0
+# The number of settled and marked orders at which the old ones are forgotten for the first time.
+FORGET = 1000
 # Bytes of memory that the outbox may take.
 MAX_BYTES = 64_000_000
 # The number of digests of abandoned attempts that are remembered for one order.
@@ -56,7 +58,10 @@ class Write:
         number: Its place among all calls. The newest write of an order has the highest number.
         since: When it was put. If an older write of the order is confirmed later, that moment.
         ttl: Seconds from `since` until the order expires.
+        skip: Seconds for which the same text is not sent again once it is confirmed.
+        keep: Whether it stays pending when it fails.
         failures: The number of attempts that failed.
+        retry_at: When it may be sent again. Set from the second failure on.
         error: The error of the last attempt; None while the write is waiting or being sent.
         confirmed: Whether Redis acknowledged it.
         superseded: Whether another writer has written the order since.
@@ -64,16 +69,24 @@ class Write:
     """
 
     __slots__ = (
-        "confirmed", "error", "failures", "key", "number", "since", "size", "skip", "superseded",
-        "text", "ttl",
+        "confirmed", "error", "failures", "keep", "key", "number", "retry_at", "since", "size",
+        "skip", "superseded", "text", "ttl",
     )  # fmt: skip
 
     def __init__(
-        self, key: str, text: str | None, number: int, since: float, ttl: float, skip: float
+        self,
+        key: str,
+        text: str | None,
+        number: int,
+        since: float,
+        ttl: float,
+        skip: float,
+        keep: bool,
     ) -> None:
         self.key, self.text, self.number, self.since = key, text, number, since
-        self.ttl, self.skip = ttl, skip
+        self.ttl, self.skip, self.keep = ttl, skip, keep
         self.failures = 0
+        self.retry_at = 0.0
         self.error: UpstashError | None = None
         self.confirmed = self.superseded = False
         # In memory, not in UTF-8: an emoji makes each character of a text four bytes wide.
@@ -137,6 +150,8 @@ class Outbox:
         self.answered: tuple[float, float] | None = None
         #: Whether each call must send its own writes, because no worker does.
         self.closed = False
+        #: Seconds after which a write counts as delayed although it never failed.
+        self.delayed_after = DELAYED_AFTER
         self._max_bytes = max_bytes
         #: Returns the number for a write. Call it before the order is serialized: the later call
         #: wins.
@@ -144,9 +159,9 @@ class Outbox:
         self._writes: dict[str, Write] = {}
         self._size = 0
         self._sending: dict[str, Batch] = {}
-        # In both, the entry that has not changed for longest comes first.
         self._settled: dict[str, Settled] = {}
         self._abandoned: dict[str, Abandoned] = {}
+        self._forget_at = FORGET
         self._pause = self._not_before = 0.0
         # The number of pending writes that were dropped to save memory, and not reported yet.
         self._dropped = 0
@@ -159,7 +174,9 @@ class Outbox:
         number: int,
         ttl: float,
         skip: float = 0.0,
+        *,
         since: float | None = None,
+        keep: bool = True,
     ) -> Write | None:
         """Accept a write.
 
@@ -170,12 +187,14 @@ class Outbox:
             ttl: Seconds until it expires.
             skip: Seconds for which the same text is not sent again once it is confirmed.
             since: When the write counts as put; None for now.
+            keep: Whether it stays pending when it fails.
 
         Returns:
             The write to deliver: this one, or a newer one that is pending. None if Redis already
             holds this text, or a newer write.
         """
-        write = Write(key, text, number, self.clock() if since is None else since, ttl, skip)
+        since = self.clock() if since is None else since
+        write = Write(key, text, number, since, ttl, skip, keep)
         with self.lock:
             last = self._settled.get(key)
             if last is not None and last.lasts and self._is_unchanged(write, last):
@@ -222,15 +241,16 @@ class Outbox:
             writes = [write for write in list(self._writes.values()) if not write.confirmed]
         return sorted(writes, key=lambda write: write.number)
 
-    def due(self, *, fresh: bool = False) -> list[Write]:
+    def due(self, *, fresh: bool = False, now: bool = False) -> list[Write]:
         """Return the writes to send with other traffic.
 
         These are the delayed writes, and confirmed writes whose order has been marked for a minute.
 
         Args:
             fresh: Whether to include writes that are not delayed.
+            now: Whether to include writes whose pause after a failure has not ended.
         """
-        now = self.clock()
+        time = self.clock()
         with self.lock:
             # Those with the fewest failures first, so that one bad write does not block the others.
             writes = sorted(self._writes.values(), key=lambda write: (write.failures, write.number))
@@ -238,8 +258,9 @@ class Outbox:
             write
             for write in writes
             if self.sender(write.key) is None
+            and (now or time >= write.retry_at)
             and (
-                self._is_past(write.key, now)
+                self._is_past(write.key, time)
                 if write.confirmed
                 else fresh or self.is_delayed(write)
             )
@@ -247,7 +268,8 @@ class Outbox:
 
     def is_delayed(self, write: Write) -> bool:
         """Return whether others may have written the order since: it failed, or waited for long."""
-        return write.failures > 0 or write.confirmed or self.clock() - write.since > DELAYED_AFTER
+        waited = self.clock() - write.since
+        return write.failures > 0 or write.confirmed or waited > self.delayed_after
 
     def is_idle(self) -> bool:
         """Return whether the outbox is empty: nothing is pending or has to be checked."""
@@ -304,9 +326,10 @@ class Outbox:
             self._settled[key] = settled = Settled(write.number, sent_at)
             if write.skip and write.text is not None and self._writes.get(key) is write:
                 settled.digest = digest_of(write.text)
-                # Half of the TTL at most, because an order that never changes must not expire.
-                settled.lasts = min(write.skip, write.ttl / 2)
-            self._forget_old(now)
+                # Half of its time at most, because an order that never changes must not expire.
+                settled.lasts = min(write.skip, (write.since + write.ttl - sent_at) / 2)
+            if len(self._settled) + len(self._abandoned) >= self._forget_at:
+                self._forget_old(now)
             if key not in self._abandoned or self._is_past(key, sent_at):
                 self._abandoned.pop(key, None)
                 self._remove(write)
@@ -333,18 +356,22 @@ class Outbox:
                 self._abandoned.pop(write.key, None)
                 self._remove(write)
 
-    def fail(self, write: Write, error: UpstashError, *, keep: bool) -> None:
-        """Record that a write could not be sent.
+    def fail(self, write: Write, error: UpstashError, *, for_good: bool = False) -> None:
+        """Record that a write, or the check of a marked order, could not be sent.
 
         Args:
             write: The write.
             error: Why it could not be sent.
-            keep: Whether it stays pending.
+            for_good: Whether a retry cannot help.
         """
         with self.lock:
             write.failures += 1
             write.error = error
-            if not keep:
+            if write.failures > 1:
+                # The first time, other traffic may find the endpoint working a moment later.
+                pause = FIRST_PAUSE * 2.0 ** min(write.failures - 2, 10)
+                write.retry_at = self.clock() + min(pause, LONGEST_PAUSE)
+            if (for_good or not write.keep) and not write.confirmed:
                 self._remove(write)
 
     def abandon(self, write: Write) -> None:
@@ -479,16 +506,14 @@ class Outbox:
                     self._dropped += 1
 
     def _forget_old(self, now: float) -> None:
-        # Each call adds at most one entry and removes up to two, so these dicts stay small.
-        # RuntimeError: a signal handler that saves may add an entry while a dict is read.
-        with suppress(RuntimeError):
-            for key in list(islice(self._settled, 2)):
-                last = self._settled.get(key)
-                if last is not None and now - last.at >= max(MEMORY, last.lasts):
-                    self._settled.pop(key, None)
-            for key in list(islice(self._abandoned, 2)):
-                if self._is_past(key, now) and key not in self._writes:
-                    self._abandoned.pop(key, None)
+        for key, last in list(self._settled.items()):
+            if now - last.at >= max(MEMORY, last.lasts):
+                self._settled.pop(key, None)
+        for key in list(self._abandoned):
+            if self._is_past(key, now) and key not in self._writes:
+                self._abandoned.pop(key, None)
+        # Not each time, so that it takes little time for each write on average.
+        self._forget_at = 2 * (len(self._settled) + len(self._abandoned)) + FORGET
 
 
 def _dropped(why: str) -> UnavailableError:

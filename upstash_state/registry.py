@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .transport import time_budget
+from .transport import deadline_within, time_budget
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -73,25 +73,45 @@ def forget_all(*, flush: bool) -> None:
         flush: Whether to send pending writes first, and to log the orders that are left.
     """
     global deliveries
-    # From here on, saves use a new outbox, so no save is lost.
-    old, deliveries = deliveries, {}
-    shut_down.clear()
-    for delivery in old.values():
-        # A save that is using the old outbox must send itself, because the worker stops.
-        delivery.outbox.closed = True
-        if not flush:
-            delivery.outbox.forget(delivery.outbox.all_pending())
-    if flush:
-        _each(old, lambda delivery: delivery.close("before the reset"))
+    with time_budget(_longest_timeout(deliveries)):
+        if flush:
+            # Saves still use the old outbox, so a later save of an order is sent after these.
+            _each(deliveries, lambda delivery: delivery.flush(once=True))
+        # From here on, saves use a new outbox, so no save is lost.
+        old, deliveries = deliveries, {}
+        shut_down.clear()
+        for delivery in old.values():
+            # A save that is using the old outbox must send itself, because the worker stops.
+            delivery.outbox.closed = True
+            if not flush:
+                delivery.outbox.forget(delivery.outbox.all_pending())
+        if flush:
+            _each(old, lambda delivery: delivery.close("before the reset"))
 
 
 def _each(some: Mapping[Hashable, Delivery], send: Callable[[Delivery], object]) -> None:
     """Let each delivery send, all together within the time of one call."""
-    with time_budget(max((one.client.timeout for one in some.values()), default=0.0)):
-        for delivery in list(some.values()):
+    waiting = list(some.values())
+    deadline = deadline_within(_longest_timeout(some))
+    interruption: BaseException | None = None
+    while waiting:
+        # A database that hangs leaves its share of the time to each of the others. After Ctrl-C,
+        # the others only log what is left.
+        share = 0.0 if interruption else (deadline - time.monotonic()) / len(waiting)
+        try:
+            with time_budget(share):
+                send(waiting.pop(0))
+        except Exception:
             # A log handler that raises does not cost the other databases.
-            with suppress(Exception):
-                send(delivery)
+            continue
+        except BaseException as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
+def _longest_timeout(some: Mapping[Hashable, Delivery]) -> float:
+    return max((delivery.client.timeout for delivery in some.values()), default=0.0)
 
 
 def _forget_parent() -> None:

@@ -196,10 +196,10 @@ class OrderStore:
             UpstashError: Redis may still hold the order.
         """
         with turn():
-            self.accept(order_id, None)()
+            self.accept_delete(order_id)()
 
-    def accept(self, order_id: str | int, order: Mapping[str, Any] | None) -> Callable[[], None]:
-        """Accept a save, or a delete for None, without sending it.
+    def accept(self, order_id: str | int, order: Mapping[str, Any]) -> Callable[[], None]:
+        """Accept a save without sending it.
 
         Returns:
             The function that sends it, within the client's timeout from now. It raises like `save`.
@@ -208,8 +208,13 @@ class OrderStore:
             OrderNotSerializableError: JSON cannot hold the order.
         """
         own, deadline = self._delivery, deadline_within(self.client.timeout)
-        writes = self._put(own, self.prefix + order_id_text(order_id), order)
+        writes = self._put(own, self.key(order_id), partial(serialize_order, order))
         return partial(_deliver, own, writes, deadline)
+
+    def accept_delete(self, order_id: str | int) -> Callable[[], None]:
+        """Accept a delete without sending it. Return the function that sends it, like `accept`."""
+        own, deadline = self._delivery, deadline_within(self.client.timeout)
+        return partial(_deliver, own, self._put(own, self.key(order_id), None), deadline)
 
     def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Save many orders in few requests. Each request may take the client's timeout.
@@ -233,17 +238,14 @@ class OrderStore:
     def accept_many(self, orders: Mapping[str, Mapping[str, Any]]) -> Callable[[], list[str]]:
         """Accept orders without sending them. Return the function that sends them."""
         own, writes = self._delivery, []
-        accepted: list[str] = []
+        accepted: dict[str, None] = {}
         refused: dict[str, UpstashError] = {}
-        seen: set[str] = set()
         for order_id, order in _items(orders):
             try:
-                text_id = order_id_text(order_id)
-                if text_id in seen:
-                    raise DataError(f"two orders have the id {shown_order_id(text_id)}")
-                seen.add(text_id)
-                writes += self._put(own, self.prefix + text_id, order)
-                accepted.append(text_id)
+                key = self.key(order_id)
+                # Of two ids with the same text, such as 5 and "5", the last one wins.
+                writes += self._put(own, key, partial(serialize_order, order))
+                accepted[self._order_id(key)] = None
             except UpstashError as error:
                 refused[shown_order_id(order_id)] = error
 
@@ -397,8 +399,8 @@ class OrderStore:
         """Delete the orders whose `created_at` is before a moment.
 
         A `created_at` without a time zone is in this machine's time zone. An order without
-        `created_at` is kept, and so is one that is saved again during the call. Costs about two
-        commands for each 1,000 orders, and one for each 500 deleted.
+        `created_at` is kept, and so is one that this process saves again during the call. Costs
+        about two commands for each 1,000 orders, and one for each 500 deleted.
 
         Args:
             cutoff: The moment, with its time zone.
@@ -420,7 +422,7 @@ class OrderStore:
                 old.append(order_id)
         writes: list[Write] = []
         for order_id in old:
-            writes += self._put(own, self.prefix + order_id, None, number, began)
+            writes += self._put(own, self.key(order_id), None, number, began)
         _deliver(own, writes, None)
         return old
 
@@ -458,7 +460,7 @@ class OrderStore:
         return self._own
 
     def _new_delivery(self, outbox: Outbox) -> Delivery:
-        return Delivery(outbox, self.client, self.prefix, self._catch_up, self._background)
+        return Delivery(outbox, self.client, self.prefix, self._background)
 
     @property
     def _outbox(self) -> Outbox:
@@ -468,14 +470,20 @@ class OrderStore:
         self,
         own: Delivery,
         key: str,
-        order: Mapping[str, Any] | None,
+        serialize: Callable[[], str] | None,
         number: int | None = None,
         since: float | None = None,
     ) -> list[Write]:
-        """Put a write into the outbox. Return it, or an empty list if there is nothing to send."""
+        """Put a save, or a delete for None, into the outbox.
+
+        Returns:
+            The write to send, or an empty list if there is none.
+        """
         number = own.outbox.next_number() if number is None else number
-        text = None if order is None else serialize_order(order)
-        write = own.outbox.put(key, text, number, self.ttl, self._skip, since)
+        text = serialize() if serialize else None
+        write = own.outbox.put(
+            key, text, number, self.ttl, self._skip, since=since, keep=self._catch_up
+        )
         return [] if write is None else [write]
 
     def _deadline(self) -> float:

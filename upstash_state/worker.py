@@ -27,6 +27,7 @@ class Worker:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._woken = threading.Event()
+        self._setting = False
 
     def wake(self) -> bool:
         """Let the thread work `gather` seconds from now, and start it if it does not run.
@@ -36,8 +37,14 @@ class Worker:
             platform without threads.
         """
         with self._lock:
-            if not self._woken.is_set():
-                self._woken.set()
+            # The event's own lock is not reentrant: a signal handler that saves inside `set` would
+            # wait for it for ever.
+            if not self._setting and not self._woken.is_set():
+                self._setting = True
+                try:
+                    self._woken.set()
+                finally:
+                    self._setting = False
             if self._thread is None or not self._thread.is_alive():
                 # In an empty context: since Python 3.14, a thread may inherit its starter's context
                 # (sys.flags.thread_inherit_context), whose time budget may soon be used up.

@@ -133,9 +133,7 @@ def parts_of(writes: Sequence[Write], outbox: Outbox, missing: Iterable[str] = (
     return parts
 
 
-def settle(
-    part: Part, result: Any, outbox: Outbox, sent_at: float, *, catch_up: bool
-) -> list[Write]:
+def settle(part: Part, result: Any, outbox: Outbox, sent_at: float) -> list[Write]:
     """Report a command's result to the outbox, for each of its writes.
 
     Args:
@@ -143,7 +141,6 @@ def settle(
         result: The result of the command, or its error.
         outbox: The outbox of the writes.
         sent_at: When the request was started, on the outbox's clock.
-        catch_up: Whether a write that failed stays pending.
 
     Returns:
         The writes that failed.
@@ -154,7 +151,10 @@ def settle(
         if outcome is None:
             outcome = AnswerError("SET was answered with null, like a SET with NX")
         if isinstance(outcome, UpstashError):
-            outbox.fail(write, outcome, keep=catch_up and not isinstance(outcome, PERMANENT))
+            if isinstance(outcome, AnswerError):
+                # It was executed, or it was not.
+                outbox.abandon(write)
+            outbox.fail(write, outcome, for_good=isinstance(outcome, PERMANENT))
             failed.append(write)
         elif write.confirmed:
             outbox.checked(write)

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.model import Redis
 from tests.simulation.test_every_schedule import run_all
 from tests.simulation.test_long_runs import runs
-from upstash_state import outbox, writes
+from upstash_state import UpstashError, outbox, writes
 from upstash_state.delivery import Delivery
 from upstash_state.outbox import Batch, Outbox, Write
 
@@ -39,9 +39,11 @@ def delayed_writes_are_plain_sets(patch: Patch) -> None:
 
 def a_write_that_failed_is_forgotten(patch: Patch) -> None:
     fail = Outbox.fail
-    patch.setattr(
-        Outbox, "fail", lambda self, write, error, keep: fail(self, write, error, keep=False)
-    )
+
+    def broken(self: Outbox, write: Write, error: UpstashError, for_good: bool = False) -> None:
+        fail(self, write, error, for_good=True)
+
+    patch.setattr(Outbox, "fail", broken)
 
 
 def abandoned_attempts_are_not_reported(patch: Patch) -> None:
@@ -110,7 +112,7 @@ def a_caller_is_told_true_before_it_is_sent(patch: Patch) -> None:
 
 
 def nobody_tries_again(patch: Patch) -> None:
-    patch.setattr(Outbox, "due", lambda self, fresh=False: [])
+    patch.setattr(Outbox, "due", lambda self, **_: [])
 
 
 def a_command_that_the_endpoint_lacks_is_tried_again_and_again(patch: Patch) -> None:

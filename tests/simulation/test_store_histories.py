@@ -82,10 +82,14 @@ class Histories(RuleBasedStateMachine):
         self.newest[order_id] = (None if order is None else json.dumps(order), ours)
         self.overrun.discard(order_id)
 
+    def accept(self, order_id: str, order: Any) -> Any:
+        store = self.store
+        return store.accept_delete(order_id) if order is None else store.accept(order_id, order)
+
     @rule(order_id=IDS, order=ORDERS, fate=FATES)
     def save_or_delete(self, order_id: str, order: Any, fate: str) -> None:
         self.put(order_id, order, ours=True)
-        if self.attempt([fate], self.store.accept(order_id, order)):
+        if self.attempt([fate], self.accept(order_id, order)):
             assert self.redis.get(f"order:{order_id}") == self.newest[order_id][0]
 
     @rule(orders=st.dictionaries(IDS, ORDERS.filter(bool), min_size=1), fate=FATES)

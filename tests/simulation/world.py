@@ -151,7 +151,7 @@ class Process:
         self.outbox = Outbox(self.world.clock)
         self.outbox.changed = Condition(self.world, self.outbox.lock)  # type: ignore[assignment]
         client: Any = Client(self)
-        self.delivery = Delivery(self.outbox, client, "", True, 0.0)
+        self.delivery = Delivery(self.outbox, client, "")
         if self.background:
             self.delivery._worker = Alarm()  # type: ignore[assignment]
 
