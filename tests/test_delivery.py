@@ -14,11 +14,11 @@ import pytest
 
 from tests.support.clock import Clock
 from tests.support.memory import MemoryEndpoint, Refused
-from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, time_budget
+from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, registry, time_budget
 from upstash_state.delivery import Delivery
 from upstash_state.errors import QuotaExceededError
 from upstash_state.outbox import DELAYED_AFTER, Batch, Write
-from upstash_state.registry import forget_all
+from upstash_state.registry import end_of_process, forget_all
 from upstash_state.transport import deadline_within, intercepting
 from upstash_state.writes import MAX_WRITES
 
@@ -237,6 +237,16 @@ def test_nothing_stays_pending_where_that_is_turned_off(
     fails(store, redis, a={})
     assert store.unsaved == ()
     assert store.get("a") is None
+
+
+def test_a_store_that_keeps_nothing_drops_nothing_of_another_store(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, a={})
+    other = new_store(clock, catch_up=False)
+    redis.plan.extend(["", "refused"])
+    other.ping()
+    assert store.unsaved == ("a",)
 
 
 def test_an_error_that_a_retry_cannot_fix_leaves_nothing_pending(
@@ -572,6 +582,31 @@ def test_an_endpoint_without_scripts_gets_plain_commands(
     assert (redis.requests, names(redis)) == (1, ["SET", "DEL"])
 
 
+@pytest.mark.parametrize("status", ["503", "520", "403"])
+def test_a_script_is_not_replaced_for_a_bad_answer(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock, status: str
+) -> None:
+    """The answer may be that of a gateway, whose endpoint comes back after an outage."""
+    for key in "ab":
+        fails(store, redis, **{key: {"n": "ours"}})
+        redis.set(f"order:{key}", '{"n": "theirs"}', TTL + 5)
+        clock.now += 10
+        redis.plan.extend(["", *[status] * 4])
+        store.ping()
+        assert redis.get(f"order:{key}") == '{"n": "theirs"}'
+    assert "SET" not in names(redis)
+
+
+def test_a_bad_answer_makes_bulk_saves_dear_for_a_minute(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    redis.plan.append("520")
+    for seconds, command in ((0, "SET"), (59, "SET"), (1, "MSETEX")):
+        clock.now += seconds
+        store.save_many({"a": {}, "b": {}})
+        assert redis.commands[-1][0] == command
+
+
 @pytest.mark.parametrize("error", ["OOM command not allowed", FULL, "READONLY You can't write"])
 def test_an_endpoint_that_is_full_is_not_one_without_scripts(
     store: OrderStore, redis: MemoryEndpoint, clock: Clock, error: str
@@ -727,6 +762,80 @@ def test_at_the_end_what_is_pending_is_tried_once_and_what_is_left_is_named(
     assert store.unsaved == ()
 
 
+@pytest.mark.parametrize("fates", [["520"], ["503"] * 4])
+def test_at_the_end_a_bad_answer_costs_no_order(
+    background: OrderStore,
+    redis: MemoryEndpoint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+    fates: list[str],
+) -> None:
+    monkeypatch.setattr(background._outbox.changed, "wait", clock.advance)
+    background.save("a", {})
+    redis.plan.extend(fates)
+    background._delivery.close("at exit")
+    assert redis.get("order:a") == "{}"
+    assert "Not saved" not in caplog.text
+
+
+def test_at_the_end_an_order_that_a_gateway_blocks_costs_no_other(
+    background: OrderStore,
+    redis: MemoryEndpoint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Clock,
+) -> None:
+    monkeypatch.setattr(background._outbox.changed, "wait", clock.advance)
+    background.save_many({str(n): {} for n in range(100)})
+
+    def before(commands: list[list[str]]) -> None:
+        if any("order:7" in command for command in commands):
+            redis.plan.append("403")
+
+    redis.before = before
+    background._delivery.close("at exit")
+    assert len(redis.keys) == 99
+    assert "Not saved to Redis at exit: 7" in caplog.text
+
+
+def test_an_interrupted_end_names_what_is_left(
+    background: OrderStore, redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = new_store(clock, background=60, prefix="other:")
+
+    def interrupt(commands: list[list[str]]) -> None:
+        raise KeyboardInterrupt
+
+    redis.before = interrupt
+    background.save("17", {})
+    other.save("18", {})
+    with pytest.raises(KeyboardInterrupt):
+        forget_all(flush=True)
+    # The reset was given up, so nothing is lost.
+    assert (background.unsaved, other.unsaved) == (("17",), ("18",))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            end_of_process()
+    finally:
+        registry._ending.clear()
+    lines = [r.getMessage() for r in caplog.records if "at exit" in r.getMessage()]
+    assert lines == [f"Not saved to Redis at exit: {key}" for key in ("17", "18")]
+
+
+def test_a_save_during_the_flush_of_a_reset_is_sent_after_the_older_one(
+    background: OrderStore, redis: MemoryEndpoint
+) -> None:
+    def save_newer(commands: list[list[str]]) -> None:
+        redis.before = lambda commands: None
+        background.save("a", {"n": 2})
+
+    redis.before = save_newer
+    background.save("a", {"n": 1})
+    forget_all(flush=True)
+    assert [command[2] for command in redis.commands] == ['{"n": 1}', '{"n": 2}']
+
+
 def test_a_save_that_meets_a_reset_is_sent(background: OrderStore, redis: MemoryEndpoint) -> None:
     class Zone(tzinfo):
         def utcoffset(self, when: datetime | None) -> timedelta:
@@ -778,6 +887,57 @@ def test_after_a_reset_nothing_is_left_to_send_or_to_check(
 
 
 # Background mode.
+
+
+def test_what_succeeds_meanwhile_does_not_shorten_the_pause_of_what_is_refused(
+    background: OrderStore, redis: MemoryEndpoint, clock: Clock, worker: Worker
+) -> None:
+    redis.refuse = lambda command: FULL if command[0] != "DEL" else None
+    background.save_many({str(n): {} for n in range(3)})
+    for n in range(600):
+        background.delete(f"gone {n}")
+        worker.work()
+        clock.now += 1
+    assert names(redis).count("DEL") == 600
+    assert names(redis).count("EVAL") < 25
+
+
+def test_a_slow_network_gets_larger_pages_again_after_an_outage(
+    redis: MemoryEndpoint, clock: Clock, worker: Worker
+) -> None:
+    store = new_store(clock, background=60)
+    store.client.timeout = 0.4
+    redis.down = True
+    for n in range(12):
+        store.save(n, {})
+        clock.now += 60
+        worker.work()
+    redis.down, redis.latency = False, 0.25
+    for n in range(100):
+        store.save_many({f"{n} {m}": {} for m in range(5)})
+        clock.now += 60
+        worker.work()
+        clock.now += 0.4
+    assert store.unsaved == ()
+
+
+def test_the_check_of_a_confirmed_order_is_no_failed_save(
+    redis: MemoryEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = new_store(clock, catch_up=False)
+    redis.plan.extend(["again", "", "refused"])
+    store.save("a", {"n": 1})
+    store.save("a", {"n": 2})
+    redis.plan.clear()
+    redis.arrive()
+    clock.now += 61
+    redis.plan.extend(["", "refused"])
+    store.ping()
+    assert "Failed" not in caplog.text
+    assert redis.get("order:a") == '{"n": 1}'
+    clock.now += 61
+    store.ping()
+    assert redis.get("order:a") == '{"n": 2}'
 
 
 def test_background_gathers_changes_into_one_command(

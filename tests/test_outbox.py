@@ -231,6 +231,26 @@ def test_the_same_text_is_not_put_again_while_it_is_confirmed(box: Box) -> None:
     assert put() is not None
 
 
+def test_a_write_that_was_sent_late_is_skipped_for_half_of_its_rest(box: Box) -> None:
+    write = box.put("a", "{}", box.next_number(), 3600, 1800)
+    assert write is not None
+    box.time.now += 3000
+    box.confirm(write, box.time.now)
+    for seconds, skipped in ((299, True), (1, False)):
+        box.time.now += seconds
+        assert (box.put("a", "{}", box.next_number(), 3600, 1800) is None) == skipped
+
+
+def test_after_each_further_failure_a_write_waits_longer(box: Box) -> None:
+    write = box.add("a")
+    waits = []
+    for _ in range(9):
+        box.fail(write, DOWN)
+        waits.append(write.retry_at and write.retry_at - box.time.now)
+        assert (box.due(), box.due(now=True)) == ([write] * (not waits[-1]), [write])
+    assert waits == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
 def test_a_slow_older_write_does_not_undo_one_that_was_skipped(box: Box) -> None:
     box.done("a", "same", skip=60)
     early, late = box.next_number(), box.next_number()

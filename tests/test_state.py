@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -18,6 +19,7 @@ import upstash_state
 from tests.support.environ import TOKEN, URL, Environ
 from tests.support.paths import STORED_ORDERS
 from upstash_state import (
+    aio,
     get_redis_client,
     redis_delete_order,
     redis_get_all_orders,
@@ -310,6 +312,19 @@ def test_an_order_that_json_cannot_hold_is_named_and_nothing_is_stored(
     assert record.getMessage().startswith("Failed to save order 5866 to Redis: ")
     assert f": {culprit} - convert it to" in record.getMessage()
     assert redis_get_order_count() == 0
+
+
+def test_a_missing_order_deletes_nothing(
+    connected: LocalEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing: Any = None
+    assert redis_save_order("1", {"n": 1})
+    assert redis_save_order("1", missing) is False
+    assert redis_save_orders({"1": missing, "2": {}}) == 1
+    assert asyncio.run(aio.redis_save_order("1", missing)) is False
+    assert redis_get_all_orders() == {"1": {"n": 1}, "2": {}}
+    text = "Failed to save order 1 to Redis: an order is a dict, not NoneType"
+    assert [record.getMessage() for record in caplog.records] == [text] * 3
 
 
 def test_an_order_with_a_circle_is_refused(connected: LocalEndpoint) -> None:

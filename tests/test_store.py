@@ -200,6 +200,12 @@ def test_a_request_over_the_plans_limit_is_halved(missing: str) -> None:
     assert len(caught.value.saved) == 40
 
 
+def test_of_two_ids_with_the_same_text_the_last_one_wins(store: OrderStore) -> None:
+    orders: dict[Any, Any] = {5: {"n": 1}, "6": {}, "5": {"n": 2}}
+    assert store.save_many(orders) == ["5", "6"]
+    assert store.get_all() == {"5": {"n": 2}, "6": {}}
+
+
 def test_the_time_of_a_save_starts_when_it_is_accepted(
     redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -286,6 +286,13 @@ def test_what_failed_is_dropped_where_nothing_is_to_stay_pending(box: Box) -> No
     assert write.error is down
 
 
+def test_an_answer_of_a_wrong_kind_may_be_of_an_executed_command(box: Box) -> None:
+    write = box.add("a")
+    settle(parts_of([write], box)[0], AnswerError("odd"), box, 0.0)
+    assert box.abandoned("a")
+    assert box.all_pending() == [write]
+
+
 @pytest.mark.parametrize("answer", [None, "OK", [1], [1, 1, 1], [1, 2], [1, None], [[], 1]])
 def test_a_script_is_answered_with_a_result_for_each_key(box: Box, answer: Any) -> None:
     both = [box.add("a"), box.add("b")]

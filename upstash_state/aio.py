@@ -15,8 +15,10 @@ The serializers do not wait for anything, so they are the same plain functions.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
@@ -27,7 +29,7 @@ from .client import UpstashRedis
 from .errors import SaveManyError, UpstashError
 from .logs import log_unsaved, logged
 from .serialization import deserialize_order, serialize_order
-from .transport import one_by_one, time_budget
+from .transport import deadline_within, one_by_one, time_budget
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -70,7 +72,7 @@ async def redis_save_order(order_id: str | int, order_data: Mapping[str, Any]) -
     The order may be changed as soon as the coroutine has started.
     """
     with logged("Failed to save order %s to Redis: %s", "redis_save_order", order_id):
-        await _in_thread(process.store().accept(order_id, order_data))
+        await _in_time(process.store().accept(order_id, order_data))
         return True
     return False
 
@@ -83,7 +85,7 @@ async def redis_get_order(order_id: str | int) -> dict[str, Any] | None:
 async def redis_delete_order(order_id: str | int) -> bool:
     """Delete an order, like `upstash_state.redis_delete_order`."""
     with logged("Failed to delete order %s from Redis: %s", "redis_delete_order", order_id):
-        await _in_thread(process.store().accept_delete(order_id))
+        await _in_time(process.store().accept_delete(order_id))
         return True
     return False
 
@@ -153,7 +155,7 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
 
 
 async def _in_time(call: Callable[..., T], *args: object) -> T:
-    """Run a call in a thread. The client's timeout includes the wait for a free one."""
+    """Run a call in a thread. The client's timeout includes the wait for a free thread."""
     try:
         seconds = process.store().client.timeout
     except UpstashError:
@@ -170,7 +172,7 @@ async def _in_thread(call: Callable[..., T], *args: object) -> T:
         # A recording needs the requests in the order of the calls.
         return run(call, *args)
     try:
-        loop = asyncio.get_running_loop()
+        asyncio.get_running_loop()
     except RuntimeError:
         trio: Any = sys.modules.get("trio")
         if trio is not None and trio.lowlevel.in_trio_run():
@@ -179,9 +181,19 @@ async def _in_thread(call: Callable[..., T], *args: object) -> T:
         # Another event loop, for which this module cannot use threads: the call blocks it.
         return run(call, *args)
     try:
-        future = loop.run_in_executor(_executor(), run, call, *args)
+        job = _executor().submit(run, call, *args)
     except RuntimeError:
         # No thread starts at the end of the interpreter, so the call blocks the loop.
+        return run(call, *args)
+    future = asyncio.wrap_future(job)
+    left = deadline_within(math.inf) - time.monotonic()
+    try:
+        await asyncio.wait([future], timeout=None if left == math.inf else max(left, 0.0))
+    except BaseException:
+        future.cancel()
+        raise
+    if job.cancel():
+        # No thread was free within the time budget, so the call fails at once.
         return run(call, *args)
     return await future
 

@@ -36,7 +36,7 @@ class MemoryEndpoint:
         commands: All commands that were executed, in order.
         plan: What happens to the next requests: "refused" (not sent), "lost" (executed, but the
             answer is lost), "late" (not executed before `arrive`, and given up), "again" (the same,
-            but the client retries). The rest is well.
+            but the client retries), or a status of HTTP with a page. The rest is well.
         down: Whether everything is refused.
         latency: Seconds that a request takes, on the clock.
         before: Called with the commands of a request before anything happens to it.
@@ -68,6 +68,8 @@ class MemoryEndpoint:
         fate = self.plan.popleft() if self.plan else ""
         if self.down or fate == "refused":
             raise UnavailableError("refused", reason="connect", may_have_executed=False)
+        if fate.isdecimal():
+            return Answer(int(fate), {}, b"<html>")
         if fate in ("late", "again"):
             self.late.append((self._clock(), commands))
             raise UnavailableError("given up", reason="closed", transient=fate == "again")
