@@ -40,7 +40,7 @@ SHORT = 0.01
 TRY_AGAIN = 3600.0
 DOUBT = 60.0
 # Seconds between two tries of `flush`.
-SHORTEST, LONGEST = 0.05, 1.0
+SHORTEST, LONGEST = 0.05, 0.5
 # The number of pages that must succeed before a slow endpoint gets larger ones.
 STEADY = 32
 

@@ -370,7 +370,7 @@ class OrderStore:
 
         It does not raise. Apps call it often and every command is billed, so it remembers the last
         count and the last answer. If both are recent, it sends nothing; if only the count is, it
-        sends one PING. While writes are delayed, it sends a PING first, and then these writes.
+        sends one PING. While a write is pending, it always sends a PING, and then delayed writes.
 
         Args:
             max_age: Seconds for which a count or an answer is recent.
@@ -378,7 +378,7 @@ class OrderStore:
         now, outbox = self._clock(), self._outbox
         error: UpstashError | None = None
         try:
-            if outbox.due():
+            if self.unsaved:
                 # Before the count, which has to include what this sends.
                 self.ping()
             if self._counted is None or now - self._counted[0] >= max_age:
