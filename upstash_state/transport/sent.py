@@ -11,7 +11,7 @@ from ..texts import LONGEST, shown
 
 # What no endpoint says in its own words: a quoted array or object, or encoded data (hexadecimal,
 # base64).
-_DATA = re.compile(r"""[\[{]\s*["'\\\[{]|[\w+/]{40}""")
+_DATA = re.compile(r"""[\[{]\s*["'\\\[{]|[\w+/=]{40}""")
 # The pieces of a text that are looked for in the request: a character outside of ASCII, four
 # digits, a quoted word, a name, and eight characters from the start of a word. Other short words
 # may be the endpoint's own, whatever an order says.
