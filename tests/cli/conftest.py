@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -76,5 +77,8 @@ def many(
 
 
 @pytest.fixture
-def tool(capsys: pytest.CaptureFixture[str]) -> Tool:
+def tool(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Tool:
+    for name in [name for name in os.environ if name.startswith("UPSTASH_STATE_TEST_")]:
+        # Where CI keeps environments. The doctor would say that it is not a setting.
+        monkeypatch.delenv(name)
     return Tool(capsys)
