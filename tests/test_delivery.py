@@ -70,6 +70,20 @@ def background(redis: MemoryEndpoint, clock: Clock, worker: Worker) -> OrderStor
     return new_store(clock, background=60)
 
 
+@pytest.fixture
+def waits(redis: MemoryEndpoint, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each wait took, by the clock, instead of waiting."""
+    waits: list[float] = []
+
+    def wait(*args: Any) -> None:
+        clock.now += args[-1]
+        waits.append(round(args[-1], 2))
+
+    monkeypatch.setattr(threading.Condition, "wait", wait)
+    monkeypatch.setattr(time, "sleep", wait)
+    return waits
+
+
 def new_store(clock: Clock, **settings: Any) -> OrderStore:
     return OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), clock=clock, **settings)
 
@@ -707,21 +721,15 @@ def test_a_flush_without_time_says_what_is_true(store: OrderStore, redis: Memory
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_flush_waits_longer_after_each_failure(
-    store: OrderStore, redis: MemoryEndpoint, monkeypatch: pytest.MonkeyPatch, threads: int
+    store: OrderStore,
+    redis: MemoryEndpoint,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
 ) -> None:
     fails(store, redis, a={})
     redis.down = True
-    now, waits = time.monotonic(), []
-
-    def wait(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-        waits.append(round(seconds, 2))
-
     monkeypatch.setattr(threading, "active_count", lambda: threads)
-    monkeypatch.setattr(store._outbox.changed, "wait", wait)
-    monkeypatch.setattr(time, "sleep", wait)
-    monkeypatch.setattr(time, "monotonic", lambda: now)
     assert not store.flush(1)
     assert waits == [0.1, 0.2, 0.4, 0.3]
 
@@ -768,12 +776,9 @@ def test_at_the_end_a_bad_answer_costs_no_order(
     background: OrderStore,
     redis: MemoryEndpoint,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    clock: Clock,
+    waits: list[float],
     fates: list[str],
 ) -> None:
-    monkeypatch.setattr(background._outbox.changed, "wait", clock.advance)
-    monkeypatch.setattr(time, "sleep", clock.advance)
     background.save("a", {})
     redis.plan.extend(fates)
     background._delivery.close("at exit")
@@ -785,11 +790,8 @@ def test_at_the_end_an_order_that_a_gateway_blocks_costs_no_other(
     background: OrderStore,
     redis: MemoryEndpoint,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    clock: Clock,
+    waits: list[float],
 ) -> None:
-    monkeypatch.setattr(background._outbox.changed, "wait", clock.advance)
-    monkeypatch.setattr(time, "sleep", clock.advance)
     background.save_many({str(n): {} for n in range(100)})
 
     def before(commands: list[list[str]]) -> None:

@@ -98,7 +98,7 @@ class Delivery:
             The errors by key.
         """
         outbox, failed = self.outbox, dict[str, UpstashError]()
-        later = self._worker is not None and self._wake()
+        later = self._wake()
         waiting = [] if later else list(writes)
         while waiting:
             rest = waiting[:]
@@ -125,8 +125,7 @@ class Delivery:
         if not outbox.is_idle():
             if not later and len(failed) < len(writes):
                 self.catch_up(deadline)
-            if dropped := outbox.drop_oldest():
-                self._log_dropped(dropped)
+            self._drop_oldest()
         return failed
 
     def _wait(self, writes: Sequence[Write], deadline: float | None) -> bool:
@@ -237,8 +236,7 @@ class Delivery:
             left = self.outbox.all_pending()
             if left:
                 log.error("Not saved to Redis %s: %s", when, self._named(left))
-        if dropped := self.outbox.drop_oldest(at_end=True):
-            self._log_dropped(dropped)
+        self._drop_oldest(at_end=True)
         return left
 
     def _wake(self) -> bool:
@@ -401,8 +399,9 @@ class Delivery:
     def _deadline(self, deadline: float | None) -> float:
         return deadline_within(self.client.timeout) if deadline is None else deadline
 
-    def _log_dropped(self, dropped: int) -> None:
-        log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
+    def _drop_oldest(self, *, at_end: bool = False) -> None:
+        if dropped := self.outbox.drop_oldest(at_end=at_end):
+            log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
 
     def _log_failed(self, writes: Sequence[Write]) -> None:
         """Log writes whose callers have returned: at the first failure, and when dropped."""

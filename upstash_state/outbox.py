@@ -162,7 +162,7 @@ class Outbox:
         self._settled: dict[str, Settled] = {}
         self._abandoned: dict[str, Abandoned] = {}
         self._forget_at = FORGET
-        self._pause = self._not_before = 0.0
+        self._failures, self._not_before = 0, 0.0
         # The number of pending writes that were dropped to save memory, and not reported yet.
         self._dropped = 0
         self._reported = float("-inf")
@@ -369,8 +369,7 @@ class Outbox:
             write.error = error
             if write.failures > 1:
                 # The first time, other traffic may find the endpoint working a moment later.
-                pause = FIRST_PAUSE * 2.0 ** min(write.failures - 2, 10)
-                write.retry_at = self.clock() + min(pause, LONGEST_PAUSE)
+                write.retry_at = self.clock() + _pause_after(write.failures - 1)
             if (for_good or not write.keep) and not write.confirmed:
                 self._remove(write)
 
@@ -408,8 +407,8 @@ class Outbox:
 
     def pause(self) -> None:
         """Start the pause after delayed writes could not be sent, twice as long as the last."""
-        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-        self._not_before = self.clock() + self._pause
+        self._failures += 1
+        self._not_before = self.clock() + _pause_after(self._failures)
 
     def pause_left(self) -> float:
         """Return the seconds until delayed writes may be sent again; 0 if there is no pause."""
@@ -417,7 +416,7 @@ class Outbox:
 
     def resume(self) -> None:
         """End the pause after delayed writes were sent. The next pause is a short one."""
-        self._pause = self._not_before = 0.0
+        self._failures, self._not_before = 0, 0.0
 
     def drop_oldest(self, *, at_end: bool = False) -> int:
         """Drop the oldest writes if all writes together take too much memory.
@@ -514,6 +513,11 @@ class Outbox:
                 self._abandoned.pop(key, None)
         # Not each time, so that it takes little time for each write on average.
         self._forget_at = 2 * (len(self._settled) + len(self._abandoned)) + FORGET
+
+
+def _pause_after(failures: int) -> float:
+    # Bounded, because a float cannot hold every power of two.
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 10), LONGEST_PAUSE)
 
 
 def _dropped(why: str) -> UnavailableError:

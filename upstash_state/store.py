@@ -207,14 +207,11 @@ class OrderStore:
         Raises:
             OrderNotSerializableError: JSON cannot hold the order.
         """
-        own, deadline = self._delivery, deadline_within(self.client.timeout)
-        writes = self._put(own, self.key(order_id), partial(serialize_order, order))
-        return partial(_deliver, own, writes, deadline)
+        return self._accept(order_id, partial(serialize_order, order))
 
     def accept_delete(self, order_id: str | int) -> Callable[[], None]:
         """Accept a delete without sending it. Return the function that sends it, like `accept`."""
-        own, deadline = self._delivery, deadline_within(self.client.timeout)
-        return partial(_deliver, own, self._put(own, self.key(order_id), None), deadline)
+        return self._accept(order_id, None)
 
     def save_many(self, orders: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Save many orders in few requests. Each request may take the client's timeout.
@@ -465,6 +462,12 @@ class OrderStore:
     @property
     def _outbox(self) -> Outbox:
         return self._delivery.outbox
+
+    def _accept(
+        self, order_id: str | int, serialize: Callable[[], str] | None
+    ) -> Callable[[], None]:
+        own, deadline = self._delivery, self._deadline()
+        return partial(_deliver, own, self._put(own, self.key(order_id), serialize), deadline)
 
     def _put(
         self,

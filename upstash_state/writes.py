@@ -106,24 +106,23 @@ def parts_of(writes: Sequence[Write], outbox: Outbox, missing: Iterable[str] = (
     saves: list[Write] = []
     deletes: list[Write] = []
     scripted: list[Write] = []
-    ttls = set()
+    delayed = {write for write in writes if outbox.is_delayed(write)}
     for write in writes:
-        late = outbox.is_delayed(write)
-        if late and "EVAL" not in missing:
+        if write in delayed and "EVAL" not in missing:
             scripted.append(write)
         elif write.text is None:
             deletes.append(write)
         else:
             saves.append(write)
-            ttls.add(-1 if late else write.ttl)
-    if len(saves) > 1 and ttls == {saves[0].ttl} and "MSETEX" not in missing:
+    alike = len({write.ttl for write in saves}) == 1 and delayed.isdisjoint(saves)
+    if len(saves) > 1 and alike and "MSETEX" not in missing:
         values = {write.key: write.text or "" for write in saves}
         parts.append(Part(commands.msetex(values, ex=int(saves[0].ttl)), saves))
     else:
         # SET with EX sets value and expiry at once, so no order is ever without an expiry (Redis's
         # documentation of SET). It can be repeated without harm.
         for write in saves:
-            late = outbox.is_delayed(write)
+            late = write in delayed
             ex, px = (None, _left(write, outbox)) if late else (int(write.ttl), None)
             parts.append(Part(commands.set(write.key, write.text or "", ex=ex, px=px), [write]))
     if scripted:

@@ -20,10 +20,6 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass, as a call that waits does."""
-        self.now += seconds
-
 
 class Stopwatch:
     """How long a block took, less what the machine kept it waiting for the processor.
