@@ -1,6 +1,6 @@
-"""What this package costs beside its alternatives: waiting, commands, processor time, memory.
+"""Waiting, commands, processor time and memory, compared with other clients.
 
-    python -m tests.benchmarks                all of it, about a quarter of an hour
+    python -m tests.benchmarks                all tables, in about ten minutes
     python -m tests.benchmarks --quick        the small ones, in about a minute
     python -m tests.benchmarks --chart FILE   with the README's chart
 

@@ -1,4 +1,4 @@
-"""The chart of the README: for how long a change holds the caller up."""
+"""The chart of the README: how long a change holds the caller up."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHOWN = {
     RedisPy.name: ("redis-py over TCP, SET then EXPIRE", "#8a8f98"),
 }
 _TITLES = {HANGING: "no answer", REFUSING: "refused"}
-#: Where a bar without an end stops, in seconds.
+#: The seconds at which an endless bar ends.
 _TOP = 60.0
 
 
 def draw(held: Mapping[str, Mapping[str, Held]], path: Path) -> None:
-    """Draw it.
+    """Draw the chart.
 
     Args:
         held: The figures for one order, by network and contender.
@@ -31,7 +31,7 @@ def draw(held: Mapping[str, Mapping[str, Held]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    # The same figures give the same file.
+    # The same figures must give the same file.
     matplotlib.rcParams.update({"svg.hashsalt": "", "font.size": 9, "svg.fonttype": "none"})
     from matplotlib import pyplot
 

@@ -1,4 +1,4 @@
-"""How long a new process takes to its first saved order, and what that time is made of.
+"""The time from the start of a process to its first saved order, and its parts.
 
     python -m tests.benchmarks.cold_start [ROUNDS]
 
@@ -77,7 +77,7 @@ print(json.dumps(marks))
 
 
 def run(code: str, environment: dict[str, str]) -> tuple[float, str]:
-    """Run code in a new process. Gives when it was started, and what it printed."""
+    """Run code in a new process. Return when it was started, and its output."""
     begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -86,13 +86,13 @@ def run(code: str, environment: dict[str, str]) -> tuple[float, str]:
 
 
 def seconds(code: str, environment: dict[str, str]) -> float:
-    """From the start of a process to the end of its code."""
+    """Return the seconds from the start of a process to the end of its code."""
     begin, printed = run(code + CLOCK, environment)
     return float(printed) - begin
 
 
 def stages(rounds: int, environment: dict[str, str]) -> dict[str, Times]:
-    """How long each part of our cold start took."""
+    """Return how long each part of this package's cold start took."""
     parts: dict[str, list[float]] = {}
     for _ in range(rounds):
         before, printed = run(STAGES, environment)
@@ -103,7 +103,7 @@ def stages(rounds: int, environment: dict[str, str]) -> dict[str, Times]:
 
 
 def measure(rounds: int) -> tuple[dict[str, Times], dict[str, Times]]:
-    """Seconds from the start of a process to its first saved order, and the parts of ours."""
+    """Return the times of all contenders' cold starts, and of the parts of this package's."""
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server)

@@ -1,23 +1,22 @@
-"""The contenders: each does the same work on the same orders, in the way it is used.
+"""The contenders: each does the same work on the same orders, in the usual way.
 
-All of them write and read orders with `serialize_order` and `deserialize_order`, so that what
-differs is the way to the database.
+All of them write and read orders with `serialize_order` and `deserialize_order`, so they differ
+only in the way to the database.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import redis
+import requests
 import upstash_redis
-import upstash_redis.asyncio
-import urllib3
 
 from upstash_state import (
     OrderStore,
+    UpstashRedis,
     deserialize_order,
     process,
     redis_flush,
@@ -41,7 +40,7 @@ class Module:
     settings: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, url: str, token: str) -> None:
-        # What is known of orders belongs to URL and token, so these must not be the same.
+        # The outbox belongs to URL and token, so two contenders must not share both.
         token = f"{token}-{type(self).__name__}"
         credentials = {"UPSTASH_REDIS_REST_URL": url, "UPSTASH_REDIS_REST_TOKEN": token}
         self._store = OrderStore.from_env({**credentials, **self.settings})
@@ -66,17 +65,12 @@ class Module:
         return redis_get_all_orders()
 
     def settle(self) -> None:
-        """Send what was gathered."""
+        """Send pending saves."""
         self._enter()
         redis_flush(0.5)
 
     def close(self) -> None:
         self._store.client.close()
-
-
-class ModuleSkipping(Module):
-    name = "skip unchanged"
-    settings: ClassVar[Mapping[str, str]] = {"UPSTASH_STATE_SKIP_UNCHANGED": "302400"}
 
 
 class ModuleInBackground(Module):
@@ -155,38 +149,6 @@ class SdkAsOriginal(Sdk):
         return self.read(self.keys())
 
 
-class SdkAsyncio:
-    """upstash-redis' asyncio client, used well. What waits is the coroutine, not the loop."""
-
-    name = "upstash-redis, asyncio"
-
-    def __init__(self, url: str, token: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._redis = upstash_redis.asyncio.Redis(url, token)
-
-    def save(self, order_id: str, order: Order) -> None:
-        self._loop.run_until_complete(self._save(order_id, order))
-
-    async def _save(self, order_id: str, order: Order) -> None:
-        await self._redis.set(f"order:{order_id}", serialize_order(order), ex=TTL)
-
-    def save_all(self, orders: Orders) -> None:
-        self._loop.run_until_complete(self._save_all(orders))
-
-    async def _save_all(self, orders: Orders) -> None:
-        pipeline = self._redis.pipeline()
-        for order_id, order in orders.items():
-            pipeline.set(f"order:{order_id}", serialize_order(order), ex=TTL)
-        await pipeline.exec()
-
-    def settle(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self._loop.run_until_complete(self._redis.close())
-        self._loop.close()
-
-
 class RedisPy:
     """redis-py over TCP to a real Redis, used as the TCP module uses it."""
 
@@ -229,20 +191,39 @@ class RedisPy:
         self._redis.close()
 
 
-class Floor:
-    """urllib3 alone: no retries, no time budget, no errors told apart, no proxies."""
+class ClientSet:
+    """upstash_state's client: a SET without the outbox."""
 
-    name = "urllib3 alone"
+    name = "`UpstashRedis.set`"
 
     def __init__(self, url: str, token: str) -> None:
-        self._pool = urllib3.connection_from_url(url)
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._client = UpstashRedis(url, token)
+
+    def save(self, order_id: str, order: Order) -> None:
+        self._client.set(f"order:{order_id}", serialize_order(order), ex=TTL)
+
+    def settle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Session:
+    """The Session of requests alone: no retries, no time budget, no proxies."""
+
+    name = "requests' Session alone"
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.headers["Content-Type"] = "application/json"
 
     def _post(self, path: str, payload: Any) -> Any:
-        response = self._pool.urlopen(
-            "POST", path, json.dumps(payload).encode(), self._headers, retries=False
-        )
-        return json.loads(response.data)
+        body = json.dumps(payload).encode()
+        return json.loads(self._session.post(self._url + path, body, timeout=5).content)
 
     def save(self, order_id: str, order: Order) -> None:
         text = serialize_order(order)
@@ -278,11 +259,11 @@ class Floor:
             cursor, keys = answers[1]["result"]
 
     def close(self) -> None:
-        self._pool.close()
+        self._session.close()
 
 
 class SerializeAlone:
-    """What every backup begins with, and nothing else."""
+    """The first step of every backup, and nothing else."""
 
     name = "serialize_order"
 

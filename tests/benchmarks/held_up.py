@@ -1,4 +1,4 @@
-"""For how long the caller is held up when it backs a change up, and what that costs."""
+"""How long the backup of a change holds its caller up, and what it costs."""
 
 from __future__ import annotations
 
@@ -13,44 +13,43 @@ from typing import Any, NamedTuple
 import redis
 
 from .contenders import (
-    Floor,
+    ClientSet,
     Module,
     ModuleInBackground,
-    ModuleSkipping,
     RedisPy,
     Sdk,
     SdkAsOriginal,
-    SdkAsyncio,
     SerializeAlone,
+    Session,
 )
 from .orders import State
 from .stub import DELAYS, HANGING, NETWORKS, Stub, Usage
-from .timing import in_turns, timed
+from .timing import Times, in_turns, timed
 
-OURS = (Module, ModuleSkipping, ModuleInBackground)
-THEIRS = (Sdk, SdkAsOriginal, SdkAsyncio, RedisPy, Floor)
-CONTENDERS = (*OURS, *THEIRS)
-#: Those that send a request for each order, and so are timed with a part of STATE.
+THEIRS = (Sdk, SdkAsOriginal, RedisPy, Session)
+CONTENDERS = (Module, ModuleInBackground, *THEIRS)
+#: The contenders that send a request for each order. They are timed with a part of STATE.
 ONE_BY_ONE = (SdkAsOriginal, RedisPy)
-#: How many orders that is, without and with a distance.
+#: The orders in that part, without and with a network delay.
 PART, PART_AWAY = 20, 2
-#: Changes in a row that make one turn, and the seconds between them.
+#: The changes of one turn, and the seconds between them.
 IN_A_ROW, PAUSE = 20, 0.001
-#: After how many seconds somebody who waits for an endpoint that hangs is given up.
+#: Seconds until the benchmark gives up a contender that waits for a hanging endpoint.
 ENDLESS = 7.0
-#: And for how long the others' changes are watched that are refused.
+#: Seconds for which contenders make changes while the endpoint refuses connections.
 BROKEN = 5.0
-#: Changes that are made there, if these do not last longer.
+#: The number of changes after which they stop earlier.
 MANY_CHANGES = 200
+THREADS = 16
 
 
 class Held(NamedTuple):
-    """For how long one contender's caller was held up, in seconds, a sample a change."""
+    """How long one contender's caller was held up: the seconds of each change."""
 
     samples: list[float]
-    #: Whether a part of STATE was timed and the rest reckoned from it.
-    reckoned: bool = False
-    #: Whether a call had not ended when it was given up.
+    #: Whether a part of STATE was timed, and the rest extrapolated.
+    extrapolated: bool = False
+    #: Whether a call had not ended when the benchmark gave it up.
     endless: bool = False
 
     @property
@@ -65,7 +64,7 @@ class Held(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What is saved at each change: one order, or a STATE of so many."""
+    """What is saved at each change: one order, or all orders of a STATE."""
 
     size: int
 
@@ -74,7 +73,7 @@ class Work(NamedTuple):
         return f"STATE of {self.size}" if self.size > 1 else "one order"
 
     def once(self, contender: Any, state: State, part: int = PART_AWAY) -> float:
-        """Change an order, and give the seconds for which its backup held the caller up."""
+        """Change an order, and return the seconds for which its backup held the caller up."""
         order_id, orders = state.changed()
         if self.size == 1:
             return timed(lambda: contender.save(order_id, orders[order_id]))
@@ -84,11 +83,11 @@ class Work(NamedTuple):
         return timed(lambda: contender.save_all(some)) / part * self.size
 
 
-ONE, WEEK, MANY = Work(1), Work(105), Work(500)
+ONE, WEEK = Work(1), Work(105)
 
 
 class Result(NamedTuple):
-    """One work by network and contender."""
+    """The figures of one kind of work, by network and contender."""
 
     work: Work
     held: dict[str, dict[str, Held]]
@@ -102,21 +101,19 @@ def contender(stub: Stub, kind: Any, network: str) -> Any:
 
 
 def run(stub: Stub, *, quick: bool) -> Iterator[Result]:
-    """Have all changes made and backed up."""
-    for work in (ONE, WEEK) if quick else (ONE, WEEK, MANY):
+    """Let every contender back up changes."""
+    for work in (ONE, WEEK):
         held = {}
         for network in NETWORKS:
-            if quick and work is WEEK and network not in ("0 ms", "20 ms"):
-                continue
             if network in DELAYS:
                 held[network] = _in_turns(stub, work, network, quick=quick)
-            else:
-                held[network] = _broken(stub, work, network, quick=quick)
+            elif work is ONE:
+                held[network] = _broken(stub, network, quick=quick)
         yield Result(work, held, {kind.name: _cost(stub, work, kind) for kind in CONTENDERS})
 
 
 def _in_turns(stub: Stub, work: Work, network: str, *, quick: bool) -> dict[str, Held]:
-    # Turns, and changes in each: short of 100 changes, the 99th percentile is the longest.
+    # With fewer than 100 changes, the 99th percentile is the longest.
     turns, row = {
         ("0 ms", True): (40, IN_A_ROW),
         ("20 ms", True): (10, IN_A_ROW),
@@ -129,8 +126,7 @@ def _in_turns(stub: Stub, work: Work, network: str, *, quick: bool) -> dict[str,
         turns = max(turns // 4, 2)
         row = max(row // 5, 1) if DELAYS[network] else row
     part = PART_AWAY if DELAYS[network] else PART
-    kinds = (*CONTENDERS, SerializeAlone)
-    samples: dict[str, list[float]] = {kind.name: [] for kind in kinds}
+    samples: dict[str, list[float]] = {kind.name: [] for kind in CONTENDERS}
 
     def turn(kind: Any, contender: Any, state: State) -> float:
         for _ in range(row):
@@ -141,41 +137,37 @@ def _in_turns(stub: Stub, work: Work, network: str, *, quick: bool) -> dict[str,
 
     with ExitStack() as stack:
         all_turns = {}
-        for kind in kinds:
+        for kind in CONTENDERS:
             one = stack.enter_context(closing(contender(stub, kind, network)))
             all_turns[kind.name] = partial(turn, kind, one, State(max(work.size, IN_A_ROW)))
         in_turns(all_turns, turns, tidy=True)
     # The first turn opened the connections.
     return {
         kind.name: Held(samples[kind.name][row:], work.size > 1 and kind in ONE_BY_ONE)
-        for kind in kinds
+        for kind in CONTENDERS
     }
 
 
-def _broken(stub: Stub, work: Work, network: str, *, quick: bool) -> dict[str, Held]:
-    # Whoever waits is no burden to the others; background mode saves, so it goes alone.
-    kinds = (Module, *THEIRS)
-    waiting = {kind.name: _Waiting(stub, work, kind, network) for kind in kinds}
+def _broken(stub: Stub, network: str, *, quick: bool) -> dict[str, Held]:
+    # Contenders that wait do not slow the others down. Background mode is busy, so it runs alone.
+    waiting = {kind.name: _Waiting(stub, kind, network) for kind in (Module, *THEIRS)}
     broken = BROKEN / 5 if quick else BROKEN
     until = time.perf_counter() + (ENDLESS if network == HANGING else broken)
     for kind in THEIRS:
         waiting[kind.name].join(max(0, until - time.perf_counter()))
     waiting[Module.name].join()
-    alone = () if quick or work is not ONE else (ModuleSkipping,)
-    for kind in (*alone, ModuleInBackground):
-        waiting[kind.name] = _Waiting(stub, work, kind, network)
-        waiting[kind.name].join()
-    return {kind.name: waiting[kind.name].held() for kind in CONTENDERS if kind.name in waiting}
+    background = waiting[ModuleInBackground.name] = _Waiting(stub, ModuleInBackground, network)
+    background.join()
+    return {kind.name: waiting[kind.name].held() for kind in CONTENDERS}
 
 
 class _Waiting(threading.Thread):
-    """Changes made by a thread of their own, which can be given up."""
+    """A thread that makes changes, and can be given up."""
 
-    def __init__(self, stub: Stub, work: Work, kind: Any, network: str) -> None:
+    def __init__(self, stub: Stub, kind: Any, network: str) -> None:
         super().__init__(daemon=True)
-        self._work = work
         self._contender = contender(stub, kind, network)
-        self._state = State(max(work.size, IN_A_ROW))
+        self._state = State(IN_A_ROW)
         self._samples: list[float] = []
         self._given_up = False
         self._began = time.perf_counter()
@@ -185,7 +177,7 @@ class _Waiting(threading.Thread):
         while len(self._samples) < MANY_CHANGES and not self._given_up:
             self._began = time.perf_counter()
             with suppress(Exception):
-                self._work.once(self._contender, self._state)
+                ONE.once(self._contender, self._state)
             self._samples.append(time.perf_counter() - self._began)
             time.sleep(PAUSE)
 
@@ -197,7 +189,7 @@ class _Waiting(threading.Thread):
 
 
 def _cost(stub: Stub, work: Work, kind: Any) -> Usage:
-    """What one change costs, after another one."""
+    """Return what one change costs, after another one."""
     state = State(max(work.size, 2))
 
     def once() -> None:
@@ -226,20 +218,51 @@ def _redis_commands(observer: redis.Redis, work: Callable[[], None]) -> int:
     return int(stats["total_commands_processed"])
 
 
-def processor_time(stub: Stub, *, quick: bool) -> dict[str, list[float]]:
-    """Seconds of this process's processors for a save of one order, its sending included."""
+def processor_time(stub: Stub, *, quick: bool) -> dict[str, Times]:
+    """Return the seconds of processor time that the saving thread takes for one order."""
 
     def sample(one: Any, state: State) -> float:
-        begin = time.process_time()
+        seconds = 0.0
         for _ in range(IN_A_ROW):
             order_id, orders = state.changed()
-            one.save(order_id, orders[order_id])
+            save = partial(one.save, order_id, orders[order_id])
+            seconds += timed(save, clock=time.thread_time)
         one.settle()
-        return (time.process_time() - begin) / IN_A_ROW
+        return seconds / IN_A_ROW
 
     with ExitStack() as stack:
         turns = {}
-        for kind in CONTENDERS:
+        for kind in (*CONTENDERS, ClientSet, SerializeAlone):
             one = stack.enter_context(closing(contender(stub, kind, "0 ms")))
             turns[kind.name] = partial(sample, one, State(IN_A_ROW))
-        return in_turns(turns, 8 if quick else 40)
+        rounds = 20 if quick else 200
+        return {name: Times(taken) for name, taken in in_turns(turns, rounds).items()}
+
+
+def from_threads(stub: Stub, *, quick: bool) -> dict[str, Times]:
+    """Return the seconds for each order when many threads save different orders, at 20 ms."""
+
+    def sample(each: list[Any], state: State) -> float:
+        def save(number: int) -> None:
+            for _ in range(IN_A_ROW):
+                each[number].save(str(number), state.orders[str(number)])
+
+        threads = [threading.Thread(target=save, args=(number,)) for number in range(THREADS)]
+        begin = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return (time.perf_counter() - begin) / (THREADS * IN_A_ROW)
+
+    with ExitStack() as stack:
+        turns = {}
+        for kind in (Module, Sdk, Session):
+            # A Session must not be shared by threads.
+            number = THREADS if kind is Session else 1
+            some = [contender(stub, kind, "20 ms") for _ in range(number)]
+            for one in some:
+                stack.enter_context(closing(one))
+            turns[kind.name] = partial(sample, some * (THREADS // number), State(THREADS))
+        rounds = 3 if quick else 20
+        return {name: Times(taken) for name, taken in in_turns(turns, rounds).items()}

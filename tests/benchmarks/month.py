@@ -1,10 +1,10 @@
-"""A month of an app, simulated: the commands that Upstash bills, counted where they leave.
+"""A simulated month of an app: the commands that Upstash bills.
 
     python -m tests.benchmarks.month
 
-The app saves all that it holds at each change of an order, as redis_state.py's users do, is
-restarted twice a day, and is asked for its health once a minute. The clock is passed in, and the
-endpoint is in memory, so that thirty days take some minutes.
+The app saves all its orders at each change of one, as users of redis_state.py do. It restarts
+twice a day, and a health check runs once a minute. The clock is passed in, and the endpoint is in
+memory, so thirty days take some minutes.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from tests.support.memory import MemoryEndpoint
 from upstash_state import OrderStore, UpstashRedis, reset_client
 from upstash_state.transport import intercepting
 
-#: Commands a month that cost nothing (upstash.com/docs/redis/overall/billing).
+#: Commands a month of the free plan (upstash.com/docs/redis/overall/billing).
 FREE = 500_000
 GOAL = 12_000
 DAYS = 30
-#: Half of the expiry: the longest that UPSTASH_STATE_SKIP_UNCHANGED may be.
+#: The largest UPSTASH_STATE_SKIP_UNCHANGED, half of the TTL.
 SKIP = 302_400
-#: Up to which age, in seconds, the changed health check takes an answer from memory.
+#: Seconds for which the changed health check uses an old answer.
 MAX_AGE = 600
 DAY = 86_400
 MINUTE = 60
-#: Seconds of the day at which the app is restarted.
+#: When the app restarts, in seconds of the day.
 RESTARTS = (4 * 3600, 16 * 3600)
-#: Seconds of the day at which the first order comes, and for how long others do.
+#: When the first order arrives, in seconds of the day, and for how long others follow.
 OPENS, OPEN_FOR = 10 * 3600, 12 * 3600
 
 
 class App(NamedTuple):
-    """What happens to an app.
+    """The events of an app's month.
 
     Attributes:
         orders: New orders a day.
         changes: Changes of each, five minutes apart.
-        kept: Days after which the app deletes an order, None for never.
-        days: How long it is watched.
+        kept: Days after which the app deletes an order; None for never.
+        days: Days of the simulation.
     """
 
     orders: int = 15
@@ -52,14 +52,14 @@ class App(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How the app does its backup.
+    """How the app uses the backup.
 
     Attributes:
-        name: As it stands in the table.
+        name: Its name in the table.
         skip: UPSTASH_STATE_SKIP_UNCHANGED.
         background: Whether UPSTASH_STATE_BACKGROUND is set.
         at_once: Whether the app calls `redis_save_orders`, not `redis_save_order` for each.
-        max_age: That of the health check, None where it counts.
+        max_age: The argument of the health check; None if it counts the orders.
     """
 
     name: str
@@ -85,10 +85,10 @@ WAYS = (
 
 
 def commands(app: App, way: Way) -> int:
-    """How many commands are billed.
+    """Return the number of billed commands.
 
     Raises:
-        AssertionError: In the end Redis does not hold just what the app does.
+        AssertionError: At the end, Redis does not hold the orders of the app.
     """
     clock = Clock(datetime(2026, 11, 1, tzinfo=timezone.utc).timestamp())
     redis = MemoryEndpoint(clock)
@@ -122,7 +122,7 @@ def _events(app: App) -> Iterator[tuple[float, Callable[[Any], None]]]:
 
 
 class _Run:
-    """The app on its way through the month."""
+    """The app with this package."""
 
     def __init__(self, app: App, way: Way, clock: Clock) -> None:
         self._app, self._way, self._clock = app, way, clock
@@ -139,7 +139,7 @@ class _Run:
             clock=self._clock,
         )
         if self._way.background:
-            # No thread: `_worker` sends what it would send.
+            # `_worker` sends instead of a thread.
             self._store._delivery._worker = Alarm()  # type: ignore[assignment]
         self.state = self._store.get_all()
 
@@ -176,7 +176,7 @@ class _Run:
 
 
 class _Original:
-    """The same with redis_state.py, reckoned: what it sends does not depend on what Redis says."""
+    """The app with redis_state.py, whose commands do not depend on answers, so they are counted."""
 
     def __init__(self, app: App) -> None:
         self._orders: dict[str, int] = {}
@@ -184,7 +184,7 @@ class _Original:
         self.billed = 0
 
     def restart(self) -> None:
-        # PING, KEYS, GET each.
+        # PING, KEYS, and a GET for each order.
         self.billed += 2 + len(self._orders)
 
     def change(self, order_id: str, number: int) -> None:
@@ -197,7 +197,7 @@ class _Original:
     def clean_up(self) -> None:
         assert self._app.kept is not None
         held = self._app.kept * self._app.orders
-        # KEYS, GET each, DEL each that is too old.
+        # KEYS, a GET for each order, and a DEL for each old one.
         self.billed += 1 + len(self._orders) + max(0, len(self._orders) - held)
         self._orders = dict(list(self._orders.items())[-held:])
 
@@ -206,7 +206,7 @@ class _Original:
 
 
 def table(apps: dict[str, App], ways: tuple[Way, ...] = WAYS) -> str:
-    """The month of each app in each way, as Markdown."""
+    """Return the commands of each app and way, as a table in Markdown."""
     rows = [
         f"| commands a month | {' | '.join(apps)} | of the free plan |",
         f"| --- | {'---: | ' * len(apps)}---: |",

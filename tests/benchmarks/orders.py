@@ -11,7 +11,7 @@ from .stub import stored_orders
 
 
 class State:
-    """What an app holds in memory, and its changes."""
+    """An app's orders in memory, and their changes."""
 
     def __init__(self, size: int) -> None:
         texts = stored_orders()
@@ -21,7 +21,7 @@ class State:
         self._turns = count()
 
     def changed(self) -> tuple[str, Orders]:
-        """Change one order: its id, and all of them."""
+        """Change one order. Return its id, and all orders."""
         turn = next(self._turns)
         order_id = str(turn % len(self.orders))
         self.orders[order_id] = {**self.orders[order_id], "note": f"change {turn:06}"}

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.outage
 
-With the default time budget of 5 s, against a server that misbehaves. Needs the extra `test`.
-Nothing leaves 127.0.0.1. Takes about a minute.
+It uses the default timeout of 5 s, and a server with faults. It needs the extra `test`, and takes
+about a minute. Nothing leaves 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WAYS = {
 
 
 def main() -> None:
-    """Print a table."""
+    """Print the table."""
     logging.getLogger("upstash_state").setLevel(logging.CRITICAL)
     faults = {fault.name: fault for fault in FAULTS}
     rows = []

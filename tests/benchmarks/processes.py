@@ -1,4 +1,4 @@
-"""What has to be measured from outside, in processes of their own: imports and memory."""
+"""Measurements in processes of their own: imports and memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from tempfile import TemporaryDirectory
 from .stub import Stub
 from .timing import Times, in_turns, timed
 
-#: What a process imports, by the name in the goals.
+#: The code of each process, by the name in the goals.
 IMPORTS = {
     "upstash_state": "import upstash_state",
     "upstash_redis": "import upstash_redis",
-    "json, logging, datetime": "import json, logging, datetime",
 }
 
 _RESTORE = """
@@ -35,9 +34,9 @@ print(json.dumps([len(orders), peak, result]))
 
 
 def imports(rounds: int) -> dict[str, Times]:
-    """Seconds from the start of a process to its end, with nothing but an import in between."""
+    """Return the seconds of a process that only imports a package."""
     with TemporaryDirectory() as cache:
-        # As installed packages are: compiled already, by the first round, whose times nobody sees.
+        # Installed packages are compiled. The first round, which does not count, compiles these.
         environ = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         samples = {
@@ -53,7 +52,7 @@ def _run(code: str, environ: Mapping[str, str]) -> str:
 
 
 def restore_memory(stub: Stub, size: int) -> tuple[int, int]:
-    """Bytes that a restore holds at its peak, and that its result holds."""
+    """Return the bytes that a restore holds at its peak, and those of its result."""
     credentials = {
         "UPSTASH_REDIS_REST_URL": stub.url("0 ms"),
         "UPSTASH_REDIS_REST_TOKEN": str(size),

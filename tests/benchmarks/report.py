@@ -1,9 +1,8 @@
-"""Figures as the tables of the README, in Markdown."""
+"""The tables of the README, in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 
 from . import held_up, restores
 from .goals import Goal
@@ -16,7 +15,7 @@ _RESTORING = [kind.name for kind in restores.CONTENDERS]
 
 
 def held(results: Iterable[held_up.Result]) -> str:
-    """For how long a caller is held up: the median and the 99th percentile."""
+    """Return how long a caller is held up: the median and the 99th percentile."""
     rows = [
         [f"{result.work.name}, {network}", *(_held(by_name.get(name)) for name in _CONTENDERS)]
         for result in results
@@ -26,7 +25,7 @@ def held(results: Iterable[held_up.Result]) -> str:
 
 
 def costs(results: Iterable[held_up.Result]) -> str:
-    """What the backup of a change costs."""
+    """Return what the backup of a change costs."""
     rows = [
         [result.work.name, *(_cost(result.costs[name]) for name in _CONTENDERS)]
         for result in results
@@ -34,14 +33,16 @@ def costs(results: Iterable[held_up.Result]) -> str:
     return table(["requests, commands", *_CONTENDERS], rows)
 
 
-def processor_time(samples: Mapping[str, list[float]]) -> str:
-    """Processor seconds of a save."""
-    cells = [shown(median(samples[name])) for name in _CONTENDERS]
-    return table(["processor time", *_CONTENDERS], [["a save, 0 ms", *cells]])
+def processor_time(times: Mapping[str, Times], threads: Mapping[str, Times]) -> str:
+    """Return the processor time of a save, and the time of saves from many threads."""
+    alone = table(["processor time", *times], [["a save, 0 ms", *map(_time, times.values())]])
+    title = f"{held_up.THREADS} threads at 20 ms"
+    many = table([title, *threads], [["each save", *map(_time, threads.values())]])
+    return f"{alone}\n\n{many}"
 
 
 def restored(results: Iterable[restores.Result]) -> str:
-    """How long a restore takes."""
+    """Return how long a restore takes."""
     rows = [
         [f"{result.size:,}, {network}", *(_time(times[name]) for name in _RESTORING)]
         for result in results
@@ -51,7 +52,7 @@ def restored(results: Iterable[restores.Result]) -> str:
 
 
 def cold_start(started: Mapping[str, Times], parts: Mapping[str, Times]) -> str:
-    """The medians of each contender's cold start, and of the parts of ours."""
+    """Return the medians of each contender's cold start, and of the parts of ours."""
     titles = {"cold start": started, "what ours is made of": parts}
     return "\n\n".join(
         table([title, *times], [["median", *map(_time, times.values())]])
@@ -60,7 +61,7 @@ def cold_start(started: Mapping[str, Times], parts: Mapping[str, Times]) -> str:
 
 
 def goals(reached: Iterable[Goal]) -> str:
-    """Each figure beside its goal."""
+    """Return each figure beside its goal."""
     rows = []
     for goal in reached:
         spread = f"{goal.spread[0]:.3g} to {goal.spread[1]:.3g}" if goal.spread else ""
@@ -74,7 +75,7 @@ def _held(found: Held | None) -> str:
         return ""
     if found.endless:
         return "no end"
-    mark = "~" if found.reckoned else ""
+    mark = "~" if found.extrapolated else ""
     return f"{mark}{shown(found.median)}, {shown(found.p99)}"
 
 
@@ -87,6 +88,6 @@ def _time(times: Times) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown: all columns but the first are aligned right."""
+    """Return a table in Markdown. All columns but the first are aligned right."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

@@ -1,4 +1,4 @@
-"""How long it takes to read all orders back."""
+"""How long a restore of all orders takes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any, NamedTuple
 
 import redis
 
-from .contenders import Floor, Module, RedisPy, Sdk, SdkAsOriginal
+from .contenders import Module, RedisPy, Sdk, SdkAsOriginal, Session
 from .stub import Stub, stored_orders
 from .timing import Sample, Times, in_turns, timed
 
-CONTENDERS = (Module, Sdk, SdkAsOriginal, RedisPy, Floor)
+CONTENDERS = (Module, Sdk, SdkAsOriginal, RedisPy, Session)
 ONE_BY_ONE = (SdkAsOriginal, RedisPy)
 NETWORKS = ("0 ms", "20 ms")
-#: How many orders KEYS + GET reads where the time for all is reckoned from them.
+#: The number of orders that KEYS + GET reads. The time for all is extrapolated.
 PART, PART_AWAY = 100, 10
 LARGEST = 100_000
-#: Databases of the real Redis by how many orders they hold.
+#: The databases of the real Redis, by the number of their orders.
 DATABASES = {105: 1, 10_000: 2, LARGEST: 3}
 
 
 class Result(NamedTuple):
-    """What a restore of so many orders took, by network and contender."""
+    """The times of a restore of this size, by network and contender."""
 
     size: int
     times: dict[str, dict[str, Times]]
 
 
 def run(stub: Stub, *, quick: bool) -> Iterator[Result]:
-    """Have everything restored."""
+    """Let every contender restore all orders."""
     rounds = {105: 5, 10_000: 2} if quick else {105: 30, 10_000: 8, LARGEST: 3}
     for size, number in rounds.items():
         _fill(stub, size)
@@ -51,8 +51,8 @@ def _in_turns(stub: Stub, size: int, network: str, rounds: int) -> dict[str, Tim
             work = partial(_part, part=part) if kind in ONE_BY_ONE else _whole
             samples[kind.name] = partial(work, contender, size)
         times = in_turns(samples, rounds, tidy=True)
-    reckoned = {kind.name for kind in ONE_BY_ONE}
-    return {name: Times(taken, name in reckoned) for name, taken in times.items()}
+    extrapolated = {kind.name for kind in ONE_BY_ONE}
+    return {name: Times(taken, name in extrapolated) for name, taken in times.items()}
 
 
 def _whole(contender: Any, size: int) -> float:
@@ -78,7 +78,7 @@ def _contender(stub: Stub, kind: Any, size: int, network: str) -> Any:
 
 
 def _fill(stub: Stub, size: int) -> None:
-    """Put the orders into the real Redis that the stub holds already."""
+    """Put the stub's orders into the real Redis."""
     texts = stored_orders()
     with redis.Redis(port=stub.redis_port("0 ms"), db=DATABASES[size]) as client:
         for start in range(0, size, 1000):

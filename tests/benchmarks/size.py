@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.size
 
-Installs each into an empty folder with pip, without bytecode, as for an upload. pip fetches the
-packages from the index that it is set up for.
+It installs each package into an empty folder with pip, without bytecode, as for an upload. pip
+uses the index of its own settings.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MEGABYTE = 1_000_000
 
 
 def pip(*arguments: str) -> None:
-    """Run pip, which says nothing unless something is wrong."""
+    """Run pip, which prints errors only."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
     subprocess.run(command, check=True)
 
 
 def wheel(folder: Path) -> Path:
-    """Build this package from a copy, since a build leaves files beside what it builds."""
+    """Build this package from a copy, because a build leaves files in its folder."""
     source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md"):
@@ -40,9 +40,9 @@ def wheel(folder: Path) -> Path:
 
 
 def size(folder: Path, requirement: str) -> list[str]:
-    """The package with its version; megabytes unpacked, zipped, and of the package itself."""
+    """Return the package with its version, and its megabytes: unpacked, zipped, without others."""
     pip("install", "--no-compile", "--target", str(folder), requirement)
-    # Commands have no use in a function, and name this machine.
+    # A function does not use commands, and they contain the path of this Python.
     shutil.rmtree(folder / "bin", ignore_errors=True)
     files = [path for path in folder.rglob("*") if path.is_file()]
     archive = folder.with_suffix(".zip")
@@ -62,7 +62,7 @@ def _bytes(files: list[Path]) -> int:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Print the table."""
     print(f"Python {platform.python_version()}, {platform.machine()}")
     with tempfile.TemporaryDirectory() as work:
         requirements = {"upstash-state": str(wheel(Path(work)))}

@@ -1,8 +1,8 @@
-"""An endpoint that costs as little as it can, in a process of its own.
+"""A fast endpoint, in a process of its own.
 
-It speaks Upstash's REST API for the commands that the contenders send, from values that are
-encoded once, and forwards to a real Redis: on a port for each network, whose answers come that much
-later. What the token begins with, up to a "-", chooses the database.
+It speaks Upstash's REST API for the commands that the contenders send, and keeps its values
+encoded. It also forwards to a real Redis. Each network has a port, whose answers come later by the
+network's delay. The token, up to a "-", chooses the database.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from urllib.request import urlopen
 
 from tests.support.paths import STORED_ORDERS
 
-#: Seconds of round-trip time by network; on the last two there is no answer.
+#: Seconds of round-trip time by network. The last two networks give no answer.
 DELAYS = {"0 ms": 0.0, "20 ms": 0.020, "150 ms": 0.150}
 HANGING, REFUSING = "hanging", "refusing"
 NETWORKS = (*DELAYS, HANGING, REFUSING)
-#: How many orders the databases hold at the start; a database's token is this number.
+#: The number of orders in each database at the start, which is also the database's token.
 SIZES = (0, 105, 10_000, 100_000)
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -36,13 +36,13 @@ _BASE64 = re.compile(rb"\r\nupstash-encoding: *base64", re.IGNORECASE)
 
 
 def stored_orders() -> list[str]:
-    """The texts of real-life orders, 1.6 KB each on average."""
+    """Return the texts of real orders, 1.6 KB each on average."""
     with STORED_ORDERS.open(encoding="utf-8") as lines:
         return [json.loads(line)["stored"] for line in lines]
 
 
 class Usage(NamedTuple):
-    """What a server was asked to do so far."""
+    """The requests and commands that a server has received."""
 
     requests: int = 0
     commands: int = 0
@@ -52,7 +52,7 @@ class Usage(NamedTuple):
 
 
 class Text:
-    """A string as JSON text, also of its base64; each is made when it is first asked for."""
+    """A string as JSON, plain and as base64. Each is encoded once, when it is needed."""
 
     __slots__ = ("_base64", "_plain", "_text")
 
@@ -76,7 +76,7 @@ PONG = Text("PONG")
 
 
 class Database:
-    """Keys and values. Cursors of SCAN are positions, so every page is full but the last."""
+    """Keys and values. SCAN's cursors are positions, so every page but the last is full."""
 
     def __init__(self, size: int) -> None:
         texts = [Text(text) for text in stored_orders()]
@@ -136,7 +136,7 @@ class Database:
 
 
 class Server:
-    """What the connections of one port share."""
+    """The state that the connections of one port share."""
 
     def __init__(self, databases: dict[bytes, Database], delay: float) -> None:
         self.databases = databases
@@ -172,7 +172,7 @@ class Server:
 
 
 class HTTP(asyncio.Protocol):
-    """One kept connection."""
+    """A kept connection."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -208,14 +208,14 @@ class HTTP(asyncio.Protocol):
 
 
 async def _forward(redis_port: int, delay: float) -> int:
-    """Forward a port to Redis, every request a round trip later. Returns the port."""
+    """Forward a port to Redis, each request later by a round trip. Return the port."""
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float) -> None:
         loop = asyncio.get_running_loop()
         while data := await reader.read(1 << 20):
             if wait:
-                # A contender waits for the answer before it sends the next request, so that
-                # nothing can overtake what is sent later here.
+                # A contender waits for the answer before it sends the next request, so no request
+                # can overtake another.
                 loop.call_later(wait, writer.write, data)
             else:
                 writer.write(data)
@@ -224,7 +224,7 @@ async def _forward(redis_port: int, delay: float) -> int:
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_redis, to_redis = await asyncio.open_connection("127.0.0.1", redis_port)
-        # The end of the process cancels what is still connected.
+        # The end of the process cancels open connections.
         with suppress(asyncio.CancelledError):
             await asyncio.gather(copy(reader, to_redis, delay), copy(from_redis, writer, 0))
 
@@ -232,7 +232,7 @@ async def _forward(redis_port: int, delay: float) -> int:
 
 
 async def _hang() -> int:
-    """Accept connections, and never answer. Returns the port."""
+    """Accept connections, and never answer. Return the port."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.CancelledError, ConnectionError):
@@ -263,7 +263,7 @@ async def _serve(redis_port: int) -> None:
         bound.bind(("127.0.0.1", 0))
         ports[REFUSING] = (bound.getsockname()[1],) * 2
         print(json.dumps(ports), flush=True)
-        # Standard input ends with the process that started this one, however it ends.
+        # Standard input ends when the process that started this one ends, in any way.
         ended = asyncio.Event()
 
         def wait_for_end() -> None:
@@ -275,7 +275,7 @@ async def _serve(redis_port: int) -> None:
 
 
 class Stub(NamedTuple):
-    """Where a running stub listens, by network: its own port, and the one that leads to Redis."""
+    """The ports of a running stub by network: its own, and the one of Redis."""
 
     ports: dict[str, tuple[int, int]]
 
@@ -286,7 +286,7 @@ class Stub(NamedTuple):
         return self.ports[network][1]
 
     def usage(self) -> Usage:
-        """What has been asked without delay so far."""
+        """Return the usage of the port without delay."""
         with urlopen(f"{self.url('0 ms')}/usage") as answer:
             return Usage(*json.load(answer))
 

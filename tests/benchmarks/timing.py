@@ -1,4 +1,4 @@
-"""Samples taken in turns, and what they say."""
+"""Samples taken in turns, and their statistics."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
-#: Does a contender's work once and returns the seconds that it took.
+#: Does a contender's work once, and returns the seconds that it took.
 Sample = Callable[[], float]
 
 
 class Times(NamedTuple):
-    """One contender's seconds, a sample a round."""
+    """One contender's seconds, a sample for each round."""
 
     samples: list[float]
-    #: Whether a part was timed and the rest reckoned from it.
+    #: Whether a part was timed, and the rest extrapolated.
     extrapolated: bool = False
 
     @property
@@ -25,14 +25,14 @@ class Times(NamedTuple):
         return median(self.samples)
 
     def ratio(self, other: Times) -> tuple[float, float, float]:
-        """These times as multiples of another's: their median and quartiles.
+        """Return these times as multiples of another's: their median and quartiles.
 
-        Of each round both belong together: what slowed the machine down then, slowed both.
+        The samples of one round are compared, because a busy machine slows both down.
         """
         return _spread([mine / theirs for mine, theirs in zip(self.samples, other.samples)])
 
     def over(self, other: Times) -> tuple[float, float, float]:
-        """By how many seconds these are longer than another's: the median and quartiles."""
+        """Return by how many seconds these are longer than another's: the median and quartiles."""
         return _spread([mine - theirs for mine, theirs in zip(self.samples, other.samples)])
 
 
@@ -45,15 +45,15 @@ def _spread(values: list[float]) -> tuple[float, float, float]:
 def in_turns(
     samples: Mapping[str, Sample], rounds: int, *, tidy: bool = False
 ) -> dict[str, list[float]]:
-    """Take a sample of each in every round, another one first each time.
+    """Take a sample of each in every round. Each round starts with another one.
 
-    Nothing is thrown away but one round at the start, in which connections are opened.
+    A first round, in which connections are opened, does not count.
 
     Args:
-        samples: What to time, by name.
-        rounds: How many samples to take of each.
-        tidy: Whether to collect garbage before each, so that what the one before left behind is
-            not this one's to clear away.
+        samples: The functions to time, by name.
+        rounds: The number of samples of each.
+        tidy: Whether to collect garbage before each sample, so that none has to collect the
+            garbage of another.
     """
     times: dict[str, list[float]] = {name: [] for name in samples}
     names = list(samples)
@@ -71,10 +71,10 @@ def in_turns(
 def timed(
     work: Callable[[], object], times: int = 1, clock: Callable[[], float] = perf_counter
 ) -> float:
-    """Seconds that a call took by a clock, the mean of so many in a row."""
+    """Return the seconds that a call took, the mean of several in a row."""
     begin = clock()
     for _ in range(times):
-        # Kept until the clock has been read: to give it up is not part of the work.
+        # Kept until the clock was read, because freeing it is not part of the work.
         result = work()
     seconds = clock() - begin
     del result
@@ -82,7 +82,7 @@ def timed(
 
 
 def shown(seconds: float) -> str:
-    """Seconds for people, three digits of them."""
+    """Return seconds with three digits and a unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size or unit == "µs":
             amount = seconds / size
