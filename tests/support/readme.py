@@ -38,6 +38,10 @@ done
 """
 
 
+# A reader does not have these plugins. They take longer to start than pytest itself.
+_OTHER_PLUGINS = "-p no:hypothesispytest -p no:anyio -p no:xdist"
+
+
 class Block(NamedTuple):
     """One block of a README, and the line that it begins on."""
 
@@ -75,7 +79,12 @@ class Reader:
         path = [str(tools), str(Path(sys.executable).parent), environ["PATH"]]
         # A reader has the defaults.
         environ = {name: v for name, v in environ.items() if name != "UPSTASH_STATE_TIMEOUT"}
-        self._environ = {**environ, "PATH": os.pathsep.join(path), "NO_COLOR": "1"}
+        self._environ = {
+            **environ,
+            "PATH": os.pathsep.join(path),
+            "NO_COLOR": "1",
+            "PYTEST_ADDOPTS": _OTHER_PLUGINS,
+        }
         self._directory = directory
         self._beside: list[subprocess.Popen[str]] = []
 
