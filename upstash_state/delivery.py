@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
 from traceback import walk_stack
 
 from . import registry
@@ -347,8 +346,9 @@ class Delivery:
             results, abandoned = exchange.results, exchange.abandoned
             outbox.answered = (outbox.clock(), exchange.latency)
         except UpstashError as error:
-            # A copy, because the frames of the traceback hold the orders.
-            results, abandoned = [copy(error)] * len(parts), error.may_have_executed
+            # Without its traceback, whose frames hold the orders.
+            results = [error.with_traceback(None)] * len(parts)
+            abandoned = error.may_have_executed
             outbox.answered = None
             if isinstance(error, TOO_LARGE):
                 # The request as a whole was too large, so all its writes are halved together.

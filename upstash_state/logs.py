@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from logging import DEBUG, ERROR, getLogger
+from logging import DEBUG, ERROR, LoggerAdapter, getLogger
 from types import TracebackType
+from typing import Any
 
 from .errors import (
     AuthenticationError,
@@ -20,7 +21,16 @@ from .serialization import shown_order_id
 from .settings import DOCTOR, TOKEN_ADVICE
 from .texts import LONGEST, shown, text_of, type_name
 
-log = getLogger("upstash_state")
+
+class _Log(LoggerAdapter):  # type: ignore[type-arg]
+    """The package's logger. A log handler or filter that raises does not make a call fail."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        with suppress(Exception):
+            self.logger.log(level, msg, *args, **kwargs)
+
+
+log = _Log(getLogger("upstash_state"), {})
 
 # How many ids one line names.
 NAMED = 20
@@ -99,17 +109,15 @@ def log_failure(
     # In a copy of the context, so that an interruption cannot leave the raised depth behind.
     context = copy_context()
     context.run(_nested.set, depth + 1)
-    # A log handler that raises must not break the app.
-    with suppress(Exception):
-        context.run(
-            log.log,
-            DEBUG if quiet else ERROR,
-            template,
-            *args,
-            f"{_line(error)}{affected}{'' if quiet else _advice(cause)}",
-            extra={"operation": operation, "order_id": order_id},
-            exc_info=_unexpected(error),
-        )
+    context.run(
+        log.log,
+        DEBUG if quiet else ERROR,
+        template,
+        *args,
+        f"{_line(error)}{affected}{'' if quiet else _advice(cause)}",
+        extra={"operation": operation, "order_id": order_id},
+        exc_info=_unexpected(error),
+    )
 
 
 def log_unsaved(failed: Mapping[str, UpstashError], *, deleted: bool = False) -> None:

@@ -538,7 +538,7 @@ class OrderStore:
 def _deliver(own: Delivery, writes: Sequence[Write], deadline: float | None) -> None:
     for error in own.deliver(writes, deadline).values():
         # A copy: the outbox keeps the error, but not its frames, which hold the order.
-        raise copy(error)
+        raise copy(error) from error.__cause__
 
 
 def created_at(order: Mapping[str, Any]) -> datetime | None:

@@ -75,7 +75,7 @@ def run_all(
     for count in choices.runs():  # noqa: B007
         world = World(choices.choose, faults, slow_serializer=slow_serializer, coarse=coarse)
         use_clock(monkeypatch, world.clock)
-        monkeypatch.setattr(logs.log, "disabled", True)
+        monkeypatch.setattr(logs.log.logger, "disabled", True)
         processes = {name: world.process(name) for name in sorted(set(calls.lower()))}
         for call, letter in enumerate(calls):
             process = processes[letter.lower()]

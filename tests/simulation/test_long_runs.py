@@ -82,7 +82,7 @@ class Story:
 
 def runs(monkeypatch: pytest.MonkeyPatch, seeds: range) -> None:
     """Run the stories of some seeds."""
-    monkeypatch.setattr(logs.log, "disabled", True)
+    monkeypatch.setattr(logs.log.logger, "disabled", True)
     for seed in seeds:
         story = Story(seed)
         use_clock(monkeypatch, story.world.clock)

@@ -166,7 +166,7 @@ def test_in_the_end_redis_holds_the_newest_of_each_order(
     monkeypatch: pytest.MonkeyPatch, machine: type[Histories], examples: int
 ) -> None:
     # pytest would keep thousands of lines.
-    monkeypatch.setattr(logs.log, "disabled", True)
+    monkeypatch.setattr(logs.log.logger, "disabled", True)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None)
     )

@@ -116,7 +116,7 @@ class Process:
         upstash_state.redis_save_order("1", {"n": self.number})
 
     def open_circuit(self) -> None:
-        self.server.plan(FAULT["html_with_404"], 3)
+        self.server.plan(FAULT["html_with_200"], 3)
         for _ in range(3):
             with suppress(UnavailableError):
                 self.run("GET", "k")

@@ -129,6 +129,12 @@ def _raise(error: BaseException) -> Callable[..., Any]:
     return function
 
 
+class Raising(logging.Handler):
+    """A handler that raises for each record, and so does not let it be written anywhere."""
+
+    emit = _raise(OSError("disk full"))
+
+
 class TestFrozenTime:
     """A clock that stands still (freezegun) does not make a call last."""
 
@@ -194,6 +200,28 @@ class TestLocalFaults:
         assert "broken" in "".join(traceback.format_tb(cause.__traceback__))
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         assert not any(server.token in repr(frame.f_locals) for frame in frames)
+
+    @pytest.mark.parametrize(
+        "call",
+        [lambda: redis_save_order("1", {}), lambda: redis_get_order("1")],
+        ids=["save", "get"],
+    )
+    def test_the_log_shows_where_a_local_fault_was_raised(
+        self,
+        environ: Environ,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        call: Callable[[], object],
+    ) -> None:
+        def broken(session: requests.Session, request: requests.PreparedRequest, **_: Any) -> Any:
+            raise TypeError("wrong number of arguments")
+
+        monkeypatch.setattr(requests.Session, "send", broken)
+        environ.use(URL, TOKEN)
+        reset_client(flush=False)
+        assert not call()
+        assert "in broken" in caplog.text
+        reset_client(flush=False)
 
     def test_the_error_shows_the_text_of_a_mock(self) -> None:
         with responses.RequestsMock(), pytest.raises(UnavailableError) as caught:
@@ -281,15 +309,47 @@ class TestHandlers:
     def test_a_log_handler_that_raises_breaks_no_call(
         self, environ: Environ, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Raising(logging.Handler):
-            emit = _raise(ValueError("a handler"))
-
         environ.use("https://db.example.test", "")
         reset_client(flush=False)
         monkeypatch.setattr(logging.getLogger("upstash_state"), "handlers", [Raising()])
         assert redis_save_order("1", {}) is False
         assert redis_save_order("1", {"a": object()}) is False
         reset_client(flush=False)
+
+    def test_a_log_handler_that_raises_costs_no_call_its_success(
+        self, environ: Environ, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logger = logging.getLogger("upstash_state")
+        monkeypatch.setattr(logger, "handlers", [Raising()])
+        monkeypatch.setattr(logger, "level", logging.INFO)
+        environ.use(server.url, server.token)
+        # Its warning comes with the first call.
+        environ.set(UPSTASH_STATE_SKIP_UNCHANGED="often")
+        reset_client(flush=False)
+        # With the first answer comes a line, too.
+        assert redis_save_order("1", {}) is True
+        assert redis_get_order("1") == {}
+        assert len(server.requests) == 2
+        reset_client(flush=False)
+
+    def test_a_log_handler_that_raises_leaves_the_circuit_as_it_is(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        logger = logging.getLogger("upstash_state")
+        monkeypatch.setattr(logger, "handlers", [Raising()])
+        monkeypatch.setattr(logger, "level", logging.INFO)
+        now = [0.0]
+        transport = Transport(URL, check_token(TOKEN), timeout=5, clock=lambda: now[0])
+        with responses.RequestsMock() as mock:
+            mock.post(URL, body="<html>")
+            for _ in range(3):
+                with pytest.raises(AnswerError):
+                    run(transport, commands.get("k"))
+            with pytest.raises(all_errors.CircuitOpenError):
+                run(transport, commands.get("k"))
+            now[0] = 5
+            mock.replace(responses.POST, URL, json={"result": "v"})
+            assert run(transport, commands.get("k")) == "v"
 
     @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a POSIX timer")
     def test_a_signal_handler_that_saves_leaves_the_call_its_time_limit(
@@ -560,7 +620,7 @@ def test_the_time_for_which_the_circuit_was_open_is_logged(
     now = [0.0]
     transport = Transport(URL, check_token(TOKEN), timeout=5, clock=lambda: now[0])
     with responses.RequestsMock() as mock:
-        mock.post(URL, status=404)
+        mock.post(URL, body="<html>")
         for _ in range(3):
             with pytest.raises(UnavailableError):
                 run(transport, commands.get("k"))

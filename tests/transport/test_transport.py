@@ -197,7 +197,17 @@ def test_an_answer_announced_beyond_all_limits_is_not_read(
         run(transport, commands.get("k"))
 
 
-def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: list[float]) -> None:
+def calls(transport: Transport, times: int) -> set[type[Exception]]:
+    """The classes of the errors of so many calls."""
+    raised = set()
+    for _ in range(times):
+        with pytest.raises((UnavailableError, ResponseError)) as caught:
+            run(transport, commands.get("k"))
+        raised.add(type(caught.value))
+    return raised
+
+
+def test_failures_open_the_circuit(mocked: Any, waits: list[float]) -> None:
     now = [0.0]
     transport = Transport(
         URL,
@@ -205,22 +215,75 @@ def test_failures_open_the_circuit_and_refusals_do_not(mocked: Any, waits: list[
         timeout=5,
         clock=lambda: now[0],
     )
-    mocked.post(URL, status=400, json={"error": "ERR syntax error"})
-    for _ in range(5):
-        with pytest.raises(ResponseError):
-            run(transport, commands.get("k"))
-    mocked.replace(responses.POST, URL, status=404)
-    for _ in range(3):
-        with pytest.raises(UnavailableError):
-            run(transport, commands.get("k"))
+    mocked.post(URL, body="<html>")
+    calls(transport, 3)
     asked = len(mocked.calls)
-    with pytest.raises(CircuitOpenError):
-        run(transport, commands.get("k"))
+    assert calls(transport, 2) == {CircuitOpenError}
     assert len(mocked.calls) == asked
     mocked.replace(responses.POST, URL, json={"result": "v"})
     now[0] = 5
     assert run(transport, commands.get("k")) == "v"
     assert run(transport, commands.get("k")) == "v"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"body": requests.ConnectionError(ConnectionRefusedError(111, "Connection refused"))},
+        {"body": requests.ReadTimeout()},
+        {"body": "<html>"},
+        # Where a captive portal or another address answers, all calls fail.
+        {"status": 302},
+        {"status": 401, "body": "<html>"},
+        {"status": 401, "json": {"error": "Unauthorized"}},
+        {"status": 400, "json": {"error": "WRONGPASS invalid or missing auth token"}},
+        *({"status": status} for status in (408, 500, 501, 502, 503, 504, 520, 530)),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_every_call_would_get_opens_the_circuit(
+    mocked: Any, transport: Transport, answer: dict[str, Any]
+) -> None:
+    mocked.post(URL, **answer)
+    calls(transport, 3)
+    assert calls(transport, 1) == {CircuitOpenError}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 400, "json": {"error": "ERR syntax error"}},
+        {"status": 403, "json": {"error": "NOPERM no permission"}},
+        *(
+            {"status": status, "body": "<html>"}
+            for status in (400, 402, 403, 404, 405, 406, 409, 413, 414, 415, 422, 431, 451)
+        ),
+    ],
+    ids=repr,
+)
+def test_a_refusal_of_one_request_does_not_open_the_circuit(
+    mocked: Any, transport: Transport, answer: dict[str, Any]
+) -> None:
+    mocked.post(URL, **answer)
+    assert CircuitOpenError not in calls(transport, 5)
+    mocked.replace(responses.POST, URL, json={"result": "v"})
+    assert run(transport, commands.get("k")) == "v"
+
+
+def test_a_gateways_refusal_says_nothing_of_the_endpoint(mocked: Any, waits: list[float]) -> None:
+    now = [0.0]
+    transport = Transport(URL, check_token(TOKEN), timeout=5, clock=lambda: now[0])
+    mocked.post(URL, body="<html>")
+    calls(transport, 2)
+    mocked.replace(responses.POST, URL, status=403)
+    calls(transport, 1)
+    mocked.replace(responses.POST, URL, body="<html>")
+    calls(transport, 1)
+    assert calls(transport, 1) == {CircuitOpenError}
+    # A probe that is refused is followed by another.
+    now[0] = 5
+    mocked.replace(responses.POST, URL, status=403)
+    assert CircuitOpenError not in calls(transport, 2)
 
 
 def test_after_an_interrupted_probe_comes_another(mocked: Any, waits: list[float]) -> None:
@@ -231,7 +294,7 @@ def test_after_an_interrupted_probe_comes_another(mocked: Any, waits: list[float
         timeout=5,
         clock=lambda: now[0],
     )
-    mocked.post(URL, status=404)
+    mocked.post(URL, body="<html>")
     for _ in range(3):
         with pytest.raises(UnavailableError):
             run(transport, commands.get("k"))

@@ -101,12 +101,12 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
         said = data[:1000].decode()
     words = sent.own_words(_words_in(said)).strip()
     words = words and f": {words}"
-    if status in TRANSIENT:
+    if status in TRANSIENT or status >= 500:
         kind = errors.SlowDownError if status == 429 else UnavailableError
         raise kind(
             f"the endpoint answered with HTTP status {status}{words}",
             reason="status",
-            transient=True,
+            transient=status in TRANSIENT,
             may_have_executed=status not in NOT_EXECUTED,
             retry_after=retry_after(headers.get("Retry-After")),
         )
@@ -116,7 +116,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
     if not 200 <= status < 300:
         hint = ", a redirect: the token goes to no other address" if 300 <= status < 400 else ""
         text = f"HTTP status {status}{hint}, not an answer of the REST API{words}"
-        raise AnswerError(text, reason="status")
+        raise AnswerError(text, reason="status" if status >= 400 else "answer")
     # If a connection closes inside the headers, http.client takes them as complete. Such an answer
     # has an empty body, and no header that gives its length.
     cut = not data and not {"Content-Length", "Transfer-Encoding"}.intersection(headers)

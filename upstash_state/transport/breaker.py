@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from logging import getLogger
 
 from ..errors import CircuitOpenError
-
-log = getLogger("upstash_state")
+from ..logs import log
 
 FAILURES_TO_OPEN = 3
 FIRST_PAUSE = 5.0

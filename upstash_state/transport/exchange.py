@@ -12,11 +12,11 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from json import JSONEncoder
-from logging import getLogger
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import errors
 from ..commands import Command
+from ..logs import log
 from ..settings import Secret, check_option
 from ..texts import shown, text_of, type_name
 from . import seam
@@ -28,8 +28,6 @@ from .failures import forget_locals
 
 if TYPE_CHECKING:
     from .http import Http
-
-log = getLogger("upstash_state")
 
 # "Exponential backoff and full jitter" (AWS Architecture Blog): the wait before the nth retry is
 # anywhere between 0 and FIRST_PAUSE * 2**n. Three retries wait 0.35 s on average, 0.7 s at most,
@@ -174,10 +172,10 @@ class Transport:
             _under_way.set((*outer, end))
             answers, abandoned = self._attempts(commands, path, end, left)
         except BaseException as error:
-            if isinstance(error, errors.ResponseError):
-                breaker.succeeded()
-            elif left >= self.timeout * WHOLE and _is_outage(error):
+            if _is_outage(error, whole=left >= self.timeout * WHOLE):
                 breaker.failed(error, probe=probe)
+            elif isinstance(error, errors.ResponseError):
+                breaker.succeeded()
             elif probe:
                 breaker.retry_now()
             raise
@@ -271,7 +269,18 @@ def _new_http(url: str, token: Secret) -> Http:
     return Http(url, token)
 
 
-def _is_outage(error: BaseException) -> bool:
+def _is_outage(error: BaseException, *, whole: bool) -> bool:
+    """Return whether an error means that other calls would fail, too.
+
+    Args:
+        error: What the exchange raised.
+        whole: Whether it had the whole time of a call.
+    """
+    if isinstance(error, errors.AuthenticationError):
+        return True
+    if not isinstance(error, errors.UnavailableError) or error.reason == "local" or not whole:
+        return False
+    # A status 4xx is about this request (RFC 9110, section 15.5): a gateway may refuse one order.
     # An endpoint that refuses requests as too large or too frequent works.
-    works = isinstance(error, (errors.AnswerTooLargeError, errors.SlowDownError))
-    return isinstance(error, errors.UnavailableError) and not works and error.reason != "local"
+    refused = isinstance(error, errors.AnswerError) and error.reason in ("status", "too-large")
+    return not refused and not isinstance(error, errors.SlowDownError)
