@@ -246,7 +246,9 @@ def mget(keys: Argument | Iterable[Argument], *args: Argument) -> Command[list[s
     def read(answer: Any) -> list[str | None]:
         values = _list(answer)
         if len(values) != len(names):
-            raise AnswerError(f"MGET of {len(names)} keys was answered with {len(values)} values")
+            raise AnswerError(
+                f"MGET: the number of values is {len(values)} instead of {len(names)}"
+            )
         return [_text_or_none(value) for value in values]
 
     return Command(["MGET", *names], read, repeatable=True)

@@ -140,7 +140,7 @@ def log_unsaved(failed: Mapping[str, UpstashError], *, deleted: bool = False) ->
         log_failure(
             failed[ids[0]],
             template,
-            f"order {shown_order_id(ids[0])}" if one else f"{len(ids)} orders",
+            f"order {shown_order_id(ids[0])}" if one else plural(len(ids)),
             operation=operation,
             order_id=ids[0] if one else None,
             affected="" if one else f" ({named(ids)})",
@@ -166,7 +166,7 @@ def named(ids: list[str]) -> str:
 
 def plural(count: int, noun: str = "order") -> str:
     """Return a count with its noun, such as "1 order" or "2 orders"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _advice(error: BaseException | None) -> str:

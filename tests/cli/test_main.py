@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import re
 import subprocess
@@ -27,6 +28,7 @@ from tests.support.cli import (
 )
 from upstash_state import OrderStore, __version__, serialize_order
 from upstash_state.cli import main as cli
+from upstash_state.cli.meter import Cost
 from upstash_state.local import LocalEndpoint
 
 
@@ -207,6 +209,23 @@ def test_an_empty_id_is_valid(few: LocalEndpoint, tool: Tool) -> None:
     put(few, "order:", "{}")
     assert tool("show", "").status == 0
     assert tool("delete", "", "--yes").out == "1 order deleted\n"
+
+
+def test_one_of_something_is_singular(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
+    put(few, "order:1", "{}")
+    exported, broken, cut = (str(tmp_path / name) for name in ("f", "broken", "cut.gz"))
+    shown = tool("export", exported).out + tool("import", exported).out
+    shown += tool("list", "--sort", "id").out + tool("doctor").out
+    shown += tool("delete", "1", "--dry-run").out + tool("delete", "1", "--yes").out
+    line = Path(exported).read_text()
+    Path(broken).write_text(line + "{\n" * 21)
+    shown += tool("import", broken).err
+    Path(cut).write_bytes(gzip.compress(line.encode())[:-4])
+    shown += tool("import", cut).err
+    for count in ("1 order exported", "1 order with keys", "1 more line not", "after 1 line:"):
+        assert count in shown
+    shown += str(Cost(1, 1))
+    assert not re.search(r"(?<![\d,.])1 (?!ms)\w+s\b", shown), shown
 
 
 def test_without_a_command_it_shows_help(tool: Tool) -> None:

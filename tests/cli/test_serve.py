@@ -32,7 +32,7 @@ def test_it_says_what_to_export_and_ends_with_ctrl_c() -> None:
 @pytest.mark.parametrize("command", [("serve", "--port", "0"), ("demo",)])
 def test_words_are_not_cut_at_the_end_of_the_terminals_line(command: tuple[str, ...]) -> None:
     with Terminal(environment("", "", COLUMNS="80"), *command) as terminal:
-        terminal.expect("Ctrl-C ends it|none different")
+        terminal.expect("Ctrl-C ends it|all equal")
     lines = terminal.text.splitlines()
     assert "(in memory: gone when this ends)" in " ".join(map(str.strip, lines))
     assert max(map(len, lines)) <= 80
@@ -44,6 +44,17 @@ def test_a_port_in_use_is_named_in_one_line(tool: Tool, endpoint: LocalEndpoint)
     assert (status, out, text.count("\n")) == (1, "", 1)
     assert text.startswith(f"upstash-state: cannot start on 127.0.0.1, port {port}: ")
     assert "Address already in use (--port 0 takes a free one)" in text
+
+
+@pytest.mark.parametrize("module", ["fakeredis", "redis"])
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("demo",)])
+def test_without_the_extra_it_says_what_to_install(
+    tool: Tool, monkeypatch: pytest.MonkeyPatch, module: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "upstash_state.local.fake", raising=False)
+    said = f"upstash-state: {module} is missing for the embedded endpoint: "
+    assert tool(*command) == (1, "", f"{said}pip install 'upstash-state[local]'\n")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
-from upstash_state.cli.terminal import duration, printable, wrapped
+from upstash_state.cli.terminal import duration, printable, progress, wrapped
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,16 @@ def test_a_terminal_gets_lines_that_end_between_words(monkeypatch: pytest.Monkey
     shown = ["TLS       the certificates of", path, "are trusted"]
     assert [line.strip() for line in lines] == shown
     assert all(line.startswith(" " * 10) for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "read 0 orders"), (1, "read 1 order\n"), (5000, "read 5,000 orders")]
+)
+def test_progress_shows_a_number_of_orders(
+    monkeypatch: pytest.MonkeyPatch, count: int, shown: str
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    with progress("read") as show:
+        show(count)
+    assert shown in sys.stderr.getvalue()

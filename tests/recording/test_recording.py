@@ -711,7 +711,7 @@ class TestMatching:
         order = {"numbers": ["y"] * 500, "text": "x" * 900 + "y" * 100}
         lines = failure(path, lambda replayed: redis_save_order("1", order)).splitlines()
         assert len(lines) < 50
-        assert "and 461 more lines" in lines
+        assert "and 461 more" in lines
         assert all(len(line) < 200 for line in lines)
 
 

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta, timezone
 import click
 
 from .. import UpstashError
+from ..logs import plural
 from .list import ordered, read_rows, table
 from .params import json_option, seconds, utf8
 from .stored import Row, ask, opened, row
-from .terminal import ids_from, orders, printable
+from .terminal import ids_from, printable
 
 # The number of orders, and of ids that do not exist, that are named.
 _NAMED = 10
@@ -61,11 +62,11 @@ def delete(
         if dry_run or not yes:
             _name(rows, _without(given, there))
         if dry_run:
-            said = f"{orders(len(rows))} would be deleted"
+            said = f"{plural(len(rows))} would be deleted"
             print(json.dumps({"would_delete": there}) if as_json else said)
             return 0
         where = f"{store.client.url}, keys {printable(store.prefix)}*"
-        question = f"Delete {orders(len(rows))} from {where}?"
+        question = f"Delete {plural(len(rows))} from {where}?"
         if rows and not yes and not click.confirm(question, prompt_suffix=" ", err=True):
             print("Nothing deleted.", file=sys.stderr)
             return 1
@@ -73,7 +74,7 @@ def delete(
     if as_json:
         print(json.dumps({"deleted": len(deleted), "missing": _without(given, deleted)}))
     else:
-        print(f"{orders(len(deleted))} deleted")
+        print(f"{plural(len(deleted))} deleted")
         _name([], _without(there, deleted))
     return 0
 

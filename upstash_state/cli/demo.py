@@ -16,10 +16,11 @@ import click
 
 from .. import UpstashRedis, deserialize_order, redis_delete_order, redis_save_order, reset_client
 from ..environment import environment
+from ..logs import plural
 from ..settings import URL_AND_TOKEN
 from .import_ import read, unpacked
 from .meter import metered
-from .terminal import orders, printable, wrapped
+from .terminal import printable, wrapped
 
 SETTINGS = {
     # If the orders cannot be removed at the end, they expire after an hour.
@@ -64,8 +65,8 @@ def demo(file: str, endpoint: str) -> int:
         with metered() as cost:
             changes = [redis_save_order(*change) for change in _changes(saved)]
             changes.append(redis_delete_order(DELETED))
-        print(f"Saving      process {os.getpid()} saved {orders(len(saved))}", end=" ")
-        print(f"in {len(changes)} changes\n            {cost}", flush=True)
+        print(f"Saving      process {os.getpid()} saved {plural(len(saved))}", end=" ")
+        print(f"in {plural(len(changes), 'change')}\n            {cost}", flush=True)
         # A session of its own, so that Ctrl-C ends this process only, which then cleans up.
         second = subprocess.run(
             [sys.executable, "-c", RESTORE], stdout=subprocess.PIPE, start_new_session=True
@@ -74,9 +75,10 @@ def demo(file: str, endpoint: str) -> int:
         raise click.ClickException("the second process failed")
     process, restored, restoring = pickle.loads(second.stdout)
     print(f"Restoring   process {process} began with an empty STATE and restored", end=" ")
-    print(f"{orders(len(restored))}\n            {restoring}")
+    print(f"{plural(len(restored))}\n            {restoring}")
     different = list(differences(saved, restored))
-    print(f"Comparing   {orders(len(saved))}: {len(different) or 'none'} different")
+    result = f"{len(different):,} different" if different else "all equal"
+    print(f"Comparing   {plural(len(saved))}: {result}")
     for difference in different:
         print(f"            {printable(difference)}")
     return int(bool(different))

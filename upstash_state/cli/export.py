@@ -20,10 +20,11 @@ from typing import BinaryIO
 
 import click
 
+from ..logs import plural
 from ..serialization import escape_surrogates
 from .params import json_option
 from .stored import GONE, NEVER, ask, opened
-from .terminal import orders, print_json, printable, progress
+from .terminal import print_json, printable, progress
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -66,7 +67,7 @@ def export(file: Path, as_json: bool) -> int:
     if as_json and not _is_standard(file):
         print_json({"exported": count, "file": str(file)})
     elif not _is_standard(file):
-        print(f"{orders(count)} exported to {printable(str(file))}")
+        print(f"{plural(count)} exported to {printable(str(file))}")
     return 0
 
 

@@ -17,10 +17,11 @@ from typing import NamedTuple, cast
 import click
 
 from .. import OrderStore, UpstashError, deserialize_order
+from ..logs import plural
 from .params import json_option
 from .requests import TOO_LARGE, in_requests
 from .stored import NEVER, ask, opened
-from .terminal import complain, orders, progress
+from .terminal import complain, progress
 
 # Redis rounds a TTL to seconds, and so does the file.
 ROUNDING = 2
@@ -60,15 +61,15 @@ def import_orders(file: str, force: bool, as_json: bool) -> int:
                     complain(f"line {number} not imported: {became}")
                 show(sum(counts.values()))
         except KeyboardInterrupt:
-            done = orders(sum(counts.values()))
+            done = plural(sum(counts.values()))
             raise KeyboardInterrupt(f" after {done}: run it again to import the rest") from None
     if counts["broken"] > NAMED:
-        complain(f"{counts['broken'] - NAMED:,} more lines not imported")
+        complain(f"{plural(counts['broken'] - NAMED, 'more line')} not imported")
     if as_json:
         print(json.dumps(counts))
     else:
         said = (f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts.items() if n)
-        print(f"{orders(sum(counts.values()))}: {', '.join(said) or 'nothing to do'}")
+        print(f"{plural(sum(counts.values()))}: {', '.join(said) or 'nothing to do'}")
         if counts["newer"]:
             print("Newer orders in Redis were kept; --force overwrites them.", file=sys.stderr)
     return 1 if counts["newer"] or counts["broken"] else 0
@@ -226,7 +227,7 @@ def read(file: BufferedReader, ttl: float = 0) -> Iterator[Line]:
             while len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
                 raw = file.readline(LONGEST_LINE + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        cut = f"{file.name} is cut off or damaged after {number:,} lines: {error}"
+        cut = f"{file.name} is cut off or damaged after {plural(number, 'line')}: {error}"
         raise click.ClickException(cut) from None
 
 

@@ -12,9 +12,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from .. import OrderStore
+from ..logs import plural
 from .params import json_option, utf8
 from .stored import GONE, Row, ask, opened, row
-from .terminal import console, orders, print_json, printable, progress
+from .terminal import console, print_json, printable, progress
 
 #: The columns' names, which are those of `Row`, and their headings.
 HEADINGS = dict(zip(Row._fields, ("ID", "CREATED", "AGE", "EXPIRES IN", "BYTES", "STATUS", "NAME")))
@@ -80,8 +81,8 @@ def list_orders(
                 click.echo_via_pager(f"{line}\n" for line in lines)
             else:
                 print("\n".join(lines))
-            of_all = orders(total) if len(rows) == total else f"{len(rows):,} of {orders(total)}"
-            print(f"{of_all}, {sum(row.size for row in rows):,} bytes")
+            of_all = plural(total) if len(rows) == total else f"{len(rows):,} of {plural(total)}"
+            print(f"{of_all}, {plural(sum(row.size for row in rows), 'byte')}")
         else:
             if header:
                 print(*names, sep="\t")

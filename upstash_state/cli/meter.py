@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..logs import plural
 from ..transport import Answer, Endpoint, Send, intercepting
 
 
@@ -24,7 +25,7 @@ class Cost:
     statuses: Counter[int] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        return f"{self.requests:,} requests, {self.commands:,} billed commands"
+        return f"{plural(self.requests, 'request')}, {plural(self.commands, 'billed command')}"
 
 
 @contextmanager

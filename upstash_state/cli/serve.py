@@ -55,7 +55,7 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
     try:
         endpoint = LocalEndpoint(host=host, port=port, read_only_token=read_only_token, **options)
         endpoint.start()
-    except (ImportError, OSError, UpstashError, ValueError) as error:
+    except (OSError, UpstashError, ValueError) as error:
         hint = " (--port 0 takes a free one)" if getattr(error, "errno", 0) == EADDRINUSE else ""
         text = getattr(error, "strerror", None) or error
         raise click.ClickException(f"cannot start on {host}, port {port}: {text}{hint}") from None

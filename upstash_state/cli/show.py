@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .. import UpstashError
+from ..logs import plural
 from .params import json_option, utf8
 from .stored import Row, ask, content, opened, pretty, row
 from .terminal import complain, ids_from, print_json, printable
@@ -73,5 +74,5 @@ def _print_order(row: Row, order: dict[str, Any]) -> None:
     print(f"id          {printable(row.id)}")
     print(f"created     {fields['created_at']}{ago}")
     print(f"expires in  {fields['ttl']}")
-    print(f"size        {fields['size']} bytes\n")
+    print(f"size        {plural(row.size, 'byte')}\n")
     print("\n".join(map(printable, pretty(order).split("\n"))))

@@ -10,6 +10,8 @@ from typing import TextIO
 
 from rich.console import Console
 
+from ..logs import plural
+
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -44,11 +46,6 @@ def wrapped(text: str, stream: TextIO, indent: int = 0) -> str:
     layout = textwrap.TextWrapper(break_long_words=False, break_on_hyphens=False)
     layout.width, layout.subsequent_indent = console(stream).width, " " * indent
     return layout.fill(text)
-
-
-def orders(count: int) -> str:
-    """Return a number of orders: `1 order`, `5,000 orders`."""
-    return f"{count:,} order{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -96,6 +93,6 @@ def progress(doing: str, visible: bool = True) -> Iterator[Callable[[int], None]
     Yields:
         A function that takes the number so far.
     """
-    status = console(sys.stderr).status(f"{doing} 0 orders", spinner="line")
+    status = console(sys.stderr).status(f"{doing} {plural(0)}", spinner="line")
     with status if visible else nullcontext():
-        yield lambda count: status.update(f"{doing} {count:,} orders")
+        yield lambda count: status.update(f"{doing} {plural(count)}")

@@ -66,7 +66,8 @@ class Backend:
                 return FakeBackend()
         except ImportError as error:
             raise ImportError(
-                f"the embedded endpoint needs {error.name}: pip install 'upstash-state[local]'"
+                f"{error.name} is missing for the embedded endpoint: "
+                "pip install 'upstash-state[local]'"
             ) from None
         try:
             pool = redis.ConnectionPool.from_url(

@@ -69,7 +69,7 @@ def mismatches(
     if not lines and (pair := replay.reordered()):
         lines = [f"sent in another order: {names[pair[1]]} before {names[pair[0]]}"]
     if len(lines) > MOST_LINES:
-        lines[MOST_LINES:] = [f"and {len(lines) - MOST_LINES} more lines"]
+        lines[MOST_LINES:] = [f"and {len(lines) - MOST_LINES} more"]
     return lines, values
 
 

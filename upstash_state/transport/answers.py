@@ -89,7 +89,7 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
     if 200 <= status < 300 and isinstance(items, list):
         results = [_result(item, sent) for item in items]
         if expected not in (None, len(results)):
-            raise AnswerError(f"{expected} commands were answered with {len(results)} results")
+            raise AnswerError(f"the number of results is {len(results)} instead of {expected}")
         if _NO_RESULT not in results:
             return results
     refused = _result(said, sent, status)

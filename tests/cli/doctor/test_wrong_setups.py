@@ -346,7 +346,7 @@ ENDPOINT = [
         "evicted keys",
         answering("INFO", "used_memory:10\r\nevicted_keys:1234\r\n"),
         "memory",
-        "1,234 keys were evicted",
+        "evicted to make room: 1,234 keys",
         "switch eviction off",
         "warning",
     ),

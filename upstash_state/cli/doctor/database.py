@@ -10,9 +10,9 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 from ... import OrderStore, ResponseError, UpstashError, UpstashRedis
+from ...logs import plural
 from ...settings import Settings, proxy_of
 from ..meter import metered
-from ..terminal import orders
 from .advice import LATER, LIMITED, Finding
 
 # Not the app's prefix: a restore must not find the probe.
@@ -113,14 +113,14 @@ def _fullness(client: UpstashRedis) -> Iterator[Finding]:
         yield Finding("ok", found if used else "the server does not tell how much is used")
     advice = "switch eviction off in the database's configuration on console.upstash.com"
     if evicted := int(numbers.get("evicted_keys", 0)):
-        yield Finding("warning", f"{evicted:,} keys were evicted to make room", advice)
+        yield Finding("warning", f"evicted to make room: {plural(evicted, 'key')}", advice)
     elif policy := re.search(r"^maxmemory_policy:(?!noeviction)([a-z-]+)", report, re.M):
         found = f"eviction is on ({policy[1]}): once full, it drops orders before they expire"
         yield Finding("warning", found, advice)
 
 
 def _count(store: OrderStore) -> Iterator[Finding]:
-    yield Finding("ok", f"{orders(store.count())} with keys {store.prefix}*")
+    yield Finding("ok", f"{plural(store.count())} with keys {store.prefix}*")
 
 
 def _probe(probes: OrderStore, probe_id: str) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import click
 from rich.text import Text
 
 from ... import UpstashError, UpstashRedis
+from ...logs import plural
 from ...settings import Settings
 from ..params import json_option
 from ..terminal import console, print_json, printable, wrapped
@@ -51,8 +52,7 @@ def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
     elif bad:
         print("\nOne thing is wrong; the later checks were left out. Correct it and run again.")
     else:
-        counted = f"with {warnings} warning{'' if warnings == 1 else 's'}"
-        print(f"\nIt works, {counted}." if warnings else "\nAll is well.")
+        print(f"\nIt works, with {plural(warnings, 'warning')}." if warnings else "\nAll is well.")
     return int(bad)
 
 
