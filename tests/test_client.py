@@ -289,25 +289,25 @@ def test_an_answer_of_the_wrong_type_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("call", "text"),
     [
-        lambda r: r.set("k", None),
-        lambda r: r.set("k", True),
-        lambda r: r.set("k", ["v"]),
-        lambda r: r.set("k", b"\xff"),
-        lambda r: r.set("k", "\ud83d"),
-        lambda r: r.set("k", "v", ex=1, px=1),
-        lambda r: r.set("k", "v", nx=True, xx=True),
-        lambda r: r.set("k", "v", ex="60"),
-        lambda r: r.mget([]),
-        lambda r: r.delete(),
-        lambda r: r.execute_command(),
+        (lambda r: r.set("k", None), "must be str, bytes, int or float, not NoneType"),
+        (lambda r: r.set("k", True), "must be str, bytes, int or float, not bool"),
+        (lambda r: r.set("k", ["v"]), "must be str, bytes, int or float, not list"),
+        (lambda r: r.set("k", b"\xff"), "the REST API cannot carry this bytes: 'utf-8'"),
+        (lambda r: r.set("k", "\ud83d"), "the REST API cannot carry this str: 'utf-8'"),
+        (lambda r: r.set("k", "v", ex=1, px=1), r"one of ex \(seconds\), px"),
+        (lambda r: r.set("k", "v", nx=True, xx=True), "not both"),
+        (lambda r: r.set("k", "v", ex="60"), "a time must be int, timedelta or datetime, not str"),
+        (lambda r: r.mget([]), "at least one key is needed"),
+        (lambda r: r.delete(), "at least one key is needed"),
+        (lambda r: r.execute_command(), r"a command needs a name, such as execute_command\("),
     ],
 )
 def test_an_argument_that_cannot_be_sent_is_refused_before_any_request(
-    mocked: Any, redis: UpstashRedis, call: Any
+    mocked: Any, redis: UpstashRedis, call: Any, text: str
 ) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=text):
         call(redis)
     assert len(mocked.calls) == 0
 
@@ -350,7 +350,7 @@ def test_an_empty_pipeline_sends_nothing(mocked: Any, redis: UpstashRedis) -> No
     assert pipeline.execute() == []
 
 
-def test_every_command_can_be_put_into_a_pipeline(mocked: Any, redis: UpstashRedis) -> None:
+def test_a_pipeline_reads_each_answer_as_the_client_does(mocked: Any, redis: UpstashRedis) -> None:
     pipeline = redis.pipeline(transaction=False)
     pipeline.ping().set("k", "v").msetex({"k": 1}).get("k").mget("k", "l").delete("k").exists(
         "k"
@@ -599,21 +599,22 @@ def test_pages_without_keys_between_pages_with_keys_are_no_reason_to_end(
     assert keys == [f"k{n}" for n in range(4, 41, 4)] + ["last"]
 
 
-#: For each command, a call of it and the type of its result.
-CALLS: dict[str, tuple[Command[Any], Any]] = {
-    "PING": (commands.ping(), bool),
-    "SET": (commands.set("k", "v"), bool | None),
-    "MSETEX": (commands.msetex({"k": "v"}), bool),
-    "GET": (commands.get("k"), str | None),
-    "MGET": (commands.mget("k", "l"), list),
-    "DEL": (commands.delete("k"), int),
-    "EXISTS": (commands.exists("k"), int),
-    "EXPIRE": (commands.expire("k", 1), bool),
-    "TTL": (commands.ttl("k"), int),
-    "PTTL": (commands.pttl("k"), int),
-    "KEYS": (commands.keys(), list),
-    "SCAN": (commands.scan(), tuple),
-    "DBSIZE": (commands.dbsize(), int),
+#: For each command, a call of it, the type of its result, and whether it may be sent twice.
+CALLS: dict[str, tuple[Command[Any], Any, bool]] = {
+    "ping": (commands.ping(), bool, True),
+    "set": (commands.set("k", "v"), bool | None, True),
+    "msetex": (commands.msetex({"k": "v"}), bool, True),
+    "get": (commands.get("k"), str | None, True),
+    "mget": (commands.mget("k", "l"), list, True),
+    "delete": (commands.delete("k"), int, True),
+    "exists": (commands.exists("k"), int, True),
+    "expire": (commands.expire("k", 1), bool, True),
+    "ttl": (commands.ttl("k"), int, True),
+    "pttl": (commands.pttl("k"), int, True),
+    "keys": (commands.keys(), list, True),
+    "scan": (commands.scan(), tuple, True),
+    "dbsize": (commands.dbsize(), int, True),
+    "execute_command": (commands.execute_command("INCR", "n"), Any, False),
 }
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 2**63, 2**64, 10**400, 1.0, 17.0])
 TEXTS = st.text() | st.sampled_from(["OK", "0", "17", "1_0", " 5", "+5", "-1", "\u0665", "9" * 400])
@@ -640,28 +641,32 @@ ANSWERS = st.recursive(
 @example(answer=1.0)
 @example(answer=float("nan"))
 def test_a_command_reads_any_answer_as_a_result_of_its_type_or_an_error(answer: Any) -> None:
-    for name, (command, kind) in CALLS.items():
+    for name, (command, kind, _) in CALLS.items():
         result = command.read(answer)
         if isinstance(result, UpstashError):
             assert type(result) is AnswerError
             assert result.__traceback__ is result.__context__ is None
             continue
-        assert isinstance(result, kind)
+        assert kind is Any or isinstance(result, kind)
         if kind is int:
             assert type(result) is int
             assert -(2**63) <= result < 2**63
-        if name == "SCAN":
+        if name == "scan":
             cursor, keys = result
             assert type(cursor) is int
             assert 0 <= cursor < 10**20
             assert all(type(key) is str for key in keys)
-        if name in ("MGET", "KEYS"):
+        if name in ("mget", "keys"):
             assert all(type(value) in (str, type(None)) for value in result)
 
 
 def test_the_table_of_calls_has_every_command() -> None:
-    assert {command.args[0] for command, _ in CALLS.values()} == set(CALLS)
-    assert len(CALLS) == len(COMMANDS) - 1, "all but execute_command, whose answer is its result"
+    assert set(CALLS) == set(COMMANDS)
+
+
+def test_a_command_says_whether_it_may_be_sent_twice() -> None:
+    said = {name: command.repeatable for name, (command, _, _) in CALLS.items()}
+    assert said == {name: repeatable for name, (_, _, repeatable) in CALLS.items()}
 
 
 @given(answer=ANSWERS, status=st.sampled_from([200, 200, 200, 400, 503]))

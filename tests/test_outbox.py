@@ -91,6 +91,9 @@ def test_the_outcome_of_an_older_write_is_that_of_the_newer_one(box: Box, end: s
     assert box.outcome(older) is False
     box.fail(newer, DOWN)
     assert box.outcome(older) is DOWN
+    box.taken(newer)
+    # It is being sent again, so the last error is no longer its outcome.
+    assert box.outcome(older) is box.outcome(newer) is False
     if end == "confirm":
         box.confirm(newer, box.time.now)
     else:

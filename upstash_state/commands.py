@@ -25,8 +25,9 @@ class Command(Generic[T_co]):
             1000000 and more into 1e+06.
         reader: Returns the result that an answer holds, and raises AnswerError if it is no answer
             to this command.
-        repeatable: Whether sending it twice leaves the same as sending it once, so that it may be
-            sent again when it is not known whether it was executed.
+        repeatable: Whether a second execution leaves the same data, and the answer to the first is
+            not needed. Then the command may be sent again when it is not known whether it was
+            executed.
     """
 
     __slots__ = ("_reader", "args", "repeatable")

@@ -34,9 +34,9 @@ COMBINED = frozenset({"MSETEX", "EVAL"})
 # Seconds between two checks whether another task of the same thread has sent a write.
 SHORT = 0.01
 
-# Seconds after which a command that the endpoint refused as unknown is tried again, and one whose
-# answer may have had another cause.
+# Seconds until a command of COMBINED is tried again after the endpoint refused it as unknown.
 TRY_AGAIN = 3600.0
+# The same after a failure that may have had another cause.
 DOUBT = 60.0
 # Seconds between two tries of `flush`.
 SHORTEST, LONGEST = 0.05, 0.5
@@ -71,9 +71,9 @@ class Delivery:
         self._prefix = prefix
         self._worker = Worker(self._work, background) if background else None
         outbox.delayed_after = max(outbox.delayed_after, DELAYED_AFTER + background)
-        # The largest number of writes in the next page of delayed writes, 0 after a single one has
-        # failed, and the number of pages that succeeded since it changed.
+        # The largest number of writes in the next page; 0 if even a page of one write failed.
         self._page = MAX_WRITES
+        # The number of pages that succeeded since this size changed.
         self._succeeded = 0
         # The commands of COMBINED that the endpoint has executed, those that it seems to lack, and
         # when to try these again.
@@ -142,7 +142,7 @@ class Delivery:
         return True
 
     def _late(self, writes: Sequence[Write]) -> UpstashError:
-        """Leave writes to the sender of the earlier ones, and return the error of their call."""
+        """Give up waiting: leave the writes pending, and return the error for their caller."""
         error = EndpointTimeoutError("not sent yet: an earlier save of the order is under way")
         for write in writes:
             if self.outbox.pending(write.key) is write:
@@ -154,7 +154,7 @@ class Delivery:
 
         Args:
             seconds: The longest time.
-            step: The longest time where nothing can say that orders are released.
+            step: The longest sleep where no other thread can notify this one (Pyodide).
         """
         if threading.active_count() == 1:
             # In Pyodide, other tasks go on during a sleep, but not while it waits for a lock.
@@ -195,10 +195,10 @@ class Delivery:
             self.client.retry_now()
             error = self._send_due(deadline, fresh=True, now=True)
             if isinstance(error, UnavailableError):
-                # An answer with a bad status says little about the other orders.
+                # A bad status may concern only these orders, so the others are tried.
                 stop = once and error.reason not in ("status", "answer")
             else:
-                # A refusal of a whole page is followed by one half as large.
+                # After a refused page, the next one is half as large.
                 stop = error is not None and not self._page
             if stop:
                 break
@@ -265,7 +265,7 @@ class Delivery:
         took = 0.0
         error: UpstashError | None = None
         due: list[Write] = []
-        # A page without enough time would be executed and billed, but not confirmed.
+        # A page that cannot end in time would be executed and billed, but not confirmed.
         while error is None and (begin := time.monotonic()) + took < deadline:
             due = due or outbox.due(fresh=fresh, now=now)
             page = page_of(due, max(self._page, 1))
@@ -386,8 +386,8 @@ class Delivery:
         if name in self._known:
             return name == "MSETEX" and type(result) is ResponseError
         if isinstance(result, UnavailableError):
-            # Some servers answer an unknown command with status 404 or 500. A script is not
-            # replaced for that, because plain commands would overwrite later saves of others.
+            # Some servers answer an unknown command with status 404 or 500. In that case, EVAL is
+            # not replaced by plain commands, because they would overwrite later saves of others.
             return name == "MSETEX" and result.reason in ("status", "answer")
         # Redis uses the code ERR for an unknown command. Other codes, such as OOM, mean that it
         # knows the command.

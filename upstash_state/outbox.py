@@ -7,9 +7,9 @@ what happened. The outbox does no I/O, and its clock is passed in.
                                           -> failed: it stays pending, and is now delayed
                                           -> superseded: another writer wrote the order since
 
-An abandoned attempt may still be executed, for up to a minute. During that time its order is
-marked, and the newest write stays in the outbox even when it is confirmed, because it may have to
-be sent again (`Write.confirmed` and `Outbox.due`).
+An abandoned attempt may still be executed, for up to a minute. Until its key has been checked after
+that minute, the order is *marked* (it has an entry in `_abandoned`), and its newest write stays in
+the outbox even when it is confirmed, because it may have to be sent again (`Outbox.due`).
 
 The lock makes this safe for threads. A signal handler, a finalizer or a log handler may also save
 an order in the middle of a method here, in the same thread, so every change is one operation that
@@ -34,7 +34,7 @@ LATE = 60.0
 # Seconds after which a write counts as delayed although it never failed. In background mode, those
 # for which the worker gathers writes are added.
 DELAYED_AFTER = 10.0
-# Seconds for which the number of a confirmed write is remembered at least. An older save that is
+# The minimum time, in seconds, to remember the number of a confirmed write. An older save that is
 # serialized slowly must not be sent after it.
 MEMORY = 600.0
 # The number of settled and marked orders at which the old ones are forgotten for the first time.
@@ -43,7 +43,8 @@ FORGET = 1000
 MAX_BYTES = 64_000_000
 # The number of digests of abandoned attempts that are remembered for one order.
 MAX_DIGESTS = 8
-# Seconds until delayed writes are sent again after a failure. Each further failure doubles them.
+# Seconds until delayed writes are sent again after a failure. Each further failure doubles the
+# pause.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 # The digest of a delete. No SHA-1 looks like this.
 DELETED = "-"
@@ -56,7 +57,7 @@ class Write:
         key: The order's key.
         text: The order as JSON, or None for a delete.
         number: Its place among all calls. The newest write of an order has the highest number.
-        since: When it was put. If an older write of the order is confirmed later, that moment.
+        since: When it was put, or when an older write of the order was confirmed, if that is later.
         ttl: Seconds from `since` until the order expires.
         skip: Seconds for which the same text is not sent again once it is confirmed.
         keep: Whether it stays pending when it fails.
@@ -248,7 +249,7 @@ class Outbox:
 
         Args:
             fresh: Whether to include writes that are not delayed.
-            now: Whether to include writes whose pause after a failure has not ended.
+            now: Whether to include writes that are still pausing after a failure.
         """
         time = self.clock()
         with self.lock:
@@ -267,7 +268,10 @@ class Outbox:
         ]
 
     def is_delayed(self, write: Write) -> bool:
-        """Return whether others may have written the order since: it failed, or waited for long."""
+        """Return whether another process may have written the order meanwhile.
+
+        It may have if the write has failed before, or has waited for a long time.
+        """
         waited = self.clock() - write.since
         return write.failures > 0 or write.confirmed or waited > self.delayed_after
 
@@ -326,7 +330,8 @@ class Outbox:
             self._settled[key] = settled = Settled(write.number, sent_at)
             if write.skip and write.text is not None and self._writes.get(key) is write:
                 settled.digest = digest_of(write.text)
-                # Half of its time at most, because an order that never changes must not expire.
+                # At most half of its remaining lifetime, so that an unchanged order is sent again
+                # before it expires.
                 settled.lasts = min(write.skip, (write.since + write.ttl - sent_at) / 2)
             if len(self._settled) + len(self._abandoned) >= self._forget_at:
                 self._forget_old(now)
@@ -338,8 +343,8 @@ class Outbox:
                 self._remove(write)
             newest = self._writes.get(key)
             if newest is not None and not newest.confirmed:
-                # An order that expires later was written later, so a newer write must not expire
-                # before this one.
+                # The script takes the write that expires later for the later one, so a newer write
+                # must not expire before this one.
                 newest.since = max(newest.since, now)
 
     def supersede(self, write: Write) -> None:
@@ -368,7 +373,7 @@ class Outbox:
             write.failures += 1
             write.error = error
             if write.failures > 1:
-                # The first time, other traffic may find the endpoint working a moment later.
+                # No pause after the first failure: the endpoint may work again a moment later.
                 write.retry_at = self.clock() + _pause_after(write.failures - 1)
             if (for_good or not write.keep) and not write.confirmed:
                 self._remove(write)
@@ -476,13 +481,15 @@ class Outbox:
             if current.number > write.number:
                 break
             with suppress(KeyError):
-                # Python runs signal handlers after calls, so not in the middle of this line.
+                # One line without a call: Python runs no signal handler between the check and the
+                # assignment.
                 writes[key] = write if writes[key] is current else writes[key]
         return other
 
     def _remove(self, write: Write) -> None:
         with suppress(KeyError):
-            # Not interruptible, as in `_replace`. If it is another write, `get` changes nothing.
+            # Not interruptible, as in `_replace`. `pop` removes this write. If the newest write is
+            # another one, `get` changes nothing.
             writes, key = self._writes, write.key
             found = (writes.pop if writes[key] is write else writes.get)(key)
             if found is write:
@@ -511,7 +518,7 @@ class Outbox:
         for key in list(self._abandoned):
             if self._is_past(key, now) and key not in self._writes:
                 self._abandoned.pop(key, None)
-        # Not each time, so that it takes little time for each write on average.
+        # Not on every call, to keep the average cost of a write low.
         self._forget_at = 2 * (len(self._settled) + len(self._abandoned)) + FORGET
 
 

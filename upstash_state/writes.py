@@ -1,7 +1,7 @@
 """Turn writes into commands, and results into states of writes. No I/O.
 
-A fresh write is a SET with EX or a DEL; several are one MSETEX or one DEL. Delayed writes and
-marked orders are sent by one script, which checks each key before it writes.
+One fresh write is sent as SET with EX, or as DEL; several together as one MSETEX and one DEL.
+Delayed writes and marked orders are sent by one script, which checks each key before it writes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_BYTES = 4_000_000
 # up-redis accepts 1,000 commands in a pipeline; serverless-redis-http executes them one by one.
 MAX_WRITES = 500
 
-# Errors that many writes may cause together, but fewer of them may not.
+# Errors of a request that was too large. Half of its writes may succeed.
 TOO_LARGE = (KeyTooLargeError, RecordTooLargeError, RequestTooLargeError)
 # Errors that a retry cannot fix.
 PERMANENT = (DataError, NotRecordedError, *TOO_LARGE)
@@ -36,7 +36,8 @@ PERMANENT = (DataError, NotRecordedError, *TOO_LARGE)
 # ARGV, for each key: whether it is only checked, its TTL in milliseconds, PX and the milliseconds
 # until the write expires, the digests of abandoned attempts, and the text ("" deletes the key).
 # Every save sets the expiry, so a value that expires later was written later. A value that expires
-# later than one TTL from now has a writer with another TTL, or none, so its expiry says nothing.
+# later than one TTL from now, or never, was written with another TTL or without one, so its expiry
+# says nothing.
 SCRIPT = """\
 local done = {}
 for i, key in ipairs(KEYS) do
@@ -87,8 +88,9 @@ def page_of(writes: Sequence[Write], size: int = MAX_WRITES) -> list[Write]:
 
 def body_length(write: Write) -> int:
     """Return the largest number of bytes that a write adds to a request's body."""
-    # JSON has no bare control characters, so only quotes and backslashes are escaped. A key may
-    # have some, six bytes each. The rest is options, digits and digests of 41 bytes.
+    # The text of an order has no control characters, so only its quotes and backslashes are
+    # escaped. A key may contain control characters, which take six bytes each. The 120 bytes are
+    # for options and digits, and each digest takes 41.
     text = write.text or ""
     length = len(text.encode()) + text.count('"') + text.count("\\")
     return 6 * len(write.key) + length + 120 + 41 * MAX_DIGESTS
@@ -151,7 +153,7 @@ def settle(part: Part, result: Any, outbox: Outbox, sent_at: float) -> list[Writ
             outcome = AnswerError("SET was answered with null, like a SET with NX")
         if isinstance(outcome, UpstashError):
             if isinstance(outcome, AnswerError):
-                # It was executed, or it was not.
+                # It is not known whether it was executed.
                 outbox.abandon(write)
             outbox.fail(write, outcome, for_good=isinstance(outcome, PERMANENT))
             failed.append(write)
@@ -181,7 +183,7 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
             raise AnswerError("the script was not answered with 0 or 1 for each key")
         return answer
 
-    # Executed twice, the script leaves the same values as after the first time.
+    # Running the script twice leaves the same values as running it once.
     return Command(["EVAL", SCRIPT, str(len(keys)), *keys, *args], read, repeatable=True)
 
 
