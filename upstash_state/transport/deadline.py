@@ -52,8 +52,8 @@ class Attempt:
         repeatable: Whether the request may be sent again when it may have been executed.
 
     Attributes:
-        exhausted: Whether all the time has passed, even if the clock stands still (freezegun).
-        timed_out: Whether an attempt of this exchange has timed out.
+        unspent: The seconds that were left by the clock when attempts of this exchange timed out. A
+            clock that stands still (freezegun) leaves all of them.
         deadline: When it must have ended, on `time.monotonic()`'s clock.
         limit: When it is abandoned: its deadline, or earlier, to leave time for another attempt.
         kept: Whether it is made on a kept connection; None before it needs one.
@@ -69,7 +69,7 @@ class Attempt:
 
     def __init__(self, *, repeatable: bool) -> None:
         self.repeatable = repeatable
-        self.exhausted = self.timed_out = False
+        self.unspent = 0.0
 
     def time_left(self) -> float:
         """Return the seconds until it must have ended.

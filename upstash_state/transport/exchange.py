@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from json import JSONEncoder
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,9 +47,8 @@ DEEPEST = 2
 
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-#: The deadlines of the exchanges under way in this context; handlers made all but the first. An
-#: exchange that was interrupted at its end counts until its deadline.
-_under_way: ContextVar[tuple[float, ...]] = ContextVar("upstash_state_exchanges", default=())
+#: The number of exchanges under way in this context; handlers made all but the first.
+_under_way: ContextVar[int] = ContextVar("upstash_state_exchanges", default=0)
 
 # Python runs the finalizers of `weakref` at exit as one function, which the first of them
 # registers. It is registered here, before `process` registers the end of the process, and so it
@@ -160,17 +159,17 @@ class Transport:
         left = end - began
         if left <= 0:
             raise used_up()
-        outer = _under_way.get()
-        if outer:
-            outer = tuple(moment for moment in outer if moment > began)
-        if len(outer) > DEEPEST:
+        depth = _under_way.get()
+        if depth > DEEPEST:
             text = "not sent: a handler calls for what its own calls make happen"
             raise errors.UnavailableError(text, may_have_executed=False)
         breaker = seam.simulated_breaker() or self._breaker
         probe = breaker.enter(left)
+        # In a copy of the context, so that an interruption cannot leave the raised depth behind.
+        context = copy_context()
+        context.run(_under_way.set, depth + 1)
         try:
-            _under_way.set((*outer, end))
-            answers, abandoned = self._attempts(commands, path, end, left)
+            answers, abandoned = context.run(self._attempts, commands, path, end, left)
         except BaseException as error:
             if _is_outage(error, whole=left >= self.timeout * WHOLE):
                 breaker.failed(error, probe=probe)
@@ -179,8 +178,6 @@ class Transport:
             elif probe:
                 breaker.retry_now()
             raise
-        finally:
-            _under_way.set(outer)
         latency = time.monotonic() - began
         breaker.succeeded()
         if not self._announced:
@@ -205,14 +202,10 @@ class Transport:
         Returns:
             What each command was answered, and whether an earlier attempt was abandoned.
         """
-        if path == seam.COMMAND:
-            [command] = commands
-            text, expected = _encode(command.args), None
-            attempt = Attempt(repeatable=command.repeatable)
-        else:
-            text, expected = _encode([command.args for command in commands]), len(commands)
-            attempt = Attempt(repeatable=all(command.repeatable for command in commands))
-        body = text.encode()
+        args = [command.args for command in commands]
+        alone = path == seam.COMMAND
+        body = _encode(args[0] if alone else args).encode()
+        attempt = Attempt(repeatable=all(command.repeatable for command in commands))
         if self._http is None:
             self._http = _new_http(self.url, self._token)
         send = seam.intercepted(self._http, partial(self._http.send, attempt))
@@ -220,6 +213,7 @@ class Transport:
         while True:
             try:
                 answer = send(path, body, deadline)
+                expected = None if alone else len(commands)
                 return interpret(answer, expected, body, self._token), abandoned
             except BaseException as error:
                 # Answers may repeat headers and data, so no traceback's frame may keep them.
@@ -230,9 +224,7 @@ class Transport:
                 if not isinstance(error, errors.UnavailableError):
                     raise
                 abandoned = error.may_have_executed = abandoned or error.may_have_executed
-                if not error.transient or attempt.exhausted:
-                    raise
-                if abandoned and not attempt.repeatable:
+                if not error.transient or (abandoned and not attempt.repeatable):
                     raise
                 patient = isinstance(error, errors.SlowDownError)
                 wait = error.retry_after
@@ -245,7 +237,7 @@ class Transport:
                 retries += 1
                 # Pauses count as well, since the clock may stand still (freezegun).
                 patience -= wait
-                late = patience <= 0 or time.monotonic() + wait >= deadline
+                late = patience <= attempt.unspent or time.monotonic() + wait >= deadline
                 if late or (retries > RETRIES and not patient):
                     raise
             if wait and seam.simulated_breaker() is None:

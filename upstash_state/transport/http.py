@@ -29,7 +29,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from ..errors import AnswerError, EndpointTimeoutError, UnavailableError, UpstashError
 from ..settings import Secret, ca_bundle, proxy_of
 from .deadline import MAX_ANSWER_BYTES, Attempt, Limited, in_time, too_large
-from .failures import failure_of, forget_locals
+from .failures import failure_of
 from .seam import Answer, checks
 
 try:
@@ -111,21 +111,15 @@ class Http:
         except BaseException as error:
             if channel is not None:
                 channel.close()
-            failure = None
-            if isinstance(error, Exception) and not isinstance(error, UpstashError):
-                failure = failure_of(error, attempt.may_have_executed, body, self.token)
-            # Frames of requests, urllib3 and http.client hold the token.
-            forget_locals(error)
-            if failure is None:
+            if isinstance(error, UpstashError) or not isinstance(error, Exception):
                 raise
+            failure = failure_of(error, attempt.may_have_executed, body, self.token)
         else:
             self._keep(channel, response.headers.get("Upstash-Sync-Token", ""))
             return Answer(response.status_code, response.headers, data)
         if isinstance(failure, EndpointTimeoutError) and attempt.kept is not None:
-            waited = attempt.may_have_executed and attempt.limit == deadline
-            attempt.exhausted = waited or attempt.timed_out
-            attempt.timed_out = True
-        stale = attempt.kept and not attempt.received and not attempt.exhausted
+            attempt.unspent += attempt.limit - time.monotonic()
+        stale = attempt.kept and not attempt.received
         if stale and (failure.transient or not attempt.may_have_executed):
             # The other kept connections are as old.
             self.close()
