@@ -125,6 +125,7 @@ def test_it_says_where_url_and_token_come_from(
         monkeypatch.setenv(name, value)
     out = doctor.run().out
     assert out.startswith(f"ok       variables   {found}\n")
+    assert ("the app does not read the file .env" in out) is (".env" in found)
     assert f"ok       URL         {ELSEWHERE}\n" in out
 
 
@@ -138,6 +139,18 @@ def test_it_says_which_settings_come_from_the_file(
     (tmp_path / ".env").write_text("UPSTASH_STATE_TTL=3600\nUPSTASH_STATE_TIMEOUT=1\n")
     found = "UPSTASH_STATE_TIMEOUT 30 s, UPSTASH_STATE_TTL 3600 s (.env); else the defaults\n"
     assert f"settings    {found}" in doctor.run().out
+    doctor.warns("variables", "the app does not read the file .env", r"load_dotenv\(\)")
+
+
+def test_values_from_the_file_are_a_warning_because_the_app_does_not_read_it(
+    few: LocalEndpoint, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"{URL}={few.url}\n{URL_TOKEN}={few.token}\nOTHER=1\n")
+    # Set in the environment too, for example by load_dotenv().
+    assert "All is well." in doctor.run().out
+    monkeypatch.delenv(URL)
+    monkeypatch.delenv(URL_TOKEN)
+    doctor.warns("variables", "the app does not read the file .env", "export.*load_dotenv")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ from .advice import Finding, wrong
 
 # The ports of Redis over TCP and over TLS, in Redis's and hosters' documentation.
 REDIS_PORTS = (6379, 6380)
+LOAD = (
+    "unless the app loads it, set the variables in its environment (export, or your platform's "
+    "settings), or call load_dotenv() of python-dotenv before its first call of upstash_state"
+)
 # The least similarity of two names, one of which may be a typing error of the other.
 ALIKE = 0.85
 _TCP = re.compile(r"(?:\w+_)?(?:REDIS|KV)(?:_TLS)?_URL")
@@ -56,6 +60,9 @@ def variables(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> Iter
     sources = ["the file .env here" if from_file.get(n) else "the environment" for n in pair]
     first = "" if sources[0] == sources[1] else f" from {sources[0]}"
     yield Finding("ok", f"{pair[0]}{first} and {pair[1]} from {sources[1]}")
+    if any(from_file.get(name) for name in (*pair, *OPTIONS)):
+        found = "the app does not read the file .env by itself, only this command does"
+        yield Finding("warning", found, LOAD)
     others = [n for n in CREDENTIALS if unquoted(environ.get(n, "")) and n not in pair]
     if others:
         advice = f"unset those that the app does not need; {pair[0]} and {pair[1]} are used"
