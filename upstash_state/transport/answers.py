@@ -93,8 +93,8 @@ def interpret(answer: Answer, expected: int | None, body: bytes, token: Secret) 
         if _NO_RESULT not in results:
             return results
     refused = _result(said, sent, status)
-    known = isinstance(refused, ResponseError) and type(refused) is not ResponseError
-    if known or (isinstance(refused, ResponseError) and status not in TRANSIENT):
+    known = type(refused) is not ResponseError
+    if isinstance(refused, ResponseError) and (known or status not in TRANSIENT):
         raise refused
     if said is None and b"<" not in data and data.isascii():
         # Neither JSON nor HTML: some gateways send their error text as plain text.

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -49,11 +48,6 @@ _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 #: The number of exchanges under way in this context; handlers made all but the first.
 _under_way: ContextVar[int] = ContextVar("upstash_state_exchanges", default=0)
-
-# Python runs the finalizers of `weakref` at exit as one function, which the first of them
-# registers. It is registered here, before `process` registers the end of the process, and so it
-# runs after that: pending writes are sent over the connections that finalizers then close.
-weakref.finalize(Breaker, int)
 
 # A fork waits until no thread imports, since a child would inherit a lock that nobody releases.
 _importing = threading.RLock()

@@ -84,7 +84,8 @@ class Http:
         )
         # The last used one at the end. Appending and removing are atomic, so it needs no lock.
         self._idle: list[Channel] = []
-        weakref.finalize(self, _close, self._idle)
+        # Not at exit, where finalizers may run before pending writes are sent.
+        weakref.finalize(self, _close, self._idle).atexit = False
 
     def close(self) -> None:
         """Close the kept connections. The next attempt opens a new one."""
@@ -227,7 +228,7 @@ class Channel(HTTPAdapter):
         """Close the connection."""
         super().close()
         if self._pool is not None:
-            # urllib3's manager leaves this to finalizers, which have run before `atexit` saves.
+            # urllib3's manager leaves this to finalizers, which may run before `atexit` saves.
             self._pool.close()
         if self._sock is not None:
             self._sock.close()
