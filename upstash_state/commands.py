@@ -247,9 +247,8 @@ def mget(keys: Argument | Iterable[Argument], *args: Argument) -> Command[list[s
     def read(answer: Any) -> list[str | None]:
         values = _list(answer)
         if len(values) != len(names):
-            raise AnswerError(
-                f"MGET: the number of values is {len(values)} instead of {len(names)}"
-            )
+            number = f"{len(values)} instead of {len(names)}"
+            raise AnswerError(f"the answer to MGET has another number of values: {number}")
         return [_text_or_none(value) for value in values]
 
     return Command(["MGET", *names], read, repeatable=True)
