@@ -762,13 +762,17 @@ def test_a_flush_takes_no_longer_than_a_time_budget_around_it(
 def test_at_the_end_what_is_pending_is_tried_once_and_what_is_left_is_named(
     store: OrderStore, redis: MemoryEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fails(store, redis, **{"17": {}, "18": None})
+    fails(store, redis, **{**{str(n): {} for n in range(50)}, "gone": None})
     redis.down = True
     redis.requests = 0
     store._delivery.close("at exit")
     assert redis.requests == 1
-    assert "Not saved to Redis at exit: 17, 18" in caplog.text
     assert store.unsaved == ()
+    lines = [record.getMessage() for record in caplog.records if "at exit" in record.getMessage()]
+    named = [line.removeprefix("Not saved to Redis at exit: ").split(", ") for line in lines[:-1]]
+    assert [len(ids) for ids in named] == [20, 20, 10]
+    assert [order_id for ids in named for order_id in ids] == [str(n) for n in range(50)]
+    assert lines[-1] == "Not deleted from Redis at exit: gone"
 
 
 @pytest.mark.parametrize("fates", [["520"], ["503"] * 4])

@@ -281,6 +281,13 @@ def test_values() -> None:
     assert settings.complaints == []
 
 
+def test_a_misspelt_setting_gets_a_complaint_that_names_the_right_one() -> None:
+    names = ("UPSTASH_STATE_TIMOUT", "UPSTASH_STATE_TEST_REDIS_URL", "UPSTASH_TIMEOUT")
+    settings = Settings(GOOD | dict.fromkeys(names, "3"))
+    text = "UPSTASH_STATE_TIMOUT is not a setting - did you mean UPSTASH_STATE_TIMEOUT?"
+    assert settings.complaints == [text]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "default"),
     [

@@ -364,6 +364,20 @@ def test_health_of_an_endpoint_that_refuses_or_is_down() -> None:
     assert isinstance(health.error, AuthenticationError)
 
 
+def test_health_says_how_many_orders_are_pending_and_for_how_long() -> None:
+    clock = Clock()
+    store = OrderStore(UpstashRedis("http://127.0.0.1:1", "token"), clock=clock)
+    with responses.RequestsMock() as mock:
+        mock.post("http://127.0.0.1:1", status=401, json={"error": "WRONGPASS"})
+        for order_id in ("a", "b"):
+            with pytest.raises(AuthenticationError):
+                store.save(order_id, {})
+            clock.now += 60
+        health = store.health()
+    assert (health.unsaved, health.unsaved_for) == (2, 120)
+    assert OrderStore(UpstashRedis(URL, "other-token")).health().unsaved_for == 0
+
+
 def test_counting_costs_a_command_for_ten_thousand_keys(endpoint: LocalEndpoint) -> None:
     store = OrderStore(UpstashRedis(endpoint.url, endpoint.token))
     store.save_many({str(number): {} for number in range(5000)})

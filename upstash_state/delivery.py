@@ -24,7 +24,7 @@ from .errors import (
     UnavailableError,
     UpstashError,
 )
-from .logs import log, log_unsaved, named, plural
+from .logs import NAMED, log, log_unsaved, named, plural
 from .outbox import DELAYED_AFTER, LATE, Batch, Outbox, Write
 from .transport import COMMAND, PIPELINE, deadline_within, one_by_one
 from .worker import Worker
@@ -231,10 +231,9 @@ class Delivery:
         try:
             self.flush(once=once)
         finally:
-            # Ctrl-C ends the sending, but not the log line.
+            # Ctrl-C ends the sending, but not the log lines.
             left = self.outbox.all_pending()
-            if left:
-                log.error("Not saved to Redis %s: %s", when, self._named(left))
+            self._log_left(when, left)
         self._drop_oldest(at_end=True)
         return left
 
@@ -402,6 +401,16 @@ class Delivery:
     def _drop_oldest(self, *, at_end: bool = False) -> None:
         if dropped := self.outbox.drop_oldest(at_end=at_end):
             log.error("Too much is pending - dropped the oldest: %s", plural(dropped))
+
+    def _log_left(self, when: str, writes: Sequence[Write]) -> None:
+        """Log all orders that are left, because nothing else names them in a long outage."""
+        for template, deleted in (
+            ("Not saved to Redis %s: %s", False),
+            ("Not deleted from Redis %s: %s", True),
+        ):
+            some = [write for write in writes if (write.text is None) == deleted]
+            for start in range(0, len(some), NAMED):
+                log.error(template, when, self._named(some[start : start + NAMED]))
 
     def _log_failed(self, writes: Sequence[Write]) -> None:
         """Log writes whose callers have returned: at the first failure, and when dropped."""

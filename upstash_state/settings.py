@@ -24,6 +24,9 @@ TOKEN_ADVICE = (
 )
 DOCTOR = "To find out more, run: upstash-state doctor"
 
+# The least similarity of two names, one of which may be a typing error of the other.
+ALIKE = 0.85
+
 # Host and port. A label of a name has 1 to 63 characters (RFC 1035, section 2.3.4).
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _AUTHORITY = rf"({_LABEL}(?:\.{_LABEL})*\.?|\[[0-9a-f:.]+\])(?::([0-9]{{1,5}}))?"
@@ -81,7 +84,8 @@ class Settings:
             send each in the caller's thread.
         restore_wait: Seconds for which a restore is tried again while the endpoint is unavailable.
         allow_http: Whether plain http may be used to hosts other than loopback.
-        complaints: A sentence for each value that cannot be used. The default replaces the value.
+        complaints: A sentence for each value that cannot be used, which the default replaces, and
+            for each misspelt variable.
 
     Raises:
         MissingCredentialsError: No pair of URL and token is set.
@@ -115,6 +119,9 @@ class Settings:
                 "UPSTASH_STATE_SKIP_UNCHANGED is more than half of UPSTASH_STATE_TTL, so that "
                 f"orders could expire - {self.skip_unchanged!r} is used instead"
             )
+        for name in environ:
+            if near := misspelt(name):
+                self.complaints.append(f"{name} is not a setting - did you mean {near}?")
         url_name, token_name = credentials(environ)
         self.url = check_url(environ[url_name], url_name, allow_http=self.allow_http)
         self.token = check_token(environ[token_name], token_name)
@@ -127,7 +134,24 @@ def own_variables(environ: Mapping[str, str | Secret] | None) -> dict[str, Secre
         environ: The variables, None for `os.environ`.
     """
     environ = os.environ if environ is None else environ
-    return {name: Secret(environ[name]) for name in (*OPTIONS, *CREDENTIALS) if name in environ}
+    return {
+        name: Secret(environ[name])
+        for name in environ
+        if name in CREDENTIALS or name.startswith("UPSTASH_STATE_")
+    }
+
+
+def misspelt(name: str) -> str:
+    """Return the setting that a variable's name resembles, or "" if it is a setting or unlike any.
+
+    Args:
+        name: The name of a variable.
+    """
+    if name in OPTIONS or not name.startswith("UPSTASH_STATE_"):
+        return ""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, OPTIONS, 1, ALIKE)), "")
 
 
 def credentials(environ: Mapping[str, str | Secret]) -> tuple[str, str]:

@@ -77,6 +77,8 @@ class Health(NamedTuple):
     error: UpstashError | None = None
     #: The number of pending saves and deletes of this process.
     unsaved: int = 0
+    #: Seconds for which the oldest of them has been pending.
+    unsaved_for: float = 0.0
 
 
 class OrderStore:
@@ -384,12 +386,14 @@ class OrderStore:
                 self.ping()
         except UpstashError as one:
             error = one
+        pending = outbox.all_pending()
         return Health(
             ok=error is None,
             latency=outbox.answered[1] if outbox.answered and error is None else None,
             orders=self._counted[1] if self._counted and error is None else None,
             error=error,
-            unsaved=len(self.unsaved),
+            unsaved=len(pending),
+            unsaved_for=self._clock() - pending[0].since if pending else 0.0,
         )
 
     def delete_older_than(self, cutoff: datetime) -> list[str]:

@@ -9,7 +9,16 @@ from urllib.parse import urlsplit
 
 from ... import MissingCredentialsError, SettingsError
 from ... import settings as package
-from ...settings import CREDENTIALS, OPTIONS, URL_AND_TOKEN, WHERE, Settings, unquoted
+from ...settings import (
+    ALIKE,
+    CREDENTIALS,
+    OPTIONS,
+    URL_AND_TOKEN,
+    WHERE,
+    Settings,
+    misspelt,
+    unquoted,
+)
 from .advice import Finding, wrong
 
 # The ports of Redis over TCP and over TLS, in Redis's and hosters' documentation.
@@ -18,8 +27,6 @@ LOAD = (
     "unless the app loads it, set the variables in its environment (export, or your platform's "
     "settings), or call load_dotenv() of python-dotenv before its first call of upstash_state"
 )
-# The least similarity of two names, one of which may be a typing error of the other.
-ALIKE = 0.85
 _TCP = re.compile(r"(?:\w+_)?(?:REDIS|KV)(?:_TLS)?_URL")
 _ADDRESS = re.compile(r"\w+://|\.upstash\.io\b")
 _SITE = r"^(https?://)?(www\.)?"
@@ -110,13 +117,14 @@ def settings(
     ]
     yield Finding("ok", f"{', '.join(named)}; else the defaults" if named else "the defaults")
     for complaint in values.complaints:
-        found, _, _ = complaint.rpartition(" - ")
-        advice = f"correct it; until then, {_shown(values, found.split()[0])} is used"
+        found, _, advice = complaint.rpartition(" - ")
+        name = found.split()[0]
+        if name in OPTIONS:
+            advice = f"correct it; until then, {_shown(values, name)} is used"
         yield Finding("warning", found, advice)
     for name in environ:
-        if name.startswith("UPSTASH_STATE_") and name not in OPTIONS:
-            near = get_close_matches(name, OPTIONS, 1, ALIKE)
-            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(OPTIONS)}"
+        if name.startswith("UPSTASH_STATE_") and name not in OPTIONS and not misspelt(name):
+            advice = f"there are {', '.join(OPTIONS)}"
             yield Finding("warning", f"{name} is not a setting: not used", advice)
 
 
