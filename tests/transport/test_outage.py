@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from typing import Any
 
 import pytest
+import responses
 
 from tests.support.clock import Stopwatch
-from tests.support.environ import Environ
+from tests.support.environ import TOKEN, URL, Environ
 from tests.support.faults import FAULTS, FaultServer
-from upstash_state import redis_save_order, reset_client
+from upstash_state import redis_delete_order, redis_get_order, redis_save_order, reset_client
 from upstash_state.transport import Answer, Endpoint, Send, intercepting
 
 # Seconds. What fails at once has time enough for a machine that stalls.
@@ -61,3 +64,39 @@ def test_after_three_failures_the_network_is_left_alone(
     assert len([record for record in errors if "Failed to save order" in record.message]) == 3
     assert len([record for record in errors if "calls in a row" in record.message]) == 1
     assert len(errors) == 4
+
+
+def test_a_firewall_that_refuses_one_order_costs_no_other_order(
+    environ: Environ, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, stored = 0, 0
+
+    def firewall(request: Any) -> tuple[int, dict[str, str], str]:
+        nonlocal refused, stored
+        if b"<script>" in request.body:
+            refused += 1
+            return 403, {}, "<html>Request blocked</html>"
+        command = json.loads(request.body)
+        if request.path_url != "/":
+            return 200, {}, json.dumps([{"result": "OK"} for _ in command])
+        stored += command[0] == "SET"
+        return 200, {}, json.dumps({"result": {"SET": "OK", "DEL": 1}.get(command[0])})
+
+    environ.use(URL, TOKEN)
+    reset_client(flush=False)
+    with responses.RequestsMock() as mock:
+        for path in ("", "/pipeline"):
+            mock.add_callback(responses.POST, URL + path, firewall)
+        mock.assert_all_requests_are_fired = False
+        for _ in range(5):
+            assert redis_save_order("1", {"note": "<script>"}) is False
+        assert refused >= 5
+        for number in range(5):
+            assert redis_save_order("2", {"n": number}) is True
+            assert redis_save_order("1", {"note": "<script>"}) is False
+            assert redis_get_order("3") is None
+        assert stored == 5
+        assert redis_delete_order("1") is True
+    assert "calls in a row" not in caplog.text
+    assert "403" in caplog.text
+    reset_client(flush=False)
