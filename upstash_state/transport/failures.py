@@ -15,7 +15,6 @@ from .sent import SentRequest
 
 # Statuses of transient failures (Upstash's documentation; RFC 9110, section 15).
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-_OFFER = "proxy-authenticate"
 
 
 class LocalFault(Exception):
@@ -55,7 +54,6 @@ def failure_of(
     def found(*kinds: Any) -> Any:
         return next((link for link in chain if isinstance(link, kinds)), None)
 
-    facts: dict[str, Any] = {"may_have_executed": may_have_executed}
     proxied = found(exceptions.ProxyError)
     where = "the proxy" if proxied else "the endpoint"
     if refused := ssl and found(ssl.SSLCertVerificationError):
@@ -68,7 +66,7 @@ def failure_of(
     timed_out = any(type(link) is UrllibTimeoutError for link in chain)
     if timed_out or found(TimeoutError, exceptions.Timeout):
         text = f"no answer from {where} within the time budget"
-        return EndpointTimeoutError(text, transient=True, **facts)
+        return EndpointTimeoutError(text, transient=True, may_have_executed=may_have_executed)
     if found(exceptions.ContentDecodingError):
         return UnavailableError("the answer could not be decompressed", reason="answer")
     if isinstance(error, UnicodeEncodeError) and _proxy():
@@ -77,7 +75,7 @@ def failure_of(
         return UnavailableError(text, reason="proxy", may_have_executed=False)
     if not isinstance(error, (exceptions.RequestException, HTTPError, HTTPException, OSError)):
         text = _named(error, sent)
-        failure = UnavailableError(text, **facts)
+        failure = UnavailableError(text, may_have_executed=may_have_executed)
         failure.__cause__ = LocalFault(text).with_traceback(error.__traceback__)
         return failure
     # The invalid URL must be the proxy's, because the endpoint's was checked with the settings.
@@ -101,7 +99,7 @@ def failure_of(
         f"the connection to {where} failed: {text}",
         reason=reason,
         transient=isinstance(error, transient),
-        **facts,
+        may_have_executed=may_have_executed,
     )
 
 
@@ -153,9 +151,9 @@ def _offered_schemes(chain: list[BaseException]) -> str:
         for frame, _ in traceback.walk_tb(link.__traceback__):
             connection = frame.f_locals.get("self")
             if isinstance(connection, HTTPConnection) and sys.version_info >= (3, 12):
-                headers = connection.get_proxy_response_headers() or {}
-                schemes = [text for name, text in headers.items() if name.lower() == _OFFER]
-                return ", ".join(scheme.split(" ")[0] for scheme in schemes)
+                headers = connection.get_proxy_response_headers()
+                offers = headers.get_all("Proxy-Authenticate", []) if headers else []
+                return ", ".join(offer.split(" ")[0] for offer in offers)
     return ""
 
 
