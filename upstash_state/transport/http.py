@@ -226,9 +226,7 @@ class Channel(HTTPAdapter):
 
     def close(self) -> None:
         """Close the connection."""
-        super().close()
         if self._pool is not None:
-            # urllib3's manager leaves this to finalizers, which may run before `atexit` saves.
             self._pool.close()
         if self._sock is not None:
             self._sock.close()
