@@ -222,6 +222,22 @@ def test_an_order_saved_while_it_is_being_imported_is_newer(
         assert client.get("order:1") == "saved meanwhile"
 
 
+def test_an_order_keeps_its_expiry_through_many_exports(
+    few: LocalEndpoint, tool: Tool, tmp_path: Path
+) -> None:
+    file = tmp_path / "orders"
+    store = OrderStore(UpstashRedis(few.url, few.token), ttl=1000)
+    store.save("1", {})
+    moments = []
+    for _ in range(6):
+        assert tool("export", str(file)).status == 0
+        moments.append(datetime.fromisoformat(json.loads(file.read_text())["expires_at"]))
+        store.delete("1")
+        assert tool("import", str(file)).status == 0
+    # Redis rounds a TTL to seconds, and time passes until it is read.
+    assert max(moments) - min(moments) <= timedelta(seconds=2)
+
+
 def test_an_expired_order_is_not_imported(few: LocalEndpoint, tool: Tool, tmp_path: Path) -> None:
     file = write(tmp_path / "orders.jsonl", line("1", {}, -5), line("2", {}, 60))
     status, out, _ = tool("import", file, "--json")

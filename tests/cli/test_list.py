@@ -162,6 +162,10 @@ def test_a_table_uses_the_width_there_is(few: LocalEndpoint) -> None:
     assert "…" not in terminal.text
 
 
+def test_an_empty_list_says_which_keys_it_looked_for(few: LocalEndpoint, tool: Tool) -> None:
+    assert tool("list") == (0, "", "0 orders with keys order:*\n")
+
+
 @pytest.mark.parametrize(
     ("args", "ids"),
     [

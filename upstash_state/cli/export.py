@@ -74,8 +74,9 @@ def export(file: Path, as_json: bool) -> int:
 def _line(order_id: str, text: str, ttl: int) -> bytes:
     moment = None
     if ttl != NEVER:
-        expires_at = datetime.fromtimestamp(min(time() + ttl, LAST_MOMENT), timezone.utc)
-        moment = expires_at.isoformat(timespec="seconds")
+        # Redis has rounded the TTL to seconds.
+        expires_at = min(round(time() + ttl), LAST_MOMENT)
+        moment = datetime.fromtimestamp(expires_at, timezone.utc).isoformat()
     fields = {"id": order_id, "stored": text, "expires_at": moment}
     return escape_surrogates(json.dumps(fields, ensure_ascii=False)).encode() + b"\n"
 

@@ -149,17 +149,17 @@ def _write(store: OrderStore, force: bool, batch: Sequence[Line]) -> list[str | 
     became: dict[Line, str | Exception] = {}
     written = []
     for line, text in zip(lines, there):
-        left = None if line.expires_at == inf else int(line.expires_at - time())
         if text == line.text:
             became[line] = "already_there"
-        elif left is not None and left <= 0:
+        elif line.expires_at <= time():
             became[line] = "expired"
         elif line in newer:
             became[line] = "newer"
         else:
             # nx: an order that the app has saved since the MGET is newer, too.
             nx = text is None and not force
-            pipeline.set(store.key(line.id), line.text, ex=left, nx=nx)
+            expires_at = None if line.expires_at == inf else int(line.expires_at * 1000)
+            pipeline.set(store.key(line.id), line.text, pxat=expires_at, nx=nx)
             written.append(line)
     for line, result in zip(written, pipeline.execute(raise_on_error=False)):
         if isinstance(result, UpstashError) and not isinstance(result, TOO_LARGE):

@@ -90,6 +90,9 @@ def list_orders(
                 fields = row.as_json()
                 texts = ("" if fields[name] is None else str(fields[name]) for name in names)
                 print(*map(printable, texts), sep="\t")
+            if not total:
+                # Perhaps the prefix is wrong.
+                print(f"0 orders with keys {printable(store.prefix)}*", file=sys.stderr)
     return 0
 
 
