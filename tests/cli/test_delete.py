@@ -116,7 +116,7 @@ def test_ctrl_c_at_the_question_deletes_nothing(few: LocalEndpoint, tool: Tool) 
     put(few, "order:1", "{}")
     with Terminal(environment(few.url), "delete", "1") as terminal:
         terminal.expect(r"\[y/N\] ")
-        assert terminal.interrupt() == 130
+        assert terminal.interrupt(again=3.0) == 130
     assert "Traceback" not in terminal.text
     assert tool("count").out == "1\n"
 

@@ -158,15 +158,15 @@ class Terminal:
         """Type something."""
         os.write(self._master, text.encode())
 
-    def interrupt(self) -> int:
+    def interrupt(self, again: float = SECONDS / 3) -> int:
         """Type Ctrl-C, and return the exit status.
 
-        It is typed again after some time, because one that comes just before the tool starts to
+        It is typed again after some seconds, because one that comes just before the tool starts to
         read a line has no effect.
         """
         try:
             self.type("\x03")
-            return self.end(SECONDS / 3)
+            return self.end(again)
         except AssertionError:
             self.type("\x03")
             return self.end()
