@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import http.client
 import logging
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -295,6 +297,26 @@ def test_a_name_that_resolves_slowly_does_not_hold_the_call(
         for thread in connecting():
             thread.join(timeout=5)
     assert connecting() == []
+
+
+def test_a_connection_that_is_made_too_late_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        names = SlowNames(monkeypatch)
+        url = f"http://slow.test:{listener.getsockname()[1]}"
+        gc.disable()
+        try:
+            with pytest.raises(EndpointTimeoutError) as caught:
+                UpstashRedis(url, "token", timeout=0.2, allow_http=True).ping()
+            names.answer.set()
+            for thread in connecting():
+                thread.join(timeout=5)
+            listener.settimeout(5)
+            with closing(listener.accept()[0]) as accepted:
+                accepted.settimeout(5)
+                assert accepted.recv(1) == b""
+        finally:
+            gc.enable()
+    assert not caught.value.may_have_executed
 
 
 @pytest.fixture

@@ -271,18 +271,16 @@ class Channel(HTTPAdapter):
     def _connect(self, connection: Any, connect: Callable[[], None]) -> None:
         attempt = self.attempt
         attempt.kept = attempt.may_have_executed = False
-        given_up = False
+        deadline = attempt.deadline
 
         def work() -> None:
             connect()
-            if given_up:
+            if time.monotonic() >= deadline:
+                # The call has stopped waiting.
                 connection.close()
+                raise TimeoutError("connected too late")
 
-        try:
-            in_time(attempt.deadline, work)
-        except TimeoutError:
-            given_up = True
-            raise
+        in_time(deadline, work)
         if getattr(connection, "sock", None) is None:
             # vcrpy has no socket when it replays.
             attempt.may_have_executed = True
