@@ -8,10 +8,10 @@ serializers raise.
     STATE = redis_get_all_orders()
     redis_save_order("5866", STATE["5866"])
 
-`upstash_state.aio` has them as coroutine functions. `OrderStore` and `UpstashRedis` do the same and
-raise, for callers who want to know what went wrong; every exception is an `UpstashError`. Settings
-come from the environment: UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN, as the database's
-page shows them.
+`upstash_state.aio` has the same functions as coroutine functions. `OrderStore` and `UpstashRedis`
+raise exceptions, for callers who want to know what went wrong; every exception is an
+`UpstashError`. Settings come from the environment: UPSTASH_REDIS_REST_URL and
+UPSTASH_REDIS_REST_TOKEN, as the database's page shows them.
 """
 
 from .client import UpstashRedis

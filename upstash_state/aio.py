@@ -5,7 +5,7 @@
     app = FastAPI(lifespan=lifespan)
 
 A save or delete is accepted when its coroutine starts, so saves of one order keep the order of the
-calls. This module sends in a small pool of its own threads, so the loop goes on meanwhile. A save
+calls. This module sends in a small thread pool of its own, so the event loop keeps running. A save
 that is cancelled stays pending, and is sent with the next call that finds the endpoint working. A
 `time_budget` applies to the calls in its block.
 
@@ -135,9 +135,9 @@ async def lifespan(app: object = None) -> AsyncIterator[None]:
 
     Inside a lifespan of your own: `async with lifespan(app): yield ...`.
 
-    It takes at most UPSTASH_STATE_TIMEOUT seconds. The log names the orders that are left. Later
-    saves are sent by their own call, also in background mode, until the event loop is closed or
-    another `lifespan` starts on it.
+    It takes at most UPSTASH_STATE_TIMEOUT seconds. The log names the orders that are left. After
+    that, each save is sent by its own call, even in background mode, until the event loop is closed
+    or another `lifespan` starts on it.
 
     Args:
         app: The app. It is not used.
@@ -178,7 +178,7 @@ async def _in_thread(call: Callable[..., T], *args: object) -> T:
         if trio is not None and trio.lowlevel.in_trio_run():
             result: T = await trio.to_thread.run_sync(run, call, *args)
             return result
-        # Another event loop, for which this module cannot use threads: the call blocks it.
+        # This module cannot use threads with other event loops, so the call blocks the loop.
         return run(call, *args)
     try:
         job = _executor().submit(run, call, *args)

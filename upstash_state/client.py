@@ -28,18 +28,18 @@ def _sent(command: Callable[P, Command[T]]) -> Callable[Concatenate[UpstashRedis
 class UpstashRedis(Transport):
     """A client for one database. Threads can share it, and it works on both sides of a fork.
 
-    Every method of a command sends one request. Without a result it raises an `UpstashError`: a
+    Each command's method sends one request. On failure, it raises an `UpstashError`: a
     `ResponseError` when the endpoint refused, an `UnavailableError` when it could not be reached or
     did not work, a `DataError` for an argument that cannot be sent. Transient failures are retried
-    within the time budget. A command that may have been executed is only retried if executing it
+    within the time budget. A command that may have been executed is retried only if executing it
     twice does no harm.
 
     Args:
         url: UPSTASH_REDIS_REST_URL as the database's page shows it, `https://…`.
         token: UPSTASH_REDIS_REST_TOKEN, or the read-only token.
-        timeout: Seconds that one request may take in all, with connecting, retries and pauses.
-        allow_http: Whether plain http may be used to hosts other than loopback, with the token in
-            clear.
+        timeout: Seconds that one request may take in all, including connection, retries and pauses.
+        allow_http: Whether plain http, which sends the token in clear text, may be used to hosts
+            other than loopback.
 
     Raises:
         SettingsError: The URL, the token or the timeout cannot be used.
@@ -117,7 +117,7 @@ class UpstashRedis(Transport):
         """Collect commands to be sent in one request.
 
         Args:
-            transaction: Whether they are executed as one (`/multi-exec`), so that no command of
-                another client comes in between, or in order (`/pipeline`).
+            transaction: Whether to execute them as one (`/multi-exec`), with no command of another
+                client in between, or one after the other (`/pipeline`).
         """
         return Pipeline(self, transaction=transaction)

@@ -1,7 +1,7 @@
-"""Redis commands, each defined once: what to send, how to read the answer, whether to repeat it.
+"""Redis commands, each defined once: what to send, how to read the answer, when to retry.
 
 Names and arguments are those of redis-py. To add a command, write its function here, and a line in
-each of `UpstashRedis` and `Pipeline`, whose methods take signature and docstring from here.
+each of `UpstashRedis` and `Pipeline`. Their methods take signature and docstring from here.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,8 +23,8 @@ class Command(Generic[T_co]):
     Args:
         args: The command's name and its arguments, all text: one server turns JSON integers of
             1000000 and more into 1e+06.
-        reader: Returns the result that an answer holds, and raises AnswerError if it is no answer
-            to this command.
+        reader: Returns the result that an answer holds. Raises AnswerError if the answer does not
+            fit this command.
         repeatable: Whether a second execution leaves the same data, and the answer to the first is
             not needed. Then the command may be sent again when it is not known whether it was
             executed.
@@ -40,7 +40,7 @@ class Command(Generic[T_co]):
         self._reader = reader
 
     def __repr__(self) -> str:
-        # Values are people's orders; a name is enough to find the place.
+        # Without the arguments, which may be orders.
         return f"<Command {self.args[0]} with {len(self.args) - 1} arguments>"
 
     def read(self, answer: Any) -> T_co | UpstashError:
@@ -50,8 +50,8 @@ class Command(Generic[T_co]):
             answer: Anything that JSON can hold, or the error of this command.
 
         Returns:
-            The result; the error, if the answer is one; an `AnswerError`, if it is no answer to
-            this command.
+            The result; the error, if the answer is one; an `AnswerError`, if the answer does not
+            fit this command.
         """
         if isinstance(answer, UpstashError):
             return answer
@@ -68,7 +68,7 @@ def as_method(command: Callable[..., Command[Any]], method: Method, returns: obj
     Args:
         command: The command's function in this module.
         method: A method that takes the command's arguments.
-        returns: The type that the method returns, None for that of the command's result.
+        returns: The type that the method returns; None for the type of the command's result.
     """
     method.__name__ = command.__name__
     method.__qualname__ = f"{method.__annotations__['self']}.{command.__name__}"
@@ -80,9 +80,9 @@ def as_method(command: Callable[..., Command[Any]], method: Method, returns: obj
 
 
 class _Signed:
-    """Makes a method's signature when `inspect.signature` asks for it.
+    """Creates a method's signature when `inspect.signature` asks for it.
 
-    So a cold start need not import `inspect`, which takes a few milliseconds.
+    So a cold start does not import `inspect`, which takes a few milliseconds.
     """
 
     def __init__(self, command: Callable[..., Any], method: Callable[..., Any]) -> None:
@@ -103,20 +103,20 @@ class _Signed:
         )
 
 
-# Pages of one walk by SCAN: without a new key in a row, and in all. With a COUNT of 1,000, so many
-# show 10 million keys of others between two of ours, and 50 million keys.
+# The most pages of one walk by SCAN: in a row without a new key, and in all. With a COUNT of 1,000,
+# they cover 10 million other keys between two of ours, and 50 million keys in all.
 MOST_IDLE_PAGES = 10_000
 MOST_PAGES = 50_000
 
 
 class Cursors:
-    """The cursors of one walk by SCAN, which ends also if the endpoint never gives the last one.
+    """The cursors of one walk by SCAN. It ends even if the endpoint never returns the last one.
 
     Redis counts cursors upwards, with their bits reversed, so none comes twice (`dictScan` in
     dict.c). A page may be empty before the end (Redis's documentation of SCAN).
 
     Args:
-        count: The COUNT of each page, None for Redis's own (10). With a smaller one than 1,000, the
+        count: The COUNT of each page; None for Redis's default (10). With a COUNT below 1,000, the
             walk may have more pages.
     """
 
@@ -127,17 +127,17 @@ class Cursors:
         self._scale = 1000 / min(max(count or 10, 1), 1000)
 
     def lead_on(self, cursor: int, keys: list[str]) -> bool:
-        """Return whether the walk goes on with a cursor; 0 ends it.
+        """Return whether the walk continues with a cursor; 0 ends it.
 
         Args:
             cursor: The cursor of the next page.
             keys: The keys of this page.
 
         Raises:
-            AnswerError: The cursor was followed before, or too many were.
+            AnswerError: The cursor was returned before, or there are too many pages.
         """
         if cursor in self._followed:
-            raise AnswerError(f"SCAN goes in circles: it gave the cursor {cursor} twice")
+            raise AnswerError(f"SCAN goes in circles: it returned the cursor {cursor} twice")
         self._followed[cursor] = None
         self._idle = self._idle + 1 if keys in ([], self._keys) else 0
         self._keys = keys or self._keys
@@ -166,8 +166,8 @@ def execute_command(*args: Argument) -> Command[Any]:
 
 def ping() -> Command[bool]:
     """Return True when the endpoint answers and accepts the token."""
-    # An answer without an error is proof enough. Its text is not checked, so that a test can have
-    # one canned answer for everything.
+    # An answer without an error is enough. Its text is not checked, so that a test can have the
+    # same answer for every command.
     return Command(["PING"], lambda answer: True, repeatable=True)
 
 
@@ -228,7 +228,7 @@ def msetex(mapping: Mapping[str, Argument], *, ex: int | timedelta | None = None
 
 
 def get(name: Argument) -> Command[str | None]:
-    """Return the value of a key, None if there is none."""
+    """Return the value of a key, or None if there is none."""
     return Command(["GET", encode(name)], _text_or_none, repeatable=True)
 
 
@@ -240,7 +240,7 @@ def mget(keys: Argument | Iterable[Argument], *args: Argument) -> Command[list[s
         args: More keys.
 
     Returns:
-        The values, with None for a key that is missing or holds another type than a string.
+        The values, with None for a key that is missing or holds a type other than a string.
     """
     names = _names(keys, args)
 
@@ -248,7 +248,7 @@ def mget(keys: Argument | Iterable[Argument], *args: Argument) -> Command[list[s
         values = _list(answer)
         if len(values) != len(names):
             number = f"{len(values)} instead of {len(names)}"
-            raise AnswerError(f"the answer to MGET has another number of values: {number}")
+            raise AnswerError(f"the answer to MGET has the wrong number of values: {number}")
         return [_text_or_none(value) for value in values]
 
     return Command(["MGET", *names], read, repeatable=True)
@@ -258,7 +258,7 @@ def delete(*names: Argument) -> Command[int]:
     """Delete keys.
 
     Returns:
-        How many of them existed. It can be 0 after a retry, if the first request deleted them.
+        The number of them that existed; 0 after a retry, if the first request deleted them.
     """
     return Command(["DEL", *_names(names)], _integer, repeatable=True)
 
@@ -308,7 +308,7 @@ def scan(
     Args:
         cursor: 0 for the first page, then the cursor that the page before returned.
         match: A glob that the keys must match; `\\*?[]` in plain text need a backslash.
-        count: About how many keys Redis looks at for this page.
+        count: About how many keys Redis checks for this page.
         _type: The type that the values must have, such as "string".
 
     Returns:
@@ -398,10 +398,10 @@ def _ok_or_none(answer: Any) -> bool | None:
 
 
 def _set(answer: Any) -> bool:
-    # Redis answers 1; a test's canned answer for everything is OK.
+    # Redis answers 1. A test may answer every command with OK.
     if answer == "OK" or _integer(answer) == 1:
         return True
-    raise AnswerError("the endpoint answered MSETEX with another integer than 1")
+    raise AnswerError("the endpoint answered MSETEX with an integer other than 1")
 
 
 def _list(answer: Any) -> list[Any]:

@@ -36,7 +36,7 @@ SHORT = 0.01
 
 # Seconds until a command of COMBINED is tried again after the endpoint refused it as unknown.
 TRY_AGAIN = 3600.0
-# The same after a failure that may have had another cause.
+# The same, after a failure that may have another cause.
 DOUBT = 60.0
 # Seconds between two tries of `flush`.
 SHORTEST, LONGEST = 0.05, 0.5
@@ -231,7 +231,7 @@ class Delivery:
         try:
             self.flush(once=once)
         finally:
-            # Ctrl-C ends the sending, but not the log lines.
+            # Even after Ctrl-C, the log names the orders that are left.
             left = self.outbox.all_pending()
             self._log_left(when, left)
         self._drop_oldest(at_end=True)

@@ -154,7 +154,7 @@ class CircuitOpenError(UnavailableError):
 
     def __init__(self, retry_in: float) -> None:
         super().__init__(
-            f"not asked: the endpoint kept failing, next try in {retry_in:.1f} s",
+            f"not asked: the endpoint kept failing; next try in {retry_in:.1f} s",
             transient=True,
             may_have_executed=False,
             retry_after=retry_in,

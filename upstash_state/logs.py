@@ -32,11 +32,11 @@ class _Log(LoggerAdapter):  # type: ignore[type-arg]
 
 log = _Log(getLogger("upstash_state"), {})
 
-# How many ids one line names.
+# The largest number of ids in one line.
 NAMED = 20
 
-# A log handler may save its records as orders. A save of it that fails is logged too, and makes
-# it save again. This limit ends the chain.
+# A log handler may save its records as orders. If such a save fails, this is logged too, so the
+# handler saves again. This limit ends the chain.
 DEEPEST = 1
 
 _nested: ContextVar[int] = ContextVar("upstash_state_nested_failures", default=0)
@@ -88,7 +88,7 @@ def log_failure(
     """Log that an operation failed.
 
     Args:
-        error: Why.
+        error: Why it failed.
         template: The message, with a `%s` for each argument and one for the cause.
         args: The arguments.
         operation: The function, for the record's `operation`.
@@ -106,7 +106,7 @@ def log_failure(
     depth = _nested.get()
     if depth > DEEPEST:
         return
-    # In a copy of the context, so that an interruption cannot leave the raised depth behind.
+    # In a copy of the context, so that an interruption cannot leave the depth raised.
     context = copy_context()
     context.run(_nested.set, depth + 1)
     context.run(
@@ -188,7 +188,7 @@ def _is_first(said: str) -> bool:
 
 
 def _line(error: Exception) -> str:
-    # Code of the order itself may raise the exception, with any text.
+    # The order's own code may raise the exception, with any text.
     return shown(text_of(error) or type_name(error), 2 * LONGEST)
 
 

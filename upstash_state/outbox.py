@@ -31,8 +31,8 @@ from .errors import UnavailableError, UpstashError
 # Seconds for which an abandoned attempt may still be executed. Proxies drop a request 60 s after
 # its client has gone (AWS ALB, nginx).
 LATE = 60.0
-# Seconds after which a write counts as delayed although it never failed. In background mode, those
-# for which the worker gathers writes are added.
+# Seconds after which a write counts as delayed even if it never failed. In background mode, the
+# seconds for which the worker gathers writes are added.
 DELAYED_AFTER = 10.0
 # The minimum time, in seconds, to remember the number of a confirmed write. An older save that is
 # serialized slowly must not be sent after it.
@@ -46,7 +46,7 @@ MAX_DIGESTS = 8
 # Seconds until delayed writes are sent again after a failure. Each further failure doubles the
 # pause.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-# The digest of a delete. No SHA-1 looks like this.
+# The digest of a delete. No SHA-1 digest equals it.
 DELETED = "-"
 
 
@@ -151,7 +151,7 @@ class Outbox:
         self.answered: tuple[float, float] | None = None
         #: Whether each call must send its own writes, because no worker does.
         self.closed = False
-        #: Seconds after which a write counts as delayed although it never failed.
+        #: Seconds after which a write counts as delayed even if it never failed.
         self.delayed_after = DELAYED_AFTER
         self._max_bytes = max_bytes
         #: Returns the number for a write. Call it before the order is serialized: the later call
@@ -187,7 +187,7 @@ class Outbox:
             number: What `next_number` returned before the order was serialized.
             ttl: Seconds until it expires.
             skip: Seconds for which the same text is not sent again once it is confirmed.
-            since: When the write counts as put; None for now.
+            since: When the write was put; None for now.
             keep: Whether it stays pending when it fails.
 
         Returns:
@@ -217,7 +217,7 @@ class Outbox:
         return write
 
     def outcome(self, write: Write) -> bool | UpstashError:
-        """Return what became of a write that is not being sent by this thread.
+        """Return the outcome of a write that this thread is not sending.
 
         Returns:
             True if Redis holds it, or a newer write of the order. False if it, or a newer one that
@@ -343,7 +343,7 @@ class Outbox:
                 self._remove(write)
             newest = self._writes.get(key)
             if newest is not None and not newest.confirmed:
-                # The script takes the write that expires later for the later one, so a newer write
+                # The script treats the write that expires later as the newer one, so a newer write
                 # must not expire before this one.
                 newest.since = max(newest.since, now)
 
@@ -411,7 +411,7 @@ class Outbox:
                     last.lasts = 0.0
 
     def pause(self) -> None:
-        """Start the pause after delayed writes could not be sent, twice as long as the last."""
+        """Start a pause, twice as long as the last one, after delayed writes could not be sent."""
         self._failures += 1
         self._not_before = self.clock() + _pause_after(self._failures)
 
@@ -420,7 +420,7 @@ class Outbox:
         return max(self._not_before - self.clock(), 0.0)
 
     def resume(self) -> None:
-        """End the pause after delayed writes were sent. The next pause is a short one."""
+        """End the pause after delayed writes were sent. The next pause will be short."""
         self._failures, self._not_before = 0, 0.0
 
     def drop_oldest(self, *, at_end: bool = False) -> int:
@@ -496,7 +496,8 @@ class Outbox:
                 self._size -= write.size
 
     def _drop(self) -> None:
-        # A write that takes half of the memory goes before all others. Nothing else would be left.
+        # A write that takes half of the memory is dropped first. Otherwise, it would displace all
+        # others.
         order = sorted(
             self._writes.values(), key=lambda one: (one.size < self._max_bytes / 2, one.number)
         )

@@ -39,7 +39,7 @@ class Pipeline:
         return f"<Pipeline of {len(self)} commands>"
 
     def __bool__(self) -> bool:
-        # As in redis-py, so that `pipe or client` is the pipeline, also an empty one.
+        # As in redis-py, so that `pipe or client` is the pipeline, even if it is empty.
         return True
 
     def __len__(self) -> int:
@@ -56,17 +56,17 @@ class Pipeline:
         self._commands = []
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send the commands, and start again without any.
+        """Send the commands, and empty the pipeline.
 
         Args:
             raise_on_error: Whether to raise the first error of a command. The other commands are
-                executed nevertheless.
+                still executed.
 
         Returns:
             The result of each command, or with `raise_on_error=False` its `UpstashError`.
 
         Raises:
-            ResponseError: A command was refused, or the request as a whole.
+            ResponseError: The endpoint refused a command, or the whole request.
             UnavailableError: The endpoint could not be reached or did not work.
         """
         batch, self._commands = self._commands, []

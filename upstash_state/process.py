@@ -23,7 +23,7 @@ def store() -> OrderStore:
     """Return the store that the functions use. The first call reads the environment.
 
     Raises:
-        SettingsError: The environment names no database, or not a usable one.
+        SettingsError: The URL or the token is not set, or cannot be used.
     """
     return _stores.get("store") or _stores.setdefault("store", _make())
 

@@ -1,10 +1,10 @@
 """The pytest plugin: marker and fixture `upstash_recording`, fixture `upstash_recording_config`,
 options --upstash-record, --upstash-local and --upstash-allow, ini option upstash_block_network.
 
-A test with the marker or the fixture gets its requests answered from
+Requests of a test with the marker or the fixture are answered from
 `recordings/<module>/<test>.yaml` beside its module. The plugin must neither break nor slow down a
-run that does not use it: it needs no more than pytest 6.2 and pluggy 0.12, and for a test that is
-not recorded it only resets the process's client.
+run that does not use it. It needs only pytest 6.2 and pluggy 0.12, and after a test that is not
+recorded, it only resets the process's client.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--upstash-record", choices=("none", "once", "all"), default="none", help=text)
     text = "record against the embedded endpoint, without credentials"
     add("--upstash-local", action="store_true", help=text)
-    text = "hosts to allow connections to outside of recorded tests (example.com,*.internal, or *)"
+    text = "allow connections to HOSTS outside of recorded tests (example.com,*.internal, or *)"
     add("--upstash-allow", metavar="HOSTS", default="", help=text)
-    text = "refuse connections to the database in every run, also in one without recorded tests"
+    text = "refuse connections to the database in every run, even in one without recorded tests"
     parser.addini("upstash_block_network", text, type="bool", default=False)
 
 
@@ -274,7 +274,7 @@ def _fixture(scope: Any, name: str) -> Any:
                 if scope == "function":
                     node.upstash_recording = recording
                 yield recording
-            # With the recording of a failing test, the failure would replay.
+            # If a failing test were recorded, a replay would repeat the failure.
             passed = recording.passed or scope != "function"
             if passed and session.testsfailed == failed:
                 run.notes.update(dict.fromkeys(recording.finish()))

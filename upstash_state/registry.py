@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .delivery import Delivery
 
 #: The deliveries of this process by database (URL, token and prefix), one for each outbox. A fork
-#: and a reset replace it by a new dict.
+#: and a reset replace it with a new dict.
 deliveries: dict[Hashable, Delivery] = {}
 _ending = threading.Event()
 #: Event loops whose app has shut down. Some servers then end the process with a signal, before a
@@ -95,14 +95,14 @@ def _each(some: Mapping[Hashable, Delivery], send: Callable[[Delivery], object])
     deadline = deadline_within(_longest_timeout(some))
     interruption: BaseException | None = None
     while waiting:
-        # A database that hangs leaves its share of the time to each of the others. After Ctrl-C,
-        # the others only log what is left.
+        # Each database gets an equal share of the time, so one that hangs leaves time to the
+        # others. After Ctrl-C, the others only log what is left.
         share = 0.0 if interruption else (deadline - time.monotonic()) / len(waiting)
         try:
             with time_budget(share):
                 send(waiting.pop(0))
         except Exception:
-            # A log handler that raises does not cost the other databases.
+            # An error, such as one of a log handler, must not stop the other databases.
             continue
         except BaseException as error:
             interruption = error

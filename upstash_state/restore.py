@@ -21,8 +21,8 @@ from .transport import COMMAND, PIPELINE
 
 T = TypeVar("T")
 
-# The number of keys that Redis checks for one page. A page of orders of a few KB each stays well
-# below the 10 MB that an answer may have.
+# The number of keys that Redis checks for one page. With orders of a few KB each, a page stays well
+# below the limit for an answer (10 MB).
 PAGE = 1000
 # The largest number of keys in one MGET. A page of SCAN may have more keys than asked for
 # (documentation of SCAN).
@@ -106,7 +106,7 @@ class Walk:
             if last:
                 yield page
                 return
-            # Redis returns a key twice when it rehashes meanwhile (documentation of SCAN).
+            # SCAN may return a key twice when Redis rehashes meanwhile (documentation of SCAN).
             keys = [key for key in dict.fromkeys(found) if key not in seen]
             seen.update(keys)
             last = not cursors.lead_on(cursor, found)

@@ -71,10 +71,10 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
     """Write an order as JSON text. The order itself is not changed.
 
     The text is the same as that of `json.dumps(order, ensure_ascii=False)` wherever that accepts
-    the order. So tuples become lists, Enums their values, and keys that are numbers strings; of
-    keys that become the same string, `deserialize_order` returns the last one. Lone surrogates,
-    which UTF-8 cannot carry, are escaped. A datetime keeps its offset, but not the name of its zone
-    or `fold`: both `ZoneInfo("Europe/Berlin")` and `timezone(timedelta(hours=1))` become `+01:00`.
+    the order. So tuples become lists, Enums become their values, and numeric keys become strings.
+    If keys become the same string, `deserialize_order` returns the last one. Lone surrogates, which
+    UTF-8 cannot carry, are escaped. A datetime keeps its offset, but not the name of its zone or
+    `fold`: both `ZoneInfo("Europe/Berlin")` and `timezone(timedelta(hours=1))` become `+01:00`.
 
     Args:
         order_data: The order: JSON's types, datetime, date, Decimal and UUID, at any depth.
@@ -94,7 +94,8 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
     except RecursionError as error:
         raise OrderNotSerializableError("JSON cannot hold the order: nested too deeply") from error
     except Exception as error:
-        # Of any class: the order's own objects may raise, such as a time zone without an offset.
+        # Any exception, because the order's own objects may raise, such as a time zone without an
+        # offset.
         reason = _find_refused(order_data) or shown(text_of(error))
         raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
     return escape_surrogates(text)
@@ -112,7 +113,7 @@ def deserialize_order(json_str: str | bytes) -> dict[str, Any]:
 
     The stored form has one ambiguity: a dict of the app's own that equals what `serialize_order`
     writes for a value comes back as that value. `{"$date": "2025-12-01T11:00:00.123Z"}`, as MongoDB
-    writes it, does not equal that.
+    writes it, stays a dict, because `serialize_order` does not write this form.
 
     Args:
         json_str: The stored text, or the same in UTF-8.
@@ -147,8 +148,8 @@ def deserialize_orders(texts: Sequence[str]) -> Iterator[dict[str, Any] | OrderU
     Yields:
         For each text its order, or the error that `deserialize_order` would raise.
     """
-    # Random, so that no stored text can end one order and start another. Not at import, when
-    # Cloudflare's Workers have no random numbers.
+    # The mark is random, so that no stored text can end one order and start another. It is not
+    # created at import, when Cloudflare's Workers have no random numbers.
     mark = os.urandom(16).hex()
     separator = f',"{mark}",'
     for start in range(0, len(texts), _BATCH_SIZE):
@@ -202,7 +203,7 @@ def _with_datetimes(order: Any) -> dict[str, Any]:
         with suppress(TypeError):
             order = _to_tag(order)
     if not isinstance(order, dict):
-        raise OrderUnreadableError(f"stored text holds no object but {type_name(order)}")
+        raise OrderUnreadableError(f"stored text must hold an object, not {type_name(order)}")
     for key, value in order.items():
         if type(value) is str:
             if "T" in value:
@@ -253,7 +254,7 @@ def _read_datetime(text: str) -> datetime | str:
     return text
 
 
-# Most values are of these types; none of them needs a look.
+# Most values have these types, and are copied as they are.
 _PLAIN = frozenset({str, int, float, bool, type(None), dict})
 
 

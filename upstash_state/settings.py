@@ -24,7 +24,7 @@ TOKEN_ADVICE = (
 )
 DOCTOR = "To find out more, run: upstash-state doctor"
 
-# The least similarity of two names, one of which may be a typing error of the other.
+# The minimum similarity at which one name may be a typing error for another.
 ALIKE = 0.85
 
 # Host and port. A label of a name has 1 to 63 characters (RFC 1035, section 2.3.4).
@@ -79,7 +79,7 @@ class Settings:
         prefix: The beginning of an order's key.
         skip_unchanged: Seconds for which an unchanged order is not sent again; 0 to always send
             it. At most half of `ttl`, because an order that is not sent again expires.
-        catch_up: Whether a save or delete that failed is kept and sent later.
+        catch_up: Whether a save or delete that failed stays pending and is sent later.
         background: Seconds for which changes are gathered before a worker thread sends them; 0 to
             send each in the caller's thread.
         restore_wait: Seconds for which a restore is tried again while the endpoint is unavailable.
@@ -116,7 +116,7 @@ class Settings:
         if self.skip_unchanged > self.ttl / 2:
             self.skip_unchanged = self.ttl / 2
             self.complaints.append(
-                "UPSTASH_STATE_SKIP_UNCHANGED is more than half of UPSTASH_STATE_TTL, so that "
+                "UPSTASH_STATE_SKIP_UNCHANGED is more than half of UPSTASH_STATE_TTL, so "
                 f"orders could expire - {self.skip_unchanged!r} is used instead"
             )
         for name in environ:
@@ -244,8 +244,8 @@ def proxy_of(url: str) -> str | None:
 def ca_bundle() -> tuple[str, str] | None:
     """Return the CA bundle that the environment names.
 
-    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE take precedence, as in requests. SSL_CERT_FILE follows,
-    which OpenSSL reads and requests does not. An empty variable is skipped.
+    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE take precedence, as in requests. SSL_CERT_FILE, which
+    OpenSSL reads and requests does not, comes last. An empty variable is skipped.
 
     Returns:
         The variable's name and its value, or None for the bundle that requests uses (certifi).
@@ -284,7 +284,7 @@ def _wrong_url(url: str, allow_http: bool) -> str:
     scheme = scheme.lower()
     if scheme in ("redis", "rediss"):
         return (
-            f"is the address for Redis over TCP ({scheme}://...), "
+            f"is the address for Redis over TCP ({scheme}://...); "
             f"the REST API's begins with https://: {WHERE}"
         )
     if re.fullmatch("[A-Za-z0-9+/=_-]{20,}", url):
@@ -305,7 +305,7 @@ def _wrong_url(url: str, allow_http: bool) -> str:
         return f"has an invalid character in its path: {WHERE}"
     if scheme == "http" and not (allow_http or is_loopback(host)):
         return (
-            "begins with http://, which would send the token in clear: use https://, "
+            "begins with http://, which would send the token in clear text: use https://, "
             "or set UPSTASH_STATE_ALLOW_HTTP=1 if the network in between is your own"
         )
     return ""
@@ -401,7 +401,7 @@ def check_option(name: str, value: Any) -> Any:
     default, parse = OPTIONS[f"UPSTASH_STATE_{name.upper()}"]
     if type(value) is type(default) is bool:
         return value
-    text, said = "\ud800", type_name(value)  # A lone surrogate has the form of no setting.
+    text, said = "\ud800", type_name(value)  # A lone surrogate is invalid for every setting.
     if not isinstance(value, bool) and isinstance(value, str) == isinstance(default, str):
         with suppress(Exception):
             text = str.__str__(value) if isinstance(value, str) else str(value)

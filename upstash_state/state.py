@@ -105,7 +105,7 @@ def redis_get_order_count() -> int:
 
 
 def redis_save_orders(orders: Mapping[str, Mapping[str, Any]]) -> int:
-    """Save many orders in few requests. Each is one command if the endpoint has MSETEX.
+    """Save many orders in few requests. Each request is one command if the endpoint has MSETEX.
 
     Args:
         orders: The orders by id, such as the app's whole STATE. Other threads may change it during

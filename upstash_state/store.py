@@ -372,7 +372,7 @@ class OrderStore:
         sends one PING. While a write is pending, it always sends a PING, and then delayed writes.
 
         Args:
-            max_age: Seconds for which a count or an answer is recent.
+            max_age: Seconds for which a count or an answer counts as recent.
         """
         now, outbox = self._clock(), self._outbox
         error: UpstashError | None = None
@@ -563,7 +563,7 @@ def midnight(days_ago: int) -> datetime:
         DataError: `days_ago` is not a number of days.
     """
     if not isinstance(days_ago, int) or not 0 <= days_ago < 1_000_000:
-        raise DataError(f"days_to_keep must be a whole number from 0, not {days_ago!r}")
+        raise DataError(f"days_to_keep must be a whole number, 0 or more, not {days_ago!r}")
     today = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
     return (today - timedelta(days=days_ago)).astimezone()
 

@@ -33,12 +33,12 @@ class Worker:
         """Let the thread work `gather` seconds from now, and start it if it does not run.
 
         Returns:
-            Whether there is a thread. None can start at the end of the interpreter, or on a
+            Whether there is a thread. No thread can start at the end of the interpreter, or on a
             platform without threads.
         """
         with self._lock:
             # The event's own lock is not reentrant: a signal handler that saves inside `set` would
-            # wait for it for ever.
+            # wait for it forever.
             if not self._setting and not self._woken.is_set():
                 self._setting = True
                 try:

@@ -150,7 +150,7 @@ def settle(part: Part, result: Any, outbox: Outbox, sent_at: float) -> list[Writ
     each = result if isinstance(result, list) else [result] * len(part.writes)
     for write, outcome in zip(part.writes, each):
         if outcome is None:
-            outcome = AnswerError("SET was answered with null, like a SET with NX")
+            outcome = AnswerError("the endpoint answered SET with null, like a SET with NX")
         if isinstance(outcome, UpstashError):
             if isinstance(outcome, AnswerError):
                 # It is not known whether it was executed.
@@ -180,7 +180,7 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
             or len(answer) != len(keys)
             or any(one not in (0, 1) for one in answer)
         ):
-            raise AnswerError("the script was not answered with 0 or 1 for each key")
+            raise AnswerError("the endpoint did not answer the script with 0 or 1 for each key")
         return answer
 
     # Running the script twice leaves the same values as running it once.
