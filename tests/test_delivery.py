@@ -14,7 +14,15 @@ import pytest
 
 from tests.support.clock import Clock
 from tests.support.memory import MemoryEndpoint, Refused
-from upstash_state import OrderStore, UpstashError, UpstashRedis, delivery, registry, time_budget
+from upstash_state import (
+    OrderStore,
+    SaveManyError,
+    UpstashError,
+    UpstashRedis,
+    delivery,
+    registry,
+    time_budget,
+)
 from upstash_state.delivery import Delivery
 from upstash_state.errors import QuotaExceededError
 from upstash_state.outbox import DELAYED_AFTER, Batch, Write
@@ -170,6 +178,49 @@ def test_a_write_that_waited_for_long_is_a_delayed_one(
     redis.set("order:a", '{"n": "theirs"}', TTL - 5)
     worker.work()
     assert redis.get("order:a") == '{"n": "theirs"}'
+
+
+def test_a_retry_of_a_delayed_write_does_not_overwrite_what_was_saved_meanwhile(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, a={"n": 1})
+    redis.plan.extend(["", "503", "503"])
+
+    def before(commands: list[list[str]]) -> None:
+        if commands[0][0] == "EVAL":
+            clock.now += 2
+            if len(redis.plan) == 1:
+                redis.set("order:a", '{"n": "theirs"}', TTL)
+
+    redis.before = before
+    store.ping()
+    assert redis.get("order:a") == '{"n": "theirs"}'
+
+
+def test_a_flush_checks_orders_whose_request_was_abandoned(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, "late", a={"n": 1})
+    store.save("a", {"n": 2})
+    redis.arrive()
+    assert redis.get("order:a") == '{"n": 1}'
+    clock.now += 61
+    assert store.flush()
+    assert redis.get("order:a") == '{"n": 2}'
+    redis.requests = 0
+    assert store.flush()
+    assert redis.requests == 0
+
+
+def test_a_flush_that_cannot_check_an_order_ends(
+    store: OrderStore, redis: MemoryEndpoint, clock: Clock
+) -> None:
+    fails(store, redis, "late", a={"n": 1})
+    store.save("a", {"n": 2})
+    clock.now += 61
+    redis.down, redis.requests = True, 0
+    assert store.flush()
+    assert redis.requests < 10
 
 
 def test_an_order_that_was_saved_later_by_another_writer_is_not_overwritten(
@@ -1084,6 +1135,21 @@ def test_a_command_that_seemed_to_be_missing_is_tried_again_after_an_hour(
         clock.now += seconds
         store.save_many({"a": {}, "b": {}})
         assert redis.commands[-1][0] == command
+
+
+@pytest.mark.parametrize("text", ["OOM command not allowed", "LOADING Redis is loading", "NOPERM"])
+def test_a_refusal_that_is_not_about_the_command_costs_no_single_saves(
+    store: OrderStore, redis: MemoryEndpoint, text: str
+) -> None:
+    orders: dict[str, Any] = {str(n): {} for n in range(100)}
+    store.save_many(orders)
+    redis.refuse = lambda command: text
+    redis.commands.clear()
+    for order in orders.values():
+        order["n"] = 1
+    with pytest.raises(SaveManyError):
+        store.save_many(orders)
+    assert names(redis) == ["MSETEX"]
 
 
 def test_all_databases_share_one_timeout_at_a_reset(

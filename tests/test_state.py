@@ -55,6 +55,20 @@ def mocked(mocked: responses.RequestsMock, environ: Environ) -> responses.Reques
     return mocked
 
 
+def test_a_record_has_the_id_as_text_of_bounded_length(
+    mocked: responses.RequestsMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    mocked.post(URL, status=500)
+    for order_id in ("5866", 5866, "x" * 1_000_000, {"card": "4111"}):
+        redis_get_order(order_id)  # type: ignore[arg-type]
+        redis_save_order(order_id, {})  # type: ignore[arg-type]
+    ids = [getattr(record, "order_id", None) for record in caplog.records]
+    assert all(order_id is None or isinstance(order_id, str) for order_id in ids)
+    assert "5866" in ids
+    assert max(len(order_id or "") for order_id in ids) < 300
+    assert "4111" not in str(ids)
+
+
 @pytest.mark.parametrize("order_id", IDS)
 def test_an_order_is_found_again_under_exactly_its_id(
     connected: LocalEndpoint, order_id: str

@@ -28,6 +28,7 @@ from upstash_state import (
     UnavailableError,
     UpstashError,
     UpstashRedis,
+    registry,
     time_budget,
 )
 from upstash_state.local import LocalEndpoint
@@ -334,6 +335,68 @@ def test_health_counts_only_now_and_then(
     clock.now += 1
     assert store.health(max_age=60).orders == 2
     assert commands(endpoint) == 4
+
+
+@pytest.mark.parametrize("read", [lambda s: s.get("1"), lambda s: s.get_all()])
+def test_a_read_that_shows_a_change_of_another_writer_ends_the_skipping(
+    redis: MemoryEndpoint, clock: Clock, read: Any
+) -> None:
+    store = OrderStore(UpstashRedis(URL, "token"), clock=clock, skip_unchanged=3600)
+    store.save("1", {"v": 1})
+    redis.set("order:1", '{"v": 2}', 604_800)
+    read(store)
+    store.save("1", {"v": 1})
+    assert redis.get("order:1") == '{"v": 1}'
+    redis.requests = 0
+    store.save("1", {"v": 1})
+    assert redis.requests == 0
+
+
+def test_an_order_whose_own_code_raises_costs_no_other(redis: MemoryEndpoint, clock: Clock) -> None:
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            raise RuntimeError("outside of its context")
+
+    class Detached(dict[str, Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("detached from its session")
+
+        items = keys = values = __iter__
+
+    store = OrderStore(UpstashRedis(URL, "token"), clock=clock)
+    orders: dict[str, Any] = {"1": {"v": 1}, "2": Proxy(), "3": Detached(a=1), "4": {"v": 4}}
+    with pytest.raises(SaveManyError) as caught:
+        store.save_many(orders)
+    assert caught.value.saved == ["1", "4"]
+    assert set(redis.keys) == {"order:1", "order:4"}
+    assert set(caught.value.failed) == {"2", "3"}
+    assert {type(error) for error in caught.value.failed.values()} == {OrderNotSerializableError}
+
+
+def test_a_cleanup_names_only_the_orders_that_it_deleted(
+    redis: MemoryEndpoint, clock: Clock
+) -> None:
+    store = OrderStore(UpstashRedis(URL, "token"), clock=clock)
+    order = {"created_at": datetime(2020, 1, 1, tzinfo=timezone.utc)}
+    store.save_many({"1": order, "2": order})
+
+    def before(commands: list[list[str]]) -> None:
+        if commands[0][0] == "MGET":
+            redis.before = lambda commands: None
+            store.save("1", {**order, "v": 2})
+
+    redis.before = before
+    assert store.delete_older_than(datetime(2021, 1, 1, tzinfo=timezone.utc)) == ["2"]
+    assert set(redis.keys) == {"order:1"}
+
+
+def test_at_exit_the_longest_timeout_of_all_stores_counts() -> None:
+    clock = Clock()
+    stores = [OrderStore(UpstashRedis(URL, "token", timeout=t), clock=clock) for t in (1, 5, 2)]
+    assert [store.unsaved for store in stores] == [()] * 3
+    (delivery,) = registry.deliveries.values()
+    assert delivery.client.timeout == 5
 
 
 def test_health_costs_nothing_after_other_traffic(

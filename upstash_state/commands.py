@@ -28,15 +28,22 @@ class Command(Generic[T_co]):
         repeatable: Whether a second execution leaves the same data, and the answer to the first is
             not needed. Then the command may be sent again when it is not known whether it was
             executed.
+        renew: Returns the arguments for an attempt, if they depend on when it is made.
     """
 
-    __slots__ = ("_reader", "args", "repeatable")
+    __slots__ = ("_reader", "args", "renew", "repeatable")
 
     def __init__(
-        self, args: list[str], reader: Callable[[Any], T_co], *, repeatable: bool = False
+        self,
+        args: list[str],
+        reader: Callable[[Any], T_co],
+        *,
+        repeatable: bool = False,
+        renew: Callable[[], list[str]] | None = None,
     ) -> None:
         self.args = args
         self.repeatable = repeatable
+        self.renew = renew
         self._reader = reader
 
     def __repr__(self) -> str:

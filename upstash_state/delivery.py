@@ -191,7 +191,8 @@ class Delivery:
         outbox = self.outbox
         deadline = deadline_within(self.client.timeout if timeout is None else timeout)
         pause = SHORTEST
-        while outbox.all_pending() and (left := deadline - time.monotonic()) > 0:
+        # With nothing pending, only orders that were marked for a minute are left to check.
+        while (outbox.all_pending() or outbox.due()) and (left := deadline - time.monotonic()) > 0:
             self.client.retry_now()
             error = self._send_due(deadline, fresh=True, now=True)
             if isinstance(error, UnavailableError):
@@ -382,16 +383,17 @@ class Delivery:
 
     def _may_be_unknown(self, name: str, result: object) -> bool:
         """Return whether single commands may succeed where a combined one failed."""
-        if name in self._known:
-            return name == "MSETEX" and type(result) is ResponseError
+        known = name in self._known
+        if known and name == "EVAL":
+            return False
         if isinstance(result, UnavailableError):
             # Some servers answer an unknown command with status 404 or 500. In that case, EVAL is
             # not replaced by plain commands, because they would overwrite later saves of others.
-            return name == "MSETEX" and result.reason in ("status", "answer")
+            return not known and name == "MSETEX" and result.reason in ("status", "answer")
         # Redis uses the code ERR for an unknown command. Other codes, such as OOM, mean that it
         # knows the command.
         code = str(result).partition(" ")[0]
-        return isinstance(result, NoPermissionError) or (
+        return (not known and isinstance(result, NoPermissionError)) or (
             type(result) is ResponseError and (code == "ERR" or not code.isupper())
         )
 

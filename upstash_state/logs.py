@@ -71,8 +71,8 @@ class logged:
     ) -> bool:
         if not isinstance(error, Exception):
             return False
-        order_id = self._order_id[0] if self._order_id else None
-        ids = map(shown_order_id, self._order_id)
+        ids = [shown_order_id(order_id) for order_id in self._order_id]
+        order_id = ids[0] if ids else None
         log_failure(error, self._template, *ids, operation=self._operation, order_id=order_id)
         return True
 
@@ -142,7 +142,7 @@ def log_unsaved(failed: Mapping[str, UpstashError], *, deleted: bool = False) ->
             template,
             f"order {shown_order_id(ids[0])}" if one else plural(len(ids)),
             operation=operation,
-            order_id=ids[0] if one else None,
+            order_id=shown_order_id(ids[0]) if one else None,
             affected="" if one else f" ({named(ids)})",
         )
 

@@ -42,7 +42,7 @@ FORGET = 1000
 # Bytes of memory that the outbox may take.
 MAX_BYTES = 64_000_000
 # The number of digests of abandoned attempts that are remembered for one order.
-MAX_DIGESTS = 8
+MAX_DIGESTS = 64
 # Seconds until delayed writes are sent again after a failure. Each further failure doubles the
 # pause.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -395,7 +395,7 @@ class Outbox:
     def read(self, key: str, text: str | None) -> None:
         """Record that a key was read. If its text has changed, the next save is not skipped."""
         last = self._settled.get(key)
-        if last is not None and last.digest != digest_of(text):
+        if last is not None and last.lasts and last.digest != digest_of(text):
             last.lasts = 0.0
 
     def listed(self, keys: Collection[str], since: float) -> None:

@@ -17,6 +17,7 @@ from .errors import (
     UpstashError,
     WrongTypeError,
 )
+from .texts import shown
 from .transport import COMMAND, PIPELINE
 
 T = TypeVar("T")
@@ -183,7 +184,9 @@ class Walk:
                 if found == "string" and not page:
                     raise AnswerError("MGET was answered with null for a key that holds a string")
                 if isinstance(found, str) and found not in ("none", "string"):
-                    self._skip(key, WrongTypeError(f"the key holds a {found}, not a string"))
+                    self._skip(
+                        key, WrongTypeError(f"the key holds a {shown(found, 40)}, not a string")
+                    )
 
     def _skip(self, key: str, error: UpstashError) -> None:
         self._unreadable.add(key)

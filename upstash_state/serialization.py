@@ -87,18 +87,21 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
             or is nested too deeply. The message names the path and the type, and says what to
             convert it to: `status_history[2].price: set`.
     """
-    if not isinstance(order_data, (dict, Mapping)):
-        raise OrderNotSerializableError(f"an order is a dict, not {type_name(order_data)}")
     try:
-        text = _encoder.encode(_with_isoformat(order_data))
+        if not isinstance(order_data, (dict, Mapping)):
+            raise OrderNotSerializableError(f"an order is a dict, not {type_name(order_data)}")
+        return escape_surrogates(_encoder.encode(_with_isoformat(order_data)))
+    except OrderNotSerializableError:
+        raise
     except RecursionError as error:
         raise OrderNotSerializableError("JSON cannot hold the order: nested too deeply") from error
     except Exception as error:
         # Any exception, because the order's own objects may raise, such as a time zone without an
-        # offset.
-        reason = _find_refused(order_data) or shown(text_of(error))
+        # offset, or a proxy outside of its context.
+        reason = shown(text_of(error))
+        with suppress(Exception):
+            reason = _find_refused(order_data) or reason
         raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
-    return escape_surrogates(text)
 
 
 def deserialize_order(json_str: str | bytes) -> dict[str, Any]:

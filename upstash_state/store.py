@@ -310,7 +310,9 @@ class OrderStore:
             for page in self._walk().pages():
                 if not keys:
                     self._delivery.catch_up()
-                keys.update(key for key, _ in page)
+                for key, text in page:
+                    keys.add(key)
+                    outbox.read(key, text)
                 yield from self._orders(
                     (key, text)
                     for key, text in page
@@ -377,7 +379,7 @@ class OrderStore:
         now, outbox = self._clock(), self._outbox
         error: UpstashError | None = None
         try:
-            if self.unsaved:
+            if self.unsaved or outbox.due():
                 # Before the count, which has to include what this sends.
                 self.ping()
             if self._counted is None or now - self._counted[0] >= max_age:
@@ -424,8 +426,10 @@ class OrderStore:
         writes: list[Write] = []
         for order_id in old:
             writes += self._put(own, self.key(order_id), None, number, began)
+        # Later saves of the same orders are sent by their own callers.
+        writes = [write for write in writes if write.number == number]
         _deliver(own, writes, None)
-        return old
+        return [self._order_id(write.key) for write in writes]
 
     def key(self, order_id: str | int) -> str:
         """Return the key of an order.
@@ -456,7 +460,12 @@ class OrderStore:
         if self._registry is not registry.deliveries:
             current, own = registry.deliveries, self._new_delivery(Outbox(self._clock))
             shared = registry.register(self._database, own)
-            self._own = own if shared is own else self._new_delivery(shared.outbox)
+            if shared is not own:
+                own = self._new_delivery(shared.outbox)
+                if self.client.timeout > shared.client.timeout:
+                    # At exit, the pending orders of all stores get the longest of their timeouts.
+                    current[self._database] = own
+            self._own = own
             self._registry = current
         return self._own
 
@@ -535,7 +544,7 @@ class OrderStore:
             "Failed to get order %s from Redis: %s",
             shown_order_id(order_id),
             error,
-            extra={"operation": "redis_get_all_orders", "order_id": order_id},
+            extra={"operation": "redis_get_all_orders", "order_id": shown_order_id(order_id)},
         )
 
 
@@ -562,7 +571,7 @@ def midnight(days_ago: int) -> datetime:
     Raises:
         DataError: `days_ago` is not a number of days.
     """
-    if not isinstance(days_ago, int) or not 0 <= days_ago < 1_000_000:
+    if not isinstance(days_ago, int) or not 0 <= days_ago < 100_000:
         raise DataError(f"days_to_keep must be a whole number, 0 or more, not {days_ago!r}")
     today = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
     return (today - timedelta(days=days_ago)).astimezone()

@@ -167,12 +167,15 @@ def settle(part: Part, result: Any, outbox: Outbox, sent_at: float) -> list[Writ
 
 
 def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
-    args = []
-    for write in writes:
-        ttl, left = ceil(write.ttl * 1000), _left(write, outbox)
-        digests = f" {' '.join(outbox.abandoned(write.key))} "
-        args += [str(int(write.confirmed)), str(ttl), "PX", str(left), digests, write.text or ""]
     keys = [write.key for write in writes]
+
+    def args() -> list[str]:
+        args = ["EVAL", SCRIPT, str(len(keys)), *keys]
+        for write in writes:
+            digests = f" {' '.join(outbox.abandoned(write.key))} "
+            args += [str(int(write.confirmed)), str(ceil(write.ttl * 1000))]
+            args += ["PX", str(_left(write, outbox)), digests, write.text or ""]
+        return args
 
     def read(answer: Any) -> list[int]:
         if (
@@ -184,7 +187,8 @@ def _script(writes: list[Write], outbox: Outbox) -> Command[Any]:
         return answer
 
     # Running the script twice leaves the same values as running it once.
-    return Command(["EVAL", SCRIPT, str(len(keys)), *keys, *args], read, repeatable=True)
+    # Each attempt has its own times, because others may write the order between two attempts.
+    return Command(args(), read, repeatable=True, renew=args)
 
 
 def _left(write: Write, outbox: Outbox) -> int:

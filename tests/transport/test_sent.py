@@ -160,3 +160,14 @@ def test_a_pipeline_that_fails_item_by_item_is_explained_in_time() -> None:
     for n in range(500):
         assert request.own_words(f"ERR overloaded, shed item #7{n:06}").startswith("ERR overloaded")
     assert process_time() - begin < 10
+
+
+def test_error_texts_that_all_differ_are_explained_in_time() -> None:
+    order = json.dumps({"note": "lorem ipsum dolor " * 450})
+    body = json.dumps([["SET", f"order:{n}", order] for n in range(500)]).encode()
+    request = SentRequest(body, Secret(TOKEN))
+    begin = process_time()
+    for n in range(500):
+        words = " ".join(f"word{n:03}{m:03}" for m in range(50))
+        assert "lorem" not in request.own_words(f"ERR {words}")
+    assert process_time() - begin < 10

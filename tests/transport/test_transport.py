@@ -175,6 +175,30 @@ def test_nothing_is_sent_once_the_budget_is_used_up(mocked: Any, transport: Tran
     assert run(transport, commands.get("k")) == "v"
 
 
+@pytest.mark.parametrize(
+    ("failure", "calls"),
+    [
+        ({"status": 503}, 3),
+        ({"status": 520}, 3),
+        ({"body": requests.ReadTimeout()}, 5),
+    ],
+)
+def test_in_a_short_budget_only_timeouts_do_not_open_the_circuit(
+    mocked: Any, transport: Transport, failure: dict[str, Any], calls: int
+) -> None:
+    mocked.post(URL, **failure)
+    asked = 0
+    for _ in range(5):
+        with time_budget(transport.timeout / 2):
+            try:
+                run(transport, commands.get("k"))
+            except CircuitOpenError:
+                break
+            except UnavailableError:
+                asked += 1
+    assert asked == calls
+
+
 def test_an_answer_beyond_all_limits_is_given_up(
     mocked: Any, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+# Seconds that no call needs.
+LONGEST = 1e9
+
+
 class time_budget:
     """Limit the time of all calls made inside the block, taken together.
 
@@ -39,7 +43,8 @@ class time_budget:
         if not isinstance(seconds, (int, float)) or seconds != seconds:
             given = "nan" if isinstance(seconds, float) else type_name(seconds)
             raise SettingsError(f"time_budget takes a number of seconds, such as 2.5, not {given}")
-        self._seconds = seconds
+        # An int can be larger than every float.
+        self._seconds = min(seconds, LONGEST)
         #: Whether a call has said that it is used up.
         self.reported = False
 

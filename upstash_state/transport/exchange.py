@@ -196,15 +196,15 @@ class Transport:
         Returns:
             What each command was answered, and whether an earlier attempt was abandoned.
         """
-        args = [command.args for command in commands]
         alone = path == seam.COMMAND
-        body = _encode(args[0] if alone else args).encode()
         attempt = Attempt(repeatable=all(command.repeatable for command in commands))
         if self._http is None:
             self._http = _new_http(self.url, self._token)
         send = seam.intercepted(self._http, partial(self._http.send, attempt))
         retries, abandoned = 0, False
         while True:
+            args = [command.renew() if command.renew else command.args for command in commands]
+            body = _encode(args[0] if alone else args).encode()
             try:
                 answer = send(path, body, deadline)
                 expected = None if alone else len(commands)
@@ -264,7 +264,10 @@ def _is_outage(error: BaseException, *, whole: bool) -> bool:
     """
     if isinstance(error, errors.AuthenticationError):
         return True
-    if not isinstance(error, errors.UnavailableError) or error.reason == "local" or not whole:
+    if isinstance(error, errors.EndpointTimeoutError):
+        # A short budget says nothing about a call that has the whole time.
+        return whole
+    if not isinstance(error, errors.UnavailableError) or error.reason == "local":
         return False
     # A status 4xx is about this request (RFC 9110, section 15.5): a gateway may refuse one order.
     # An endpoint that refuses requests as too large or too frequent works.

@@ -9,6 +9,8 @@ from urllib.parse import unquote
 from ..settings import Secret
 from ..texts import LONGEST, shown
 
+# The number of different pieces that are looked for in one request. Others count as repeated.
+MOST = 200
 # What no endpoint says in its own words: a quoted array or object, or encoded data (hexadecimal,
 # base64).
 _DATA = re.compile(r"""[\[{]\s*["'\\\[{]|[\w+/=]{40}""")
@@ -67,7 +69,9 @@ class SentRequest:
         # order.
         part = piece["name"] or (piece["letter"] or piece["start"] or piece[0]).casefold()
         if part not in self._known:
-            self._known[part] = part in self._sent
+            # Each search reads the whole request. Error texts with many words do not get the time
+            # for more.
+            self._known[part] = len(self._known) >= MOST or part in self._sent
         return self._known[part]
 
     @cached_property
