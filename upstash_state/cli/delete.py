@@ -14,7 +14,7 @@ from .params import json_option, seconds, utf8
 from .stored import Row, ask, opened, row
 from .terminal import ids_from, printable
 
-# The number of orders, and of ids that do not exist, that are named.
+# The largest number of orders, and of ids that do not exist, to name.
 _NAMED = 10
 _COLUMNS = ["id", "age", "size", "status", "name"]
 
@@ -30,7 +30,7 @@ def delete(
 ) -> int:
     """Delete orders.
 
-    Give their ids (- reads ids from standard input, a line each), or the least age. By age, an
+    Give their ids (- reads ids from standard input, one per line), or a minimum age. By age, an
     order without created_at is kept; a created_at without an offset is in this machine's time zone.
     Without --yes, it shows the orders and asks.
 

@@ -1,4 +1,4 @@
-"""The demo: one process saves orders and ends, another restores them; they are compared."""
+"""The demo: one process saves orders, a second one restores them, and the first compares them."""
 
 import os
 import pickle
@@ -31,8 +31,8 @@ SETTINGS = {
 }
 SHIPPED = str(Path(__file__).with_name("demo.jsonl"))
 DELETED = "cancelled-1"
-# What an app does at its start. URL and token come in the environment: other users of the machine
-# can read a process's arguments.
+# What an app does at its start. URL and token are in the environment, because other users of the
+# machine can read a process's arguments.
 RESTORE = """
 import os, pickle, sys
 from upstash_state import redis_get_all_orders
@@ -51,8 +51,8 @@ Order = dict[str, Any]
 def demo(file: str, endpoint: str) -> int:
     """Save orders, restore them in a second process, and compare them.
 
-    It needs no account and no server. With --endpoint env it uses your database: the orders have a
-    prefix of their own, and are removed at the end. FILE is an export of your own orders.
+    It needs no account and no server. With --endpoint env, it uses your database, with a separate
+    prefix, and deletes the orders at the end. FILE is an export of your own orders.
 
     \b
     Examples:
@@ -67,7 +67,7 @@ def demo(file: str, endpoint: str) -> int:
             changes.append(redis_delete_order(DELETED))
         print(f"Saving      process {os.getpid()} saved {plural(len(saved))}", end=" ")
         print(f"in {plural(len(changes), 'change')}\n            {cost}", flush=True)
-        # A session of its own, so that Ctrl-C ends this process only, which then cleans up.
+        # In its own session, so that Ctrl-C ends only this process, which then cleans up.
         second = subprocess.run(
             [sys.executable, "-c", RESTORE], stdout=subprocess.PIPE, start_new_session=True
         )
@@ -85,10 +85,10 @@ def demo(file: str, endpoint: str) -> int:
 
 
 def read_orders(file: str) -> dict[str, Order]:
-    """Read the orders of a file of export.
+    """Read the orders of an exported file.
 
     Raises:
-        ClickException: It is another kind of file.
+        ClickException: The file is not an export.
         OSError: It cannot be read.
     """
     saved = {}
@@ -103,7 +103,7 @@ def read_orders(file: str) -> dict[str, Order]:
 def differences(saved: dict[str, Order], restored: dict[str, Order]) -> Iterator[str]:
     """Yield a sentence for each order that is not as it was saved."""
     for order_id in saved | restored:
-        # Texts, since for Python 1, 1.0 and True are equal. A line for each value.
+        # As texts, because 1, 1.0 and True are equal in Python. Each value has its own line.
         sides = (pformat(side.get(order_id), width=1) for side in (saved, restored))
         for before, after in zip_longest(*map(str.splitlines, sides), fillvalue="nothing"):
             if before != after:

@@ -1,8 +1,8 @@
 """`export`: write all orders to a file of JSON lines, which `import` reads.
 
-A line is `{"id": "5866", "stored": "{...}", "expires_at": "2025-12-08T11:00:28+00:00"}`: the stored
-text to the byte, and the moment at which it expires (null: never). A moment and not a TTL, since
-the file gets older.
+A line is `{"id": "5866", "stored": "{...}", "expires_at": "2025-12-08T11:00:28+00:00"}`: the exact
+stored text, and the moment at which it expires (null: never). A TTL would become wrong as the file
+gets older.
 """
 
 import glob
@@ -82,7 +82,7 @@ def _line(order_id: str, text: str, ttl: int) -> bytes:
 
 
 def _is_standard(path: Path) -> bool:
-    """Return whether a path is standard output, also as the file that the shell opened for it."""
+    """Return whether a path is standard output, or the file that the shell opened for it."""
     with suppress(OSError, ValueError):
         return path == STANDARD or os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     return False
@@ -93,7 +93,7 @@ def _target(path: Path) -> Iterator[BinaryIO]:
     """Open the file to write. A regular file appears under its name when it is complete.
 
     Raises:
-        OSError: It cannot be written. The error names the file that was asked for.
+        OSError: It cannot be written. The error names the file that the user gave.
     """
     if _is_standard(path):
         yield sys.stdout.buffer
@@ -114,7 +114,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     final = Path(os.path.realpath(path))
     prefix, suffix = f".{final.name}.", ".partial"
     for left in final.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
-        # A killed export left it. One that is still running holds the lock.
+        # A killed export left it. An export that is still running holds the lock.
         with suppress(OSError):
             # Opening a FIFO would block until somebody writes to it.
             if left.is_file():
@@ -130,7 +130,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Only now: Windows does not replace an open file.
+        # After the file is closed, because Windows does not replace an open file.
         os.replace(name, final)
     finally:
         Path(name).unlink(missing_ok=True)

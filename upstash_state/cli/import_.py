@@ -25,7 +25,7 @@ from .terminal import complain, progress
 
 # Redis rounds a TTL to seconds, and so does the file.
 ROUNDING = 2
-# Three times the limit for a request on most plans: JSON in JSON has its quotes escaped.
+# Three times the limit for a request on most plans, because JSON in JSON has escaped quotes.
 LONGEST_LINE = 32 * 1024 * 1024
 # The number of broken lines that are named. A file that starts with so many is not an export.
 NAMED = 20
@@ -37,11 +37,11 @@ KINDS = ("written", "already_there", "expired", "newer", "duplicate", "broken")
 @click.option("--force", is_flag=True, help="Overwrite newer orders, too.")
 @json_option
 def import_orders(file: str, force: bool, as_json: bool) -> int:
-    """Write orders from a file of export to Redis.
+    """Write the orders of an exported file to Redis.
 
-    An order expires at the moment that the file names, and without expires_at like a new save.
-    If Redis holds another version of an order, the version that expires later counts, since every
-    save renews the expiry. After an interruption, run it again. - stands for standard input.
+    An order expires at the moment that the file names, or like a new save if it has no expires_at.
+    If Redis holds another version of an order, the version that expires later is kept, because
+    every save renews the expiry. After an interruption, run it again. - means standard input.
 
     Costs a command for each order written and for each 500, and one for each order of which Redis
     holds another version.
@@ -99,11 +99,11 @@ class Line(NamedTuple):
 def imported(
     store: OrderStore, file: BufferedReader, force: bool
 ) -> Iterator[tuple[int, str | Exception]]:
-    """Import the lines of a file. It may be run again: equal orders are left alone.
+    """Import the lines of a file. It may be run again: equal orders are not written again.
 
     An order in Redis that differs from the file's is overwritten if it expires earlier: each save
     renews the expiry, so it was saved earlier, as long as UPSTASH_STATE_TTL was the same. Otherwise
-    it is newer and is kept, also if one of the two does not say when it expires.
+    it counts as newer and is kept, even if one of the two does not say when it expires.
 
     Of two lines with the same id, the one that expires later is imported, or else the first.
 
@@ -187,7 +187,7 @@ def _size(line: Line) -> int:
 
 @contextmanager
 def unpacked(path: str) -> Iterator[BufferedReader]:
-    """Open a file to read, standard input for `-`, and unpack it if it is packed.
+    """Open a file, or standard input for `-`, and decompress it if it is compressed.
 
     Raises:
         ClickException: It is in UTF-16.

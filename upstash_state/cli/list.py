@@ -54,7 +54,7 @@ def list_orders(
 ) -> int:
     """List the orders, the youngest first.
 
-    In a terminal that is too small, a pager shows them. In a pipe, each order is a line, with tabs
+    If the terminal is too small, a pager shows them. In a pipe, each order is a line, with tabs
     between id, age in seconds, seconds until it expires (-1: never), bytes, status and name.
 
     Costs 2 commands for each 1,000 orders, and one for each order shown with the column ttl.

@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 1 for a failure, 2 for wrong usage. As for other programs
-        in a shell, 130 after Ctrl-C, and 141 when nobody reads the output any more.
+        in a shell, 130 after Ctrl-C, and 141 when the reader of the output has ended.
     """
     # Python has None for a stream that the shell has closed.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
@@ -136,7 +136,7 @@ def _read_file() -> dict[str, str]:
 
 
 def _used(values: dict[str, str]) -> dict[str, str]:
-    """Return the package's variables of the file .env that the environment does not set.
+    """Return the package's variables from the file .env that the environment does not set.
 
     A URL and token in the environment are not mixed with those of another database in the file.
     """

@@ -9,7 +9,7 @@ from .. import AnswerTooLargeError, EndpointTimeoutError, UpstashError, writes
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# An endpoint that takes 40 ms for each command executes so many in the default time.
+# An endpoint that takes 40 ms for each command executes this many in the default time.
 FIRST = 100
 #: Errors that a smaller request can avoid, or that a single item causes.
 TOO_LARGE = (AnswerTooLargeError, *writes.TOO_LARGE)

@@ -27,10 +27,8 @@ def _token(text: str) -> str:
 @click.option(
     "--token", type=_token, metavar="T", help="Random unless given. Other users can see arguments."
 )
-@click.option(
-    "--read-only-token", type=_token, metavar="T", help="One that may only read; shown if given."
-)
-@click.option("--redis-url", metavar="URL", help="A Redis server, in place of one in memory.")
+@click.option("--read-only-token", type=_token, metavar="T", help="A token that may only read.")
+@click.option("--redis-url", metavar="URL", help="Use a Redis server, not memory.")
 @click.option("--verbose", is_flag=True, help="Show each request.")
 @click.option(
     "--latency", type=seconds, default="0s", metavar="TIME", help="Delay of each request."
@@ -38,12 +36,14 @@ def _token(text: str) -> str:
 @click.option(
     "--errors", type=share, default="0%", metavar="P", help="Share of requests that get a 503."
 )
-@click.option("--quota", type=click.IntRange(0), metavar="N", help="Commands; then errors.")
-@click.option("--rps", type=click.IntRange(1), metavar="N", help="Requests a second; then 429.")
+@click.option("--quota", type=click.IntRange(0), metavar="N", help="Refuse commands after N.")
+@click.option(
+    "--rps", type=click.IntRange(1), metavar="N", help="Most requests a second; more get a 429."
+)
 def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **options: Any) -> int:
     """Run Upstash's REST API on this machine, until Ctrl-C.
 
-    For the tests of your own app it can also misbehave: --latency, --errors, --quota and --rps.
+    To test your app, it can simulate faults: --latency, --errors, --quota and --rps.
 
     \b
     Examples:
@@ -77,8 +77,8 @@ def serve(host: str, port: int, read_only_token: str | None, verbose: bool, **op
                 print(f"The read-only token: {endpoint.read_only_token}\n")
             if not is_loopback(host):
                 warning = (
-                    "Warning: others can reach this host, and this is plain HTTP: whoever sees the "
-                    "traffic can read the token, and with it all the data."
+                    "Warning: others can reach this host over plain HTTP. Anyone who sees the "
+                    "traffic can read the token, and use it to read all data."
                 )
                 print(f"{wrapped(warning, sys.stdout)}\n")
             print("Ctrl-C ends it.", flush=True)

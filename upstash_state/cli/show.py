@@ -19,8 +19,8 @@ from .terminal import complain, ids_from, print_json, printable
 def show(ids: Sequence[str], as_json: bool) -> int:
     """Show orders in full.
 
-    The ID - reads ids from standard input, a line each. With --json one order is an object;
-    several, or those of -, are an array. Costs 2 commands for each order.
+    The ID - reads ids from standard input, one per line. With --json, one order is an object;
+    several orders, or those of -, are an array. Costs 2 commands for each order.
 
     \b
     Examples:

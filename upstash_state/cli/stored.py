@@ -77,8 +77,8 @@ def row(order_id: str, text: str, ttl: int | None = None) -> Row:
 def content(text: str) -> dict[str, Any]:
     """Return `{"order": …}` as JSON can hold it, datetimes as they are stored.
 
-    Python's NaN and infinities, which are not JSON, become text. Of text that is not an order,
-    `{"stored": text}` is returned.
+    Python's NaN and infinities, which are not JSON, become text. For text that is not an order,
+    return `{"stored": text}`.
     """
     try:
         deserialize_order(text)
@@ -101,7 +101,7 @@ def ask(
         store: The orders.
         ids: Their ids.
         commands: The names of commands whose only argument is a key, such as `ttl`.
-        raise_on_error: Whether to raise the error of a command, or yield it in place of its result.
+        raise_on_error: Whether to raise the error of a command. If False, yield it as its result.
 
     Yields:
         Each id with the results of the commands.

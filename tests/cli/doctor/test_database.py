@@ -34,7 +34,7 @@ def test_a_server_may_hide_how_much_memory_is_used(
     gate.answer = answer
     status, out, _ = Tool(capsys)("doctor")
     assert status == 0
-    assert "memory      the server does not tell" in out
+    assert "memory      the server does not say" in out
 
 
 def test_a_slow_round_trip_is_a_warning(

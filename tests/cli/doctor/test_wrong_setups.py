@@ -358,17 +358,17 @@ ENDPOINT = [
         "nearly full",
         "warning",
     ),
-    Answers("never expires", answering("TTL", -1), "probe order", ROTATED, "as Redis does"),
-    Answers("expires late", answering("TTL", 600), "probe order", ROTATED, "as Redis does"),
+    Answers("never expires", answering("TTL", -1), "probe order", ROTATED, "like Redis"),
+    Answers("expires late", answering("TTL", 600), "probe order", ROTATED, "like Redis"),
     Answers("keeps nothing", answering("GET", None), "probe order", "it reads: None", "Redis"),
     Answers(
         "keeps something else",
         answering("GET", '{"name": "probe", "created_at": "2025-12-01T11:00:28+01:00"}'),
         "probe order",
         "it reads: {",
-        "does not work as Redis does",
+        "does not work like Redis",
     ),
-    Answers("deletes nothing", answering("DEL", 1), "probe order", "after deletion", "Redis does"),
+    Answers("deletes nothing", answering("DEL", 1), "probe order", "after deletion", "like Redis"),
 ]
 
 

@@ -18,7 +18,7 @@ _OTHER = (
 )
 _CLOCK = "check this machine's clock; if it is right, the server is not Upstash's"
 _PROXY = "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, and that the proxy works"
-# By what OpenSSL says about a certificate.
+# By OpenSSL's text about a certificate.
 _CERTIFICATE = {
     "certificate has expired": _CLOCK,
     "certificate is not yet valid": _CLOCK,
@@ -77,8 +77,8 @@ def explain(error: errors.UpstashError, settings: Settings) -> Finding:
     """Return the finding that explains why a request failed.
 
     Args:
-        error: Its error.
-        settings: The settings that it was sent with.
+        error: The request's error.
+        settings: The settings with which it was sent.
     """
     found = str(error)
     reason: str = getattr(error, "reason", "refused")

@@ -26,13 +26,13 @@ NEARLY_FULL = 0.8
 
 
 def questions(client: UpstashRedis, settings: Settings) -> dict[str, Iterator[Finding]]:
-    """Return the questions by name, in the order in which one needs another.
+    """Return the questions by name, in the order in which they depend on each other.
 
-    Each is asked when its findings are taken, which may raise an UpstashError.
+    Each is asked when its findings are iterated, which may raise an UpstashError.
 
     Args:
-        client: The database.
-        settings: The app's.
+        client: The client of the database.
+        settings: The app's settings.
     """
     probes = OrderStore(client, prefix=PREFIX, ttl=PROBE_TTL, catch_up=False)
     probe_id = secrets.token_hex(8)
@@ -70,7 +70,7 @@ def _transaction(client: UpstashRedis) -> Iterator[Finding]:
         client.pipeline(transaction=True).ping().ping().execute()
         yield Finding("ok", "works")
     except UpstashError as error:
-        # The package's functions do not need them.
+        # The package's functions do not need transactions.
         advice = "only your own client.pipeline() needs it: use pipeline(transaction=False)"
         yield Finding("warning", f"does not work: {error}", advice)
 
@@ -85,7 +85,7 @@ def _speed(client: UpstashRedis, settings: Settings) -> Iterator[Finding]:
     low, middle, high = (f"{1000 * f(took):.0f}" for f in (min, median, max))
     found = f"{middle} ms, the median of {PINGS} ({low} to {high})"
     if repeated := sorted(set(cost.statuses) - {200}):
-        # The times contain the pauses before the repetitions.
+        # The times include the pauses before the retries.
         statuses = ", ".join(map(str, repeated))
         found = f"not measured: requests were repeated after HTTP status {statuses}"
         yield Finding("warning", found, LIMITED if 429 in repeated else LATER)
@@ -110,7 +110,7 @@ def _fullness(client: UpstashRedis) -> Iterator[Finding]:
     if most and used > most * NEARLY_FULL:
         yield Finding("warning", found, "nearly full: delete orders, or choose a larger plan")
     else:
-        yield Finding("ok", found if used else "the server does not tell how much is used")
+        yield Finding("ok", found if used else "the server does not say how much is used")
     advice = "switch eviction off in the database's configuration on console.upstash.com"
     if evicted := int(numbers.get("evicted_keys", 0)):
         yield Finding("warning", f"evicted to make room: {plural(evicted, 'key')}", advice)
@@ -139,6 +139,6 @@ def _probe(probes: OrderStore, probe_id: str) -> Iterator[Finding]:
     for what, found, expected in tried:
         if found != expected:
             found = f"a probe order was saved; {what}: {found!r} instead of {expected!r}"
-            yield Finding("wrong", found, "it does not work as Redis does: is it Upstash's?")
+            yield Finding("wrong", found, "the server does not work like Redis: is it Upstash's?")
             return
     yield Finding("ok", "saved, read, expires, deleted")

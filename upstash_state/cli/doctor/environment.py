@@ -30,7 +30,8 @@ LOAD = (
 _TCP = re.compile(r"(?:\w+_)?(?:REDIS|KV)(?:_TLS)?_URL")
 _ADDRESS = re.compile(r"\w+://|\.upstash\.io\b")
 _SITE = r"^(https?://)?(www\.)?"
-# Patterns of wrong values: what is wrong, and what to do unless it is to copy the right value.
+# What is wrong with a value, by pattern. After a colon, what to do; if it is missing, the advice is
+# to copy the right value.
 _MISTAKES = {
     r"^(https://example-12345\.upstash\.io|replace-me)$": "is the placeholder of .env.example",
     "[“”„‟‘’‚‛«»`´]": "has typographic quotes: write plain ones, or none",
@@ -167,7 +168,7 @@ def _other_names(environ: Mapping[str, str], from_file: Mapping[str, bool]) -> s
         return "names that begin with UPSTASH_ and with KV_ are never mixed: rename one of them"
     for known in CREDENTIALS:
         for other in (name for name in names if name.endswith(f"_{known}")):
-            return f"{other} is set: rename it to {known} (Vercel adds a prefix if told to)"
+            return f"{other} is set: rename it to {known} (Vercel can add a prefix)"
     for name in names:
         near = get_close_matches(name.upper(), CREDENTIALS, 1, ALIKE)
         if near and name not in CREDENTIALS:

@@ -1,4 +1,4 @@
-"""The checks in the order in which one needs another, and how they are shown.
+"""The checks, in the order in which they depend on each other, and how they are shown.
 
 No finding shows a token, a password or the path of a URL.
 """
@@ -30,7 +30,7 @@ _FOUND, _ADVICE = 21, 24
 def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
     """Find out what is wrong with the set-up.
 
-    Stops at the first problem, which may cause others, and says what to do. It also saves, reads
+    It stops at the first problem, which may cause others, and says what to do. It also saves, reads
     and deletes an order of its own. Costs about 20 commands.
 
     \b
@@ -50,7 +50,7 @@ def doctor(from_file: Mapping[str, bool], as_json: bool) -> int:
         checks = [{"check": finding.check, **finding._asdict()} for finding in findings]
         print_json({"ok": not bad, "checks": checks})
     elif bad:
-        print("\nOne thing is wrong; the later checks were left out. Correct it and run again.")
+        print("\nOne thing is wrong; the later checks did not run. Correct it and run again.")
     else:
         print(f"\nIt works, with {plural(warnings, 'warning')}." if warnings else "\nAll is well.")
     return int(bad)
