@@ -119,7 +119,7 @@ MOST_PAGES = 50_000
 class Cursors:
     """The cursors of one walk by SCAN. It ends even if the endpoint never returns the last one.
 
-    Redis counts cursors upwards, with their bits reversed, so none comes twice (`dictScan` in
+    Redis increments cursors, with their bits reversed, so no cursor comes twice (`dictScan` in
     dict.c). A page may be empty before the end (Redis's documentation of SCAN).
 
     Args:
@@ -218,7 +218,7 @@ def set(
 def msetex(mapping: Mapping[str, Argument], *, ex: int | timedelta | None = None) -> Command[bool]:
     """Set several keys to values, with one expiry. All of them are set or none.
 
-    Upstash has this command (redis/commands/string/msetex in its documentation), Redis since 8.4.
+    Upstash has it (redis/commands/string/msetex in its documentation), and Redis from 8.4 on.
 
     Args:
         mapping: The values by key.

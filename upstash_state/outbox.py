@@ -29,7 +29,7 @@ from typing import NamedTuple
 from .errors import UnavailableError, UpstashError
 
 # Seconds for which an abandoned attempt may still be executed. Proxies drop a request 60 s after
-# its client has gone (AWS ALB, nginx).
+# its client has disconnected (AWS ALB, nginx).
 LATE = 60.0
 # Seconds after which a write counts as delayed even if it never failed. In background mode, the
 # seconds for which the worker gathers writes are added.

@@ -294,7 +294,7 @@ def _wrong_url(url: str, allow_http: bool) -> str:
     if "@" in authority:
         return (
             "contains a user or password, which would end up in logs; "
-            f"the REST API takes a token in a variable of its own: {WHERE}"
+            f"the REST API takes a token, in its own variable: {WHERE}"
         )
     if "?" in url or "#" in url:
         return f"has a query or fragment (? or #): {WHERE}"

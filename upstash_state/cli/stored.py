@@ -21,12 +21,12 @@ class Row(NamedTuple):
 
     Attributes:
         id: Its id.
-        created_at: When it was created, None if it does not say.
-        age: Seconds since then, None if it does not say.
-        ttl: Seconds until it expires, `NEVER` if it does not, None if it was not requested.
+        created_at: When it was created; None if this is not known.
+        age: Seconds since then; None if this is not known.
+        ttl: Seconds until it expires; `NEVER` if it never does, None if it was not requested.
         size: Bytes of its stored text.
-        status: Its status, "" if it has none, "(unreadable)" if it is not an order in JSON.
-        name: Its name, "" if it has none.
+        status: Its status; "" if it has none, "(unreadable)" if it is not an order in JSON.
+        name: Its name; "" if it has none.
     """
 
     id: str

@@ -329,7 +329,7 @@ ENDPOINT = [
             lambda body, status=status: (status, "<html><title>Please log in</title></html>"),
             "endpoint",
             "not an answer of",
-            "a proxy's or a login page",
+            "a proxy or a login page",
         )
         for status in (200, 403, 404)
     ),

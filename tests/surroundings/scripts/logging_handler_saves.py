@@ -1,4 +1,4 @@
-"""a handler of `upstash_state` and one of `urllib3` at DEBUG save orders for what they are told"""
+"""a handler of `upstash_state` and one of `urllib3` at DEBUG save an order for each record"""
 
 import logging
 import os

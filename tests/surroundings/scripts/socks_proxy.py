@@ -1,4 +1,4 @@
-"""HTTPS_PROXY=socks5h://…: saves through it; the limit holds, also if the proxy itself drips"""
+"""HTTPS_PROXY=socks5h://…: saves through it; the limit holds, even if the proxy itself drips"""
 
 import os
 

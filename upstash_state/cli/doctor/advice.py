@@ -13,8 +13,8 @@ LIMITED = (
 )
 _URL = "check the URL, with https:// and the port (Upstash's has none)"
 _OTHER = (
-    "something else answers there, such as a proxy's or a login page: check the URL, and whether "
-    "this network lets HTTPS to it through"
+    "something else answers there, such as a proxy or a login page: check the URL, and whether "
+    "this network allows HTTPS to it"
 )
 _CLOCK = "check this machine's clock; if it is right, the server is not Upstash's"
 _PROXY = "check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, and that the proxy works"
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
         state: "warning" if it works now, but may fail later.
         found: What was found.
         advice: What to do about it, "" for nothing.
-        check: The name of its row; "" for that of the check that is under way.
+        check: The name of its row; "" for the current check.
     """
 
     state: Literal["ok", "warning", "wrong"]
