@@ -117,7 +117,7 @@ MOST_PAGES = 50_000
 
 
 class Cursors:
-    """The cursors of one walk by SCAN. It ends even if the endpoint never returns the last one.
+    """The cursors of one walk by SCAN, which ends even if the endpoint never returns a cursor of 0.
 
     Redis increments cursors, with their bits reversed, so no cursor comes twice (`dictScan` in
     dict.c). A page may be empty before the end (Redis's documentation of SCAN).

@@ -83,7 +83,7 @@ class Line(NamedTuple):
         id: The order's id.
         text: The order's stored text.
         expires_at: When the order expires, infinite for never.
-        dated: Whether the file says when it expires.
+        dated: Whether the file names the moment at which it expires. False for null.
         result: What is known before it is imported: that it is a duplicate, or the error of a
             broken line.
     """
@@ -102,8 +102,8 @@ def imported(
     """Import the lines of a file. It may be run again: equal orders are not written again.
 
     An order in Redis that differs from the file's is overwritten if it expires earlier: each save
-    renews the expiry, so it was saved earlier, as long as UPSTASH_STATE_TTL was the same. Otherwise
-    it counts as newer and is kept, even if one of the two does not say when it expires.
+    renews the expiry, so it was saved earlier, as long as UPSTASH_STATE_TTL was the same.
+    Otherwise, or if the line has no date in expires_at, it counts as newer and is kept.
 
     Of two lines with the same id, the one that expires later is imported, or else the first.
 
