@@ -53,7 +53,7 @@ def restored(results: Iterable[restores.Result]) -> str:
 
 def cold_start(started: Mapping[str, Times], parts: Mapping[str, Times]) -> str:
     """Return the medians of each contender's cold start, and of the parts of ours."""
-    titles = {"cold start": started, "what ours is made of": parts}
+    titles = {"cold start": started, "parts of upstash_state's": parts}
     return "\n\n".join(
         table([title, *times], [["median", *map(_time, times.values())]])
         for title, times in titles.items()
