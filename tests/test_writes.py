@@ -215,7 +215,7 @@ def test_a_request_is_never_larger_than_it_may_be(
         box.add(key, json.dumps(texts, ensure_ascii=False))
     box.time.now += age
     sizes = []
-    for page in cut(box.all_pending()):
+    for page in cut(box):
         commands = [part.command.args for part in parts_of(page, box)]
         body = json.dumps(commands, ensure_ascii=False, separators=(",", ":"))
         sizes.append(len(body.encode()))
@@ -224,11 +224,11 @@ def test_a_request_is_never_larger_than_it_may_be(
     assert max(sizes) <= 10_000 + len(json.dumps(SCRIPT)) * (age > 0)
 
 
-def cut(writes: Sequence[Write]) -> list[list[Write]]:
-    """All pages of some writes."""
-    pages, rest = [], list(writes)
+def cut(box: Box) -> list[list[Write]]:
+    """All pages of the pending writes."""
+    pages, rest = [], box.all_pending()
     while rest:
-        pages.append(page_of(rest))
+        pages.append(page_of(rest, box))
         del rest[: len(pages[-1])]
     return pages
 
@@ -237,7 +237,7 @@ def test_a_write_of_any_size_has_a_page(box: Box) -> None:
     sizes = [1, writes.MAX_BYTES, 1, 1, writes.MAX_BYTES]
     for number, size in enumerate(sizes):
         box.add(str(number), "x" * size)
-    found = [[len(write.text or "") for write in page] for page in cut(box.all_pending())]
+    found = [[len(write.text or "") for write in page] for page in cut(box)]
     assert found == [[1], [writes.MAX_BYTES], [1, 1], [writes.MAX_BYTES]]
 
 

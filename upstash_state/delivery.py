@@ -102,7 +102,7 @@ class Delivery:
         while waiting:
             rest = waiting[:]
             while rest:
-                page = page_of(rest)
+                page = page_of(rest, outbox)
                 del rest[: len(page)]
                 batch = self._send(page, deadline)
                 if batch.failed and (error := self._stop(batch)) is not None:
@@ -268,7 +268,7 @@ class Delivery:
         # A page that cannot end in time would be executed and billed, but not confirmed.
         while error is None and (begin := time.monotonic()) + took < deadline:
             due = due or outbox.due(fresh=fresh, now=now)
-            page = page_of(due, max(self._page, 1))
+            page = page_of(due, outbox, max(self._page, 1))
             del due[: len(page)]
             failing = [write for write in page if write.failures and not write.confirmed]
             batch = self._send(page, deadline)

@@ -21,7 +21,7 @@ from .errors import (
     RequestTooLargeError,
     UpstashError,
 )
-from .outbox import MAX_DIGESTS, Outbox, Write
+from .outbox import Outbox, Write
 
 # Below every plan's limit for a request, which is 10 MB or more.
 MAX_BYTES = 4_000_000
@@ -69,31 +69,37 @@ class Part(NamedTuple):
     writes: list[Write]
 
 
-def page_of(writes: Sequence[Write], size: int = MAX_WRITES) -> list[Write]:
+def page_of(writes: Sequence[Write], outbox: Outbox, size: int = MAX_WRITES) -> list[Write]:
     """Return the first of these writes: as many as fit into one request, but at least one.
 
     Args:
         writes: The writes to send.
+        outbox: The outbox of the writes.
         size: The largest number of writes.
     """
     page = list(writes[:size])
     if len(page) > 1:
         length = 0
         for index, write in enumerate(page):
-            length += body_length(write)
+            length += body_length(write, len(outbox.abandoned(write.key)))
             if length > MAX_BYTES:
                 return page[: max(index, 1)]
     return page
 
 
-def body_length(write: Write) -> int:
-    """Return the largest number of bytes that a write adds to a request's body."""
+def body_length(write: Write, digests: int) -> int:
+    """Return the largest number of bytes that a write adds to a request's body.
+
+    Args:
+        write: The write.
+        digests: The number of abandoned attempts, each of which has a digest.
+    """
     # The text of an order has no control characters, so only its quotes and backslashes are
     # escaped. A key may contain control characters, which take six bytes each. The 120 bytes are
     # for options and digits, and each digest takes 41.
     text = write.text or ""
     length = len(text.encode()) + text.count('"') + text.count("\\")
-    return 6 * len(write.key) + length + 120 + 41 * MAX_DIGESTS
+    return 6 * len(write.key) + length + 120 + 41 * digests
 
 
 def parts_of(writes: Sequence[Write], outbox: Outbox, missing: Iterable[str] = ()) -> list[Part]:
