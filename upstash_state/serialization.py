@@ -98,7 +98,7 @@ def serialize_order(order_data: Mapping[str, Any]) -> str:
     except Exception as error:
         # Any exception, because the order's own objects may raise, such as a time zone without an
         # offset, or a proxy outside of its context.
-        reason = shown(text_of(error))
+        reason = shown(text_of(error)) or type_name(error)
         with suppress(Exception):
             reason = _find_refused(order_data) or reason
         raise OrderNotSerializableError(f"JSON cannot hold the order: {reason}") from error
